@@ -1,0 +1,238 @@
+//! A real etcd. In: a sandbox. Out: an endpoint that can be stopped, frozen,
+//! wiped and set back in time, and a [`Gateway`] to it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use crate::gateway::Gateway;
+use crate::process::Process;
+use crate::sandbox::Sandbox;
+use crate::wait::wait_for;
+
+const START: Duration = Duration::from_secs(30);
+
+/// One etcd member.
+#[derive(Debug)]
+pub struct Etcd {
+    sandbox: Sandbox,
+    name: String,
+    folder: PathBuf,
+    port: u16,
+    peer_port: u16,
+    /// `name=url,…` of all members, as etcd wants it.
+    initial_cluster: String,
+    /// Part of what etcd makes its cluster id from: raised when a new store
+    /// is to be recognisable as another one.
+    generation: AtomicU32,
+    gateway: Gateway,
+    process: Process,
+}
+
+impl Etcd {
+    /// A cluster of one, up and answering.
+    pub fn start(sandbox: &Sandbox) -> Result<Self> {
+        let mut members = Self::start_cluster(sandbox, 1)?;
+        members.pop().context("a cluster of one has a member")
+    }
+
+    /// A cluster of `members`, up and answering. Once in a sandbox.
+    pub fn start_cluster(sandbox: &Sandbox, members: usize) -> Result<Vec<Self>> {
+        let mut plan = Vec::new();
+        for number in 1..=members {
+            plan.push((format!("etcd{number}"), sandbox.port()?, sandbox.port()?));
+        }
+        let initial_cluster: Vec<String> = plan
+            .iter()
+            .map(|(name, _, peer)| format!("{name}=http://127.0.0.1:{peer}"))
+            .collect();
+        let initial_cluster = initial_cluster.join(",");
+        let mut cluster = Vec::new();
+        for (name, port, peer_port) in plan {
+            let etcd = Self::describe(sandbox, &name, port, peer_port, &initial_cluster)?;
+            etcd.spawn()?;
+            cluster.push(etcd);
+        }
+        for etcd in &cluster {
+            etcd.wait_ready()?;
+        }
+        Ok(cluster)
+    }
+
+    /// A member as it is described, running or not.
+    pub(crate) fn describe(
+        sandbox: &Sandbox,
+        name: &str,
+        port: u16,
+        peer_port: u16,
+        initial_cluster: &str,
+    ) -> Result<Self> {
+        let folder = sandbox.folder(name)?;
+        Ok(Self {
+            process: Process::new(sandbox, folder.clone()),
+            sandbox: sandbox.clone(),
+            name: name.to_owned(),
+            folder,
+            port,
+            peer_port,
+            initial_cluster: initial_cluster.to_owned(),
+            generation: AtomicU32::new(0),
+            gateway: Gateway::new(port),
+        })
+    }
+
+    /// The client port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn peer_port(&self) -> u16 {
+        self.peer_port
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Reads and writes of keys.
+    pub fn kv(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Starts it again after [`Etcd::stop`] or [`Etcd::kill`], and waits until
+    /// it answers.
+    pub fn start_again(&self) -> Result<()> {
+        self.spawn()?;
+        self.wait_ready()
+    }
+
+    /// An orderly stop.
+    pub fn stop(&self) -> Result<()> {
+        self.process.stop(Signal::TERM, Duration::from_secs(10))
+    }
+
+    /// A crash.
+    pub fn kill(&self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Stops it in its tracks: connections stay open, nothing answers.
+    pub fn freeze(&self) {
+        self.process.signal_all(Signal::STOP);
+    }
+
+    /// Undoes [`Etcd::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal_all(Signal::CONT);
+    }
+
+    /// An empty store with another cluster id: somebody built etcd anew.
+    pub fn replace_with_empty(&self) -> Result<()> {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.wipe()
+    }
+
+    /// An empty store with the same cluster id: its revision falls.
+    pub fn wipe(&self) -> Result<()> {
+        self.kill()?;
+        self.remove_data()?;
+        self.start_again()
+    }
+
+    /// A backup of the store, for [`Etcd::restore`]. Restarts etcd.
+    pub fn backup(&self) -> Result<Backup> {
+        self.stop()?;
+        let copy = self.folder.join(format!("backup-{}", self.kept_backups()));
+        self.copy(&self.data(), &copy)?;
+        self.start_again()?;
+        Ok(Backup { folder: copy })
+    }
+
+    /// Sets the store back to a backup: same cluster id, an earlier revision.
+    pub fn restore(&self, backup: &Backup) -> Result<()> {
+        self.kill()?;
+        self.remove_data()?;
+        self.copy(&backup.folder, &self.data())?;
+        self.start_again()
+    }
+
+    /// Where the log is, for a failed test to show.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn remove_data(&self) -> Result<()> {
+        fs::remove_dir_all(self.data()).context("removing etcd's data")
+    }
+
+    fn kept_backups(&self) -> usize {
+        (0..)
+            .find(|n| !self.folder.join(format!("backup-{n}")).exists())
+            .unwrap_or(0)
+    }
+
+    fn copy(&self, from: &PathBuf, to: &PathBuf) -> Result<()> {
+        let status = self
+            .sandbox
+            .command("cp")
+            .arg("-a")
+            .arg(from)
+            .arg(to)
+            .status()?;
+        ensure!(status.success(), "copying {} failed", from.display());
+        Ok(())
+    }
+
+    fn spawn(&self) -> Result<()> {
+        let client = self.endpoint();
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let token = format!(
+            "{}-{}",
+            self.sandbox.id(),
+            self.generation.load(Ordering::SeqCst)
+        );
+        let mut command: Command = self.sandbox.command("etcd");
+        command.args(["--name", &self.name, "--data-dir", "data"]);
+        command.args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        command.args(["--initial-cluster", &self.initial_cluster]);
+        command.args(["--initial-cluster-token", &token]);
+        command.args(["--logger", "zap", "--log-outputs", "stderr"]);
+        if !self.initial_cluster.contains(',') {
+            // Nobody to wait for: a cluster of one elects itself at once.
+            command.args(["--heartbeat-interval", "20", "--election-timeout", "200"]);
+        }
+        self.process.spawn(command, "log")
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        let what = format!("etcd on port {} (log: {})", self.port, self.log().display());
+        wait_for(&what, START, || Ok(self.gateway.status()?.leader != 0))
+    }
+}
+
+/// A copy of an etcd store, inside the lab.
+#[derive(Debug)]
+pub struct Backup {
+    folder: PathBuf,
+}

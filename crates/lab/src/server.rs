@@ -1,0 +1,275 @@
+//! A PostgreSQL of its own, without Patroni. In: a sandbox and settings. Out: a
+//! server that can be stopped, killed, frozen and started again, and
+//! connections to it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use postgres::{Client, NoTls};
+use rustix::process::Signal;
+
+use crate::citus::{Flavour, install_citus, stand_in_forced};
+use crate::installation::Installation;
+use crate::process::Process;
+use crate::sandbox::Sandbox;
+use crate::wait::wait_until;
+
+/// Overall limit for opening a connection to a server of the lab.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const START: Duration = Duration::from_secs(30);
+
+/// A role that must give a password (SCRAM) in every lab server; everybody
+/// else is trusted on loopback. It is for a test to create:
+/// `CREATE ROLE scram_only LOGIN PASSWORD '…'`.
+pub const PASSWORD_ROLE: &str = "scram_only";
+
+/// A server to be.
+#[derive(Debug)]
+pub struct PostgresBuilder {
+    sandbox: Sandbox,
+    name: String,
+    settings: Vec<(String, String)>,
+    stand_in: bool,
+}
+
+impl PostgresBuilder {
+    /// A line of `postgresql.conf`; a later one wins over an earlier and over
+    /// the defaults.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Do not load Citus even where it is installed.
+    #[must_use]
+    pub fn stand_in(mut self) -> Self {
+        self.stand_in = true;
+        self
+    }
+
+    /// Initialises and starts it, and waits until it answers.
+    pub fn start(self) -> Result<Postgres> {
+        let installation = Installation::find()?;
+        let folder = self.sandbox.folder(&self.name)?;
+        let port = self.sandbox.port()?;
+        let stand_in = self.stand_in || stand_in_forced() || !installation.has_citus;
+        let server = Postgres {
+            process: Process::new(&self.sandbox, folder.clone()),
+            sandbox: self.sandbox,
+            installation,
+            name: self.name,
+            folder,
+            port,
+            stand_in,
+        };
+        server.initialise(&self.settings)?;
+        server.start_again()?;
+        Ok(server)
+    }
+}
+
+/// A running (or stopped) server.
+#[derive(Debug)]
+pub struct Postgres {
+    sandbox: Sandbox,
+    installation: Installation,
+    name: String,
+    folder: PathBuf,
+    port: u16,
+    stand_in: bool,
+    process: Process,
+}
+
+impl Postgres {
+    /// A server named `name` with default settings.
+    pub fn start(sandbox: &Sandbox, name: &str) -> Result<Self> {
+        Self::builder(sandbox, name).start()
+    }
+
+    /// A server named `name`, to be configured.
+    pub fn builder(sandbox: &Sandbox, name: &str) -> PostgresBuilder {
+        PostgresBuilder {
+            sandbox: sandbox.clone(),
+            name: name.into(),
+            settings: Vec::new(),
+            stand_in: false,
+        }
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// True when its databases get the stand-in.
+    pub fn uses_stand_in(&self) -> bool {
+        self.stand_in
+    }
+
+    /// A superuser's connection.
+    pub fn connect(&self, database: &str) -> Result<Client> {
+        connect(self.port, database)
+    }
+
+    /// Runs statements in a connection of its own.
+    pub fn execute(&self, database: &str, sql: &str) -> Result<()> {
+        self.connect(database)?
+            .batch_execute(sql)
+            .with_context(|| format!("{} ({}): {sql}", self.name, self.address()))
+    }
+
+    /// Citus or its stand-in, in a database that exists.
+    pub fn install_citus(&self, database: &str) -> Result<Flavour> {
+        install_citus(&mut self.connect(database)?, self.stand_in)
+    }
+
+    /// Starts it again after a stop or a kill, and waits until it answers.
+    pub fn start_again(&self) -> Result<()> {
+        let mut command = self.sandbox.command(self.installation.program("postgres"));
+        command.arg("-D").arg(self.data());
+        self.process.spawn(command, "log")?;
+        let what = format!("PostgreSQL {} (log: {})", self.name, self.log().display());
+        wait_until(&what, START, || self.connect("postgres").map(Some))?;
+        Ok(())
+    }
+
+    /// A fast, orderly stop: sessions are ended, a checkpoint is made.
+    pub fn stop(&self) -> Result<()> {
+        self.process.stop(Signal::INT, Duration::from_secs(30))
+    }
+
+    /// SIGKILL to all of its processes.
+    pub fn kill(&self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Stops all of its processes in their tracks: it accepts connections (the
+    /// kernel does) and never answers.
+    pub fn freeze(&self) {
+        self.process.signal_all(Signal::STOP);
+    }
+
+    /// Undoes [`Postgres::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal_all(Signal::CONT);
+    }
+
+    /// Where the log is, for a failed test to show.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn initialise(&self, settings: &[(String, String)]) -> Result<()> {
+        let output = self
+            .sandbox
+            .command(self.installation.program("initdb"))
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--no-sync",
+                "--encoding=UTF8",
+            ])
+            .args(["--locale=C.UTF-8", "-D"])
+            .arg(self.data())
+            .output()
+            .context("running initdb")?;
+        ensure!(
+            output.status.success(),
+            "initdb of {} failed: {}",
+            self.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let mut text = fs::read_to_string(self.data().join("postgresql.conf"))?;
+        let _ = writeln!(
+            text,
+            "\nlisten_addresses = '127.0.0.1'\nport = {}",
+            self.port
+        );
+        for (name, value) in base_settings(!self.stand_in) {
+            let _ = writeln!(text, "{name} = '{value}'");
+        }
+        for (name, value) in settings {
+            let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
+        }
+        self.sandbox
+            .write(&self.data().join("postgresql.conf"), &text)?;
+        self.sandbox.write(
+            &self.data().join("pg_hba.conf"),
+            &(hba_lines().join("\n") + "\n"),
+        )
+    }
+}
+
+/// Settings that every server of a lab starts from: small, and what Citus and
+/// Patroni need.
+pub(crate) fn base_settings(citus: bool) -> Vec<(&'static str, &'static str)> {
+    let mut settings = vec![
+        ("shared_buffers", "16MB"),
+        ("max_connections", "100"),
+        ("max_worker_processes", "16"),
+        ("max_prepared_transactions", "100"),
+        ("max_locks_per_transaction", "128"),
+        ("wal_level", "logical"),
+        ("min_wal_size", "32MB"),
+        ("max_wal_size", "256MB"),
+        ("log_line_prefix", "%m [%p] %a "),
+        // No sockets: their paths have a length limit, and one thing less to
+        // collide on.
+        ("unix_socket_directories", ""),
+        // In the data folder, so that it goes with it; POSIX segments in
+        // /dev/shm would outlive a SIGKILL.
+        ("dynamic_shared_memory_type", "mmap"),
+    ];
+    if citus {
+        settings.push(("shared_preload_libraries", "citus"));
+        // A cached connection to a silent host must not linger for minutes.
+        settings.push((
+            "citus.node_conninfo",
+            "sslmode=disable connect_timeout=3 tcp_user_timeout=3000 \
+             keepalives=1 keepalives_idle=1 keepalives_interval=1 keepalives_count=3",
+        ));
+        settings.push(("citus.node_connection_timeout", "3000"));
+        settings.push(("citus.max_cached_conns_per_worker", "4"));
+    }
+    settings
+}
+
+/// Who may enter: everybody from loopback, [`PASSWORD_ROLE`] with a password.
+pub(crate) fn hba_lines() -> Vec<String> {
+    vec![
+        format!("host all {PASSWORD_ROLE} 127.0.0.1/32 scram-sha-256"),
+        "host all all 127.0.0.1/32 trust".into(),
+        "host replication all 127.0.0.1/32 trust".into(),
+    ]
+}
+
+/// A superuser's connection to a lab server.
+pub fn connect(port: u16, database: &str) -> Result<Client> {
+    postgres::Config::new()
+        .host("127.0.0.1")
+        .port(port)
+        .user("postgres")
+        .dbname(database)
+        .application_name("lab")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .connect(NoTls)
+        .with_context(|| format!("connecting to 127.0.0.1:{port}, database {database}"))
+}

@@ -1,0 +1,82 @@
+//! Who the servers run as. In: the effective user and `/etc/passwd`. Out: the
+//! account to start servers under, and ownership of what they write.
+//!
+//! PostgreSQL refuses to run as root, so a root caller runs every server as
+//! the `postgres` account that Debian's package creates. Anybody else runs
+//! them as themselves.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// The account that servers run under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// `Some((uid, gid))` when the caller is root and must step down.
+    switch_to: Option<(u32, u32)>,
+}
+
+/// True for root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+impl User {
+    /// `postgres` for root, oneself otherwise.
+    pub fn for_servers() -> Result<Self> {
+        if !is_root() {
+            return Ok(Self { switch_to: None });
+        }
+        let passwd = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
+        let ids = lookup(&passwd, "postgres").context(
+            "no `postgres` account in /etc/passwd, and PostgreSQL refuses to run as root: \
+             install it with `apt-get install postgresql`, or run as a normal user",
+        )?;
+        Ok(Self {
+            switch_to: Some(ids),
+        })
+    }
+
+    /// Makes `command` run under this account.
+    pub fn apply(&self, command: &mut Command) {
+        if let Some((uid, gid)) = self.switch_to {
+            command.uid(uid).gid(gid);
+        }
+    }
+
+    /// Hands a file or folder to this account.
+    pub fn own(&self, path: &Path) -> Result<()> {
+        if let Some((uid, gid)) = self.switch_to {
+            chown(path, Some(uid), Some(gid))
+                .with_context(|| format!("handing {} to uid {uid}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn lookup(passwd: &str, name: &str) -> Option<(u32, u32)> {
+    let line = passwd
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_an_account_by_its_whole_name() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n\
+                      postgres2:x:1:2::/:/bin/sh\n\
+                      postgres:x:104:113:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";
+        assert_eq!(lookup(passwd, "postgres"), Some((104, 113)));
+        assert_eq!(lookup(passwd, "nobody"), None);
+        assert_eq!(lookup("postgres:x:many:1::/:", "postgres"), None);
+    }
+}
