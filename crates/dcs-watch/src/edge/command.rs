@@ -1,0 +1,8 @@
+//! The `dcs-watch` command.
+
+use std::process::ExitCode;
+
+/// The whole command.
+pub fn main() -> ExitCode {
+    ExitCode::from(2)
+}

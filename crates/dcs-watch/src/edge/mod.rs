@@ -1,0 +1,8 @@
+//! The edge: the etcd client, the task that drives the machine, retries, the command.
+//!
+//! Tokio, clients, clocks and processes are allowed here and nowhere else in this crate.
+
+pub mod command;
+pub mod retry;
+pub mod settings;
+pub mod watcher;

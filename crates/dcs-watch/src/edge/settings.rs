@@ -1,0 +1,137 @@
+//! How etcd is reached and how long it may be silent.
+
+use std::time::Duration;
+
+use crate::key::Namespace;
+
+/// How etcd is reached and how long it may be silent. Start from [`Settings::new`].
+#[derive(Clone)]
+pub struct Settings {
+    /// All members of the etcd cluster, as `http://host:port`; one is used at a time, the next one
+    /// when it fails or falls silent.
+    pub endpoints: Vec<String>,
+    /// Patroni's folder.
+    pub namespace: Namespace,
+    /// The etcd user, where etcd asks for one.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
+    /// How long a connect, a page of a list, or the opening of a watch may take.
+    pub request_timeout: Duration,
+    /// After how much quiet etcd is asked for a sign of life in the watch.
+    pub progress_every: Duration,
+    /// After how much silence the views are stale and the connection is given up. At least twice
+    /// `progress_every`, or a quiet but healthy etcd would look dead.
+    pub silence_after: Duration,
+    /// How often everything is listed anew, in case something was missed in a way nobody thought
+    /// of.
+    pub relist_every: Duration,
+    /// HTTP/2 pings while a watch is open. Not below 5 s: etcd by default takes more frequent pings
+    /// for an attack and hangs up (`--grpc-keepalive-min-time`).
+    pub keepalive_every: Duration,
+    /// How long the answer to such a ping may take.
+    pub keepalive_timeout: Duration,
+    /// The first pause after a failure; grows to `retry_max`, with jitter.
+    pub retry_first: Duration,
+    /// The longest pause between two tries.
+    pub retry_max: Duration,
+    /// Keys per page of a list. All pages are read at one revision.
+    pub page: u32,
+}
+
+impl Settings {
+    /// The defaults for these endpoints and Patroni's default namespace.
+    pub fn new(endpoints: Vec<String>) -> Self {
+        Self {
+            endpoints,
+            namespace: Namespace::default(),
+            username: None,
+            password: None,
+            request_timeout: Duration::from_secs(5),
+            progress_every: Duration::from_secs(2),
+            silence_after: Duration::from_secs(7),
+            relist_every: Duration::from_secs(600),
+            keepalive_every: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+            retry_first: Duration::from_millis(50),
+            retry_max: Duration::from_secs(5),
+            page: 1000,
+        }
+    }
+
+    /// Whether these settings can work at all, before anything is tried.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        if self.endpoints.is_empty() {
+            return Err(SettingsError::NoEndpoint);
+        }
+        for endpoint in &self.endpoints {
+            if endpoint.starts_with("https://") {
+                return Err(SettingsError::Tls(endpoint.clone()));
+            }
+            let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint);
+            let authority = authority.strip_suffix('/').unwrap_or(authority);
+            if authority.contains("://")
+                || authority.contains('@')
+                || authority.parse::<crate::value::HostPort>().is_err()
+            {
+                return Err(SettingsError::Endpoint(
+                    endpoint.rsplit('@').next().unwrap_or_default().to_owned(),
+                ));
+            }
+        }
+        if self.username.is_some() != self.password.is_some() {
+            return Err(SettingsError::Credentials);
+        }
+        if self.silence_after < self.progress_every * 2 || self.progress_every.is_zero() {
+            return Err(SettingsError::Silence {
+                silence_after: self.silence_after,
+                progress_every: self.progress_every,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("endpoints", &self.endpoints)
+            .field("namespace", &self.namespace)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("request_timeout", &self.request_timeout)
+            .field("progress_every", &self.progress_every)
+            .field("silence_after", &self.silence_after)
+            .field("relist_every", &self.relist_every)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why settings cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// No endpoint at all.
+    #[error("no etcd endpoint is given: name all members of the etcd cluster, as http://host:port")]
+    NoEndpoint,
+    /// Not built in yet.
+    #[error(
+        "etcd endpoint {0}: https is not supported yet; use an http:// endpoint, or a local TLS proxy in front of etcd"
+    )]
+    Tls(String),
+    /// Not an address.
+    #[error("etcd endpoint {0:?} is not of the form http://host:port")]
+    Endpoint(String),
+    /// One without the other.
+    #[error("an etcd user needs a password and a password a user: only one of them is given")]
+    Credentials,
+    /// A silence limit that a healthy etcd would break.
+    #[error(
+        "a silence limit of {silence_after:?} is too short for a sign of life every {progress_every:?}: it must be at least twice that"
+    )]
+    Silence {
+        /// The limit.
+        silence_after: Duration,
+        /// How often a sign of life is asked for.
+        progress_every: Duration,
+    },
+}
