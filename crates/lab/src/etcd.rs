@@ -13,7 +13,6 @@ use rustix::process::Signal;
 use crate::gateway::Gateway;
 use crate::process::Process;
 use crate::sandbox::Sandbox;
-use crate::wait::wait_for;
 
 const START: Duration = Duration::from_secs(30);
 
@@ -30,6 +29,7 @@ pub struct Etcd {
     /// Part of what etcd makes its cluster id from: raised when a new store
     /// is to be recognisable as another one.
     generation: AtomicU32,
+    backups: AtomicU32,
     gateway: Gateway,
     process: Process,
 }
@@ -82,6 +82,7 @@ impl Etcd {
             peer_port,
             initial_cluster: initial_cluster.to_owned(),
             generation: AtomicU32::new(0),
+            backups: AtomicU32::new(0),
             gateway: Gateway::new(port),
         })
     }
@@ -148,7 +149,10 @@ impl Etcd {
     /// A backup of the store, for [`Etcd::restore`]. Restarts etcd.
     pub fn backup(&self) -> Result<Backup> {
         self.stop()?;
-        let copy = self.folder.join(format!("backup-{}", self.kept_backups()));
+        let copy = self.folder.join(format!(
+            "backup-{}",
+            self.backups.fetch_add(1, Ordering::SeqCst)
+        ));
         self.copy(&self.data(), &copy)?;
         self.start_again()?;
         Ok(Backup { folder: copy })
@@ -164,7 +168,7 @@ impl Etcd {
 
     /// Where the log is, for a failed test to show.
     pub fn log(&self) -> PathBuf {
-        self.folder.join("log")
+        self.process.log()
     }
 
     fn data(&self) -> PathBuf {
@@ -173,12 +177,6 @@ impl Etcd {
 
     fn remove_data(&self) -> Result<()> {
         fs::remove_dir_all(self.data()).context("removing etcd's data")
-    }
-
-    fn kept_backups(&self) -> usize {
-        (0..)
-            .find(|n| !self.folder.join(format!("backup-{n}")).exists())
-            .unwrap_or(0)
     }
 
     fn copy(&self, from: &PathBuf, to: &PathBuf) -> Result<()> {
@@ -222,12 +220,13 @@ impl Etcd {
             // Nobody to wait for: a cluster of one elects itself at once.
             command.args(["--heartbeat-interval", "20", "--election-timeout", "200"]);
         }
-        self.process.spawn(command, "log")
+        self.process.spawn(command)
     }
 
     fn wait_ready(&self) -> Result<()> {
-        let what = format!("etcd on port {} (log: {})", self.port, self.log().display());
-        wait_for(&what, START, || Ok(self.gateway.status()?.leader != 0))
+        let what = format!("etcd on port {}", self.port);
+        self.process
+            .wait_ready(&what, START, || Ok(self.gateway.status()?.leader != 0))
     }
 }
 

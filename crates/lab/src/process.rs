@@ -9,11 +9,14 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sandbox::Sandbox;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
+
+/// Lines of a log that an error shows.
+const LAST_WORDS: usize = 12;
 
 /// A server: everything that works in `folder` or below.
 #[derive(Debug)]
@@ -33,9 +36,9 @@ impl Process {
         }
     }
 
-    /// Starts `command` in the folder, its output appended to `log` there.
-    pub(crate) fn spawn(&self, mut command: Command, log: &str) -> Result<()> {
-        let path = self.folder.join(log);
+    /// Starts `command` in the folder, its output appended to the log there.
+    pub(crate) fn spawn(&self, mut command: Command) -> Result<()> {
+        let path = self.log();
         let file = File::options()
             .create(true)
             .append(true)
@@ -54,6 +57,11 @@ impl Process {
             .with_context(|| format!("starting {}", program.display()))?;
         *self.child() = Some(child);
         Ok(())
+    }
+
+    /// Where the output goes.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("log")
     }
 
     /// Those alive now, zombies not counted.
@@ -91,10 +99,10 @@ impl Process {
         let what = format!("the end of {}", self.folder.display());
         wait_for(&what, Duration::from_secs(30), || {
             self.signal_all(Signal::KILL);
-            Ok(!self.is_running())
-        })?;
-        self.collect();
-        Ok(())
+            // Our child must be collected too: PostgreSQL takes a zombie for
+            // a running postmaster, and would refuse to start again.
+            Ok(!self.is_running() && self.collect())
+        })
     }
 
     /// `signal` to the process that was started (or, in an attached lab, to
@@ -105,14 +113,41 @@ impl Process {
             let _ = kill_process(pid, signal);
         }
         let ended = wait_for("an orderly stop", patience, || {
-            self.collect();
-            Ok(!self.is_running())
+            Ok(self.collect() && !self.is_running())
         });
-        if ended.is_err() {
-            return self.kill();
+        if ended.is_err() { self.kill() } else { Ok(()) }
+    }
+
+    /// Waits until `ask` says that the server is ready. Ends early, with the
+    /// end of the log, when the server is gone.
+    pub(crate) fn wait_ready(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut ask: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let ready = wait_until(what, deadline, || {
+            let answer = ask();
+            match answer {
+                Ok(true) => Ok(Some(true)),
+                _ if !self.is_running() => Ok(Some(false)),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        match ready {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("{what} ended instead of starting. {}", self.last_words()),
+            Err(error) => Err(error.context(self.last_words())),
         }
-        self.collect();
-        Ok(())
+    }
+
+    /// The end of the newest log.
+    fn last_words(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let end = lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n  ");
+        format!("Its log ends:\n  {end}")
     }
 
     /// Processes whose parent is none of this server's: Patroni, or a
@@ -126,14 +161,16 @@ impl Process {
             .collect()
     }
 
-    /// Collects the child's exit status if it has ended.
-    fn collect(&self) {
+    /// Collects the child's exit status if it has ended. True when there is
+    /// no child (any more).
+    fn collect(&self) -> bool {
         let mut child = self.child();
         if let Some(process) = child.as_mut()
             && matches!(process.try_wait(), Ok(Some(_)))
         {
             *child = None;
         }
+        child.is_none()
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {

@@ -15,7 +15,6 @@ use crate::citus::{Flavour, install_citus, stand_in_forced};
 use crate::installation::Installation;
 use crate::process::Process;
 use crate::sandbox::Sandbox;
-use crate::wait::wait_until;
 
 /// Overall limit for opening a connection to a server of the lab.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -141,10 +140,10 @@ impl Postgres {
     pub fn start_again(&self) -> Result<()> {
         let mut command = self.sandbox.command(self.installation.program("postgres"));
         command.arg("-D").arg(self.data());
-        self.process.spawn(command, "log")?;
-        let what = format!("PostgreSQL {} (log: {})", self.name, self.log().display());
-        wait_until(&what, START, || self.connect("postgres").map(Some))?;
-        Ok(())
+        self.process.spawn(command)?;
+        let what = format!("PostgreSQL {} on port {}", self.name, self.port);
+        self.process
+            .wait_ready(&what, START, || self.connect("postgres").map(|_| true))
     }
 
     /// A fast, orderly stop: sessions are ended, a checkpoint is made.
@@ -170,7 +169,7 @@ impl Postgres {
 
     /// Where the log is, for a failed test to show.
     pub fn log(&self) -> PathBuf {
-        self.folder.join("log")
+        self.process.log()
     }
 
     fn data(&self) -> PathBuf {

@@ -1,10 +1,11 @@
 //! The ground everything else stands on: etcd and PostgreSQL come up, can be
 //! hurt and brought back, and nothing of them survives their owner.
 
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use lab::{Etcd, Postgres, Sandbox, wait_for, wait_until};
@@ -153,13 +154,13 @@ fn owner() {
     let _etcd = Etcd::start(&sandbox).unwrap();
     let server = Postgres::start(&sandbox, "pg").unwrap();
     let mut daemon = Command::new("sleep");
-    sandbox
+    let mut daemon = sandbox
         .mark(daemon.arg("600").current_dir("/"))
         .spawn()
         .unwrap();
     server.freeze(); // the dead cannot be frozen, but the frozen must die
     println!("\nroot {}", sandbox.root().display());
-    thread::park();
+    daemon.wait().unwrap(); // never: the reaper kills us all
 }
 
 #[test]
