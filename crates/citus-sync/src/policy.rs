@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// The settings of one formation that shape decisions and deadlines.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the file"
+)]
 pub struct Policy {
     /// How long writes to a group may be made to wait, at the very most.
     pub hold_timeout: Duration,

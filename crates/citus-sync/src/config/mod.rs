@@ -3,19 +3,111 @@
 //! Pure: the path, the environment and a way to read files enter as arguments of [`Config::load`];
 //! a checked configuration or a [`ConfigError`] that lists every problem leaves.
 
-pub mod secret;
-pub mod workers;
+mod convert;
+mod endpoint;
+mod error;
+mod formation;
+mod login;
+mod native;
+pub mod passfile;
+mod patroni;
+mod patroni_etcd;
+mod reader;
+mod secret;
+mod workers;
+mod yaml;
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dcs_watch::key::ScopeId;
 
+pub use convert::{ConvertError, convert};
+pub use error::{ConfigError, Problem};
 pub use secret::{Origin, Secret};
-pub use workers::{Discover, Unresolved, Workers};
+pub use workers::{Discover, DiscoverError, Reason, Unresolved, Workers};
+pub use yaml::Location;
 
 use crate::policy::Policy;
+
+impl Config {
+    /// Reads and checks the configuration in the file `path`, native or Patroni's.
+    ///
+    /// `env` yields environment variables, `read` the contents of this file and of those it names
+    /// for secrets. Relative paths in the file are taken from the file's own folder.
+    pub fn load(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, ConfigError> {
+        let text = read(path).map_err(|error| ConfigError::Unreadable {
+            file: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let invalid = |problems| {
+            Err(ConfigError::Invalid {
+                file: path.to_owned(),
+                problems,
+            })
+        };
+        let node = match yaml::parse(&text) {
+            Ok(node) => node,
+            Err(error) => {
+                return invalid(vec![Problem {
+                    location: error.location,
+                    key: String::new(),
+                    found: error.message,
+                    expected: "one YAML document".to_owned(),
+                    mend: None,
+                }]);
+            }
+        };
+        let world = World {
+            file: path,
+            env,
+            read,
+        };
+        let doc = reader::Doc::new(&text);
+        let config = if patroni::is_patroni(&node) {
+            patroni::read(&doc, &node, &world)
+        } else {
+            native::read(&doc, &node, &world)
+        };
+        match (config, doc.finish()) {
+            (Some(config), Ok(warnings)) => Ok(Self { warnings, ..config }),
+            (_, Err(problems)) => invalid(problems),
+            // Cannot be: a reader that gives up notes why. Refuse rather than guess.
+            (None, Ok(_)) => invalid(vec![Problem {
+                location: None,
+                key: String::new(),
+                found: "a file that could not be understood".to_owned(),
+                expected: "a configuration".to_owned(),
+                mend: None,
+            }]),
+        }
+    }
+}
+
+/// What the readers may ask of the world, passed in so that they stay pure.
+struct World<'a> {
+    file: &'a Path,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    read: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+impl World<'_> {
+    /// An environment variable; an empty one counts as unset, as libpq has it.
+    fn env(&self, name: &str) -> Option<String> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A path of the file, relative to the file's own folder.
+    fn beside(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+}
 
 /// Everything the daemon needs to know before it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +150,10 @@ pub struct Election {
 
 impl Default for Election {
     fn default() -> Self {
-        Self { name: None, ttl: Duration::from_secs(10) }
+        Self {
+            name: None,
+            ttl: Duration::from_secs(10),
+        }
     }
 }
 

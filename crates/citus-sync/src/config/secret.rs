@@ -25,14 +25,15 @@ pub enum Origin {
         /// The key's path inside it.
         key: String,
     },
-    /// A line of a pgpass file.
-    Passfile,
 }
 
 impl Secret {
     /// Keeps `value` and remembers where it came from.
     pub fn new(value: impl Into<String>, origin: Origin) -> Self {
-        Self { value: value.into(), origin }
+        Self {
+            value: value.into(),
+            origin,
+        }
     }
 
     /// The secret itself. To be handed to a client library and nowhere else.

@@ -11,8 +11,10 @@ use dcs_watch::value::HostPort;
 use dcs_watch::view::ScopeView;
 use regex::Regex;
 
+use super::Formation;
+
 /// The greatest `groupid` that Citus can store: the column is an `integer`.
-pub const MAX_GROUP: u32 = i32::MAX.unsigned_abs();
+pub(super) const MAX_GROUP: u32 = i32::MAX.unsigned_abs();
 
 /// How the worker scopes of a formation are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +68,13 @@ impl Discover {
     /// what matched is no number, and for group 0, which is the coordinator's.
     pub fn group_of(&self, scope: &ScopeId) -> Option<u32> {
         let name = scope.to_string();
-        let group: u32 = self.0.captures(&name)?.name("group")?.as_str().parse().ok()?;
+        let group: u32 = self
+            .0
+            .captures(&name)?
+            .name("group")?
+            .as_str()
+            .parse()
+            .ok()?;
         (1..=MAX_GROUP).contains(&group).then_some(group)
     }
 }
@@ -198,7 +206,10 @@ impl Workers {
                         resolved.insert(group, scope.clone());
                         continue;
                     }
-                    Reason::Shared { scope: scope.clone(), others }
+                    Reason::Shared {
+                        scope: scope.clone(),
+                        others,
+                    }
                 }
             };
             unresolved.push(Unresolved { group, reason });
@@ -214,9 +225,40 @@ impl Workers {
     }
 }
 
+impl Formation {
+    /// As [`Workers::resolve`], with the coordinator's own scope left out: a pattern may match it
+    /// without harm, but an address of a worker must not lead to it.
+    pub fn resolve<'a>(
+        &self,
+        views: impl Iterator<Item = &'a ScopeView>,
+    ) -> (BTreeMap<u32, ScopeId>, Vec<Unresolved>) {
+        let own = &self.coordinator.scope;
+        if let Workers::Discovered(_) = self.workers {
+            return self
+                .workers
+                .resolve(views.filter(|view| view.scope != *own));
+        }
+        let (mut resolved, mut unresolved) = self.workers.resolve(views);
+        let strayed: Vec<u32> = resolved
+            .iter()
+            .filter(|(_, scope)| *scope == own)
+            .map(|(group, _)| *group)
+            .collect();
+        for group in strayed {
+            resolved.remove(&group);
+            unresolved.push(Unresolved {
+                group,
+                reason: Reason::Coordinator(own.clone()),
+            });
+        }
+        (resolved, unresolved)
+    }
+}
+
 /// Host names are compared without regard to case, as DNS does.
 fn lives_at(view: &ScopeView, node: &HostPort) -> bool {
-    view.members.values().filter_map(|member| member.value.address.as_ref()).any(|address| {
-        address.port == node.port && address.host.eq_ignore_ascii_case(&node.host)
-    })
+    view.members
+        .values()
+        .filter_map(|member| member.value.address.as_ref())
+        .any(|address| address.port == node.port && address.host.eq_ignore_ascii_case(&node.host))
 }
