@@ -143,4 +143,31 @@ impl ScopeView {
             || self.failsafe.is_some()
             || self.initialized
     }
+
+    /// Whether the other view says the same, so that nobody need be woken: revisions of members
+    /// and of problems may differ, as they do with every heartbeat; all else counts.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        fn values(view: &ScopeView) -> impl Iterator<Item = (&String, &Member)> {
+            view.members
+                .iter()
+                .map(|(name, member)| (name, &member.value))
+        }
+        fn words(view: &ScopeView) -> impl Iterator<Item = (&String, &String)> {
+            view.problems
+                .iter()
+                .map(|problem| (&problem.key, &problem.what))
+        }
+        self.scope == other.scope
+            && self.leader == other.leader
+            && self.leader_lease == other.leader_lease
+            && self.sync == other.sync
+            && self.failover == other.failover
+            && self.config == other.config
+            && self.failsafe == other.failsafe
+            && self.initialized == other.initialized
+            && self.freshness == other.freshness
+            && self.lineage == other.lineage
+            && values(self).eq(values(other))
+            && words(self).eq(words(other))
+    }
 }

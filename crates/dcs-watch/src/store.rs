@@ -1,0 +1,529 @@
+//! The fold of lists and events into the views of all scopes.
+//!
+//! Enters: [`Event`]s, freshness and lineage as [`crate::machine`] decides them. Leaves: a
+//! [`ScopeView`] for each scope, and after each event whose view changed in a way that matters.
+//!
+//! Two rules live here. Older news never overwrites newer: each key remembers the revision it was
+//! last changed at, deleted keys too, and a list sets a floor below which every event is old. And
+//! nothing is missed in silence: etcd numbers the puts of a key, so a number that was skipped means
+//! that an event was lost (or that this is not the history known before), and only a list helps.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::event::{Event, Record};
+use crate::key::{FieldRef, KeyRef, Namespace, ScopeId, excerpt, folder, parse_ref};
+use crate::value::{self, ValueError};
+use crate::view::{Freshness, Problem, ScopeView, Versioned};
+
+/// Malformed keys that belong to no scope are remembered (to be told of once) up to this many; a
+/// broken writer may invent them without end.
+const STRAYS: usize = 100;
+
+/// What is remembered of a key, whatever its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    mod_revision: i64,
+    /// Puts since creation; 0 once deleted.
+    version: i64,
+}
+
+/// A list that is not complete yet.
+#[derive(Debug, Default)]
+struct Half {
+    keys: HashMap<Box<[u8]>, Known>,
+    scopes: HashMap<Box<str>, ScopeView>,
+    strays: Vec<Problem>,
+}
+
+/// The views of all scopes under one namespace.
+#[derive(Debug)]
+pub struct Store {
+    namespace: Namespace,
+    keys: HashMap<Box<[u8]>, Known>,
+    /// By the scope's text as it stands in the path, so that a heartbeat finds its scope without
+    /// an allocation.
+    scopes: HashMap<Box<str>, ScopeView>,
+    half: Option<Half>,
+    /// The revision of the last list: events up to it are in it.
+    floor: i64,
+    freshness: Freshness,
+    lineage: u64,
+    strays: Vec<Problem>,
+    malformed_keys: u64,
+    malformed_values: u64,
+}
+
+/// What an event did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Scopes whose view changed in a way that matters.
+    pub news: Vec<ScopeId>,
+    /// A scope came or went.
+    pub scopes_changed: bool,
+    /// Keys that a list no longer has, though no delete was seen.
+    pub vanished: Vec<Vec<u8>>,
+    /// An event before this one was missed: list anew.
+    pub gap: bool,
+    /// Keys and values that could not be read, each told once for as long as it stays as it is.
+    pub notices: Vec<Notice>,
+}
+
+/// Something malformed that nobody has been told of yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whose; none when not even that can be read.
+    pub scope: Option<ScopeId>,
+    /// What.
+    pub problem: Problem,
+}
+
+impl Store {
+    /// Knows nothing yet.
+    pub fn new(namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            keys: HashMap::new(),
+            scopes: HashMap::new(),
+            half: None,
+            floor: 0,
+            freshness: Freshness::Unknown,
+            lineage: 0,
+            strays: Vec::new(),
+            malformed_keys: 0,
+            malformed_values: 0,
+        }
+    }
+
+    /// The view of one scope; an empty one if there is nothing of it in etcd.
+    pub fn view(&self, id: &ScopeId) -> ScopeView {
+        match self.scopes.get(id.to_string().as_str()) {
+            Some(view) => view.clone(),
+            None => self.empty(id.clone()),
+        }
+    }
+
+    /// The scopes that exist.
+    pub fn scopes(&self) -> BTreeSet<ScopeId> {
+        self.scopes
+            .values()
+            .filter(|view| view.exists())
+            .map(|view| view.scope.clone())
+            .collect()
+    }
+
+    /// All views that exist.
+    pub fn views(&self) -> impl Iterator<Item = &ScopeView> {
+        self.scopes.values().filter(|view| view.exists())
+    }
+
+    /// Keys in etcd under the namespace, whatever they are.
+    pub fn key_count(&self) -> usize {
+        self.keys.values().filter(|known| known.version > 0).count()
+    }
+
+    /// Keys and values seen so far that could not be read, each put counted.
+    pub fn malformed(&self) -> (u64, u64) {
+        (self.malformed_keys, self.malformed_values)
+    }
+
+    /// Of all views alike.
+    pub fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// Says of every view how far it can be trusted.
+    pub fn set_freshness(&mut self, freshness: &Freshness) {
+        self.freshness = freshness.clone();
+        for view in self.scopes.values_mut() {
+            view.freshness = freshness.clone();
+        }
+    }
+
+    /// Says of every view that etcd's history is another one. Takes effect on the views with the
+    /// list that follows, so that no view ever has new lineage and old content.
+    pub fn set_lineage(&mut self, lineage: u64) {
+        self.lineage = lineage;
+    }
+
+    /// Folds one event in.
+    pub fn apply(&mut self, event: Event) -> Applied {
+        match event {
+            Event::Init => {
+                self.half = Some(Half::default());
+                Applied::default()
+            }
+            Event::InitPut(record) => {
+                self.list(&record);
+                Applied::default()
+            }
+            Event::InitDone { revision } => self.swap(revision),
+            Event::Put(record) => self.put(&record),
+            Event::Delete(record) => self.delete(&record),
+        }
+    }
+
+    fn empty(&self, scope: ScopeId) -> ScopeView {
+        ScopeView {
+            freshness: self.freshness.clone(),
+            lineage: self.lineage,
+            ..ScopeView::empty(scope)
+        }
+    }
+
+    fn list(&mut self, record: &Record) {
+        let Some(mut half) = self.half.take() else {
+            return;
+        };
+        half.keys.insert(
+            record.key.as_slice().into(),
+            Known {
+                mod_revision: record.mod_revision,
+                version: record.version,
+            },
+        );
+        match parse_ref(&self.namespace, &record.key) {
+            Ok(key) if matters(key.field) => {
+                let view = half
+                    .scopes
+                    .entry(key.scope.into())
+                    .or_insert_with(|| self.empty(key.id()));
+                if fold(view, &key, record).malformed.is_some() {
+                    self.malformed_values += 1;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.malformed_keys += 1;
+                let problem = problem(record, error.to_string());
+                match folder(&self.namespace, &record.key) {
+                    Some(id) => {
+                        let view = half
+                            .scopes
+                            .entry(id.name.as_ref().into())
+                            .or_insert_with(|| self.empty(id));
+                        remember(view, problem);
+                    }
+                    None if half.strays.len() < STRAYS => half.strays.push(problem),
+                    None => {}
+                }
+            }
+        }
+        self.half = Some(half);
+    }
+
+    fn swap(&mut self, revision: i64) -> Applied {
+        let Some(half) = self.half.take() else {
+            return Applied::default();
+        };
+        let mut applied = Applied::default();
+        let before = self.scopes();
+        let old_keys = std::mem::replace(&mut self.keys, half.keys);
+        let old_scopes = std::mem::replace(&mut self.scopes, half.scopes);
+        let old_strays = std::mem::replace(&mut self.strays, half.strays);
+        self.floor = revision;
+        applied.vanished = old_keys
+            .iter()
+            .filter(|(key, known)| known.version > 0 && !self.keys.contains_key(*key))
+            .map(|(key, _)| key.to_vec())
+            .collect();
+        applied.vanished.sort_unstable();
+        for (path, view) in &self.scopes {
+            let old = old_scopes.get(path);
+            if !old.is_some_and(|old| old.says_the_same(view)) {
+                applied.news.push(view.scope.clone());
+            }
+            for problem in &view.problems {
+                if !old.is_some_and(|old| has_problem(&old.problems, problem)) {
+                    let scope = Some(view.scope.clone());
+                    applied.notices.push(Notice {
+                        scope,
+                        problem: problem.clone(),
+                    });
+                }
+            }
+        }
+        for (path, view) in old_scopes {
+            if !self.scopes.contains_key(&path) {
+                applied.news.push(view.scope);
+            }
+        }
+        for problem in &self.strays {
+            if !has_problem(&old_strays, problem) {
+                applied.notices.push(Notice {
+                    scope: None,
+                    problem: problem.clone(),
+                });
+            }
+        }
+        applied.news.sort_unstable();
+        applied.scopes_changed = before != self.scopes();
+        applied
+    }
+
+    /// Whether this change of a key is news, and whether one before it was missed.
+    fn admit(&mut self, record: &Record, version: i64) -> Option<bool> {
+        if record.mod_revision <= self.floor {
+            return None;
+        }
+        let known = Known {
+            mod_revision: record.mod_revision,
+            version,
+        };
+        match self.keys.get_mut(record.key.as_slice()) {
+            Some(old) if record.mod_revision <= old.mod_revision => None,
+            Some(old) => {
+                let gap = if version == 0 {
+                    old.version == 0
+                } else {
+                    version != old.version + 1
+                };
+                *old = known;
+                Some(gap)
+            }
+            None => {
+                self.keys.insert(record.key.as_slice().into(), known);
+                Some(version != 1)
+            }
+        }
+    }
+
+    fn put(&mut self, record: &Record) -> Applied {
+        let Some(gap) = self.admit(record, record.version.max(1)) else {
+            return Applied::default();
+        };
+        let mut applied = Applied {
+            gap,
+            ..Applied::default()
+        };
+        let (id, notice) = match parse_ref(&self.namespace, &record.key) {
+            Ok(key) if !matters(key.field) => return applied,
+            Ok(key) => {
+                let view = match self.scopes.get_mut(key.scope) {
+                    Some(view) => view,
+                    None => {
+                        let empty = self.empty(key.id());
+                        self.scopes.entry(key.scope.into()).or_insert(empty)
+                    }
+                };
+                let existed = view.exists();
+                let folded = fold(view, &key, record);
+                applied.scopes_changed = existed != view.exists();
+                if folded.malformed.is_some() {
+                    self.malformed_values += 1;
+                }
+                if !folded.news {
+                    return applied;
+                }
+                (Some(view.scope.clone()), folded.malformed)
+            }
+            Err(error) => {
+                self.malformed_keys += 1;
+                let problem = problem(record, error.to_string());
+                match folder(&self.namespace, &record.key) {
+                    Some(id) => {
+                        let empty = self.empty(id.clone());
+                        let view = self.scopes.entry(id.name.as_ref().into()).or_insert(empty);
+                        if !remember(view, problem.clone()) {
+                            return applied;
+                        }
+                        (Some(id), Some(problem))
+                    }
+                    None if has_problem(&self.strays, &problem) => return applied,
+                    None => {
+                        if self.strays.len() >= STRAYS {
+                            return applied;
+                        }
+                        self.strays.push(problem.clone());
+                        (None, Some(problem))
+                    }
+                }
+            }
+        };
+        applied.notices.extend(notice.map(|problem| Notice {
+            scope: id.clone(),
+            problem,
+        }));
+        applied.news.extend(id);
+        applied
+    }
+
+    fn delete(&mut self, record: &Record) -> Applied {
+        let Some(gap) = self.admit(record, 0) else {
+            return Applied::default();
+        };
+        let mut applied = Applied {
+            gap,
+            ..Applied::default()
+        };
+        let key = parse_ref(&self.namespace, &record.key);
+        let path = match &key {
+            Ok(key) => key.scope.to_owned(),
+            Err(_) => match folder(&self.namespace, &record.key) {
+                Some(id) => id.to_string(),
+                None => {
+                    let name = excerpt(&record.key);
+                    self.strays.retain(|problem| problem.key != name);
+                    return applied;
+                }
+            },
+        };
+        let Some(view) = self.scopes.get_mut(path.as_str()) else {
+            return applied;
+        };
+        let existed = view.exists();
+        let mut news = forget(view, &record.key);
+        if let Ok(key) = key {
+            news |= remove(view, key.field);
+        }
+        applied.scopes_changed = existed != view.exists();
+        if news {
+            applied.news.push(view.scope.clone());
+        }
+        if !view.exists() && view.problems.is_empty() {
+            self.scopes.remove(path.as_str());
+        }
+        applied
+    }
+}
+
+/// Whether a key has a place in the view. Positions and history change all the time and say
+/// nothing about who leads.
+fn matters(field: FieldRef<'_>) -> bool {
+    !matches!(
+        field,
+        FieldRef::Status | FieldRef::History | FieldRef::Other(_)
+    )
+}
+
+struct Folded {
+    news: bool,
+    malformed: Option<Problem>,
+}
+
+fn fold(view: &mut ScopeView, key: &KeyRef<'_>, record: &Record) -> Folded {
+    let outcome = match key.field {
+        FieldRef::Leader => value::leader(&record.value).map(|leader| {
+            view.leader_lease = record.lease;
+            replace(&mut view.leader, leader, record)
+        }),
+        FieldRef::Member(name) => value::member(&record.value).map(|member| {
+            if let Some(known) = view.members.get_mut(name) {
+                known.mod_revision = record.mod_revision;
+                known.create_revision = record.create_revision;
+                if known.value == member {
+                    return false;
+                }
+                known.value = member;
+            } else {
+                view.members
+                    .insert(name.to_owned(), versioned(member, record));
+            }
+            true
+        }),
+        FieldRef::Sync => {
+            value::sync(&record.value).map(|sync| replace(&mut view.sync, sync, record))
+        }
+        FieldRef::Failover => value::failover(&record.value).map(|request| match request {
+            Some(request) => replace(&mut view.failover, request, record),
+            None => view.failover.take().is_some(),
+        }),
+        FieldRef::Config => {
+            value::config(&record.value).map(|config| replace(&mut view.config, config, record))
+        }
+        FieldRef::Failsafe => value::failsafe(&record.value)
+            .map(|failsafe| replace(&mut view.failsafe, failsafe, record)),
+        FieldRef::Initialize => {
+            let initialized = value::initialized(&record.value);
+            Ok(std::mem::replace(&mut view.initialized, initialized) != initialized)
+        }
+        FieldRef::Status | FieldRef::History | FieldRef::Other(_) => Ok(false),
+    };
+    match outcome {
+        Ok(news) => Folded {
+            news: forget(view, &record.key) || news,
+            malformed: None,
+        },
+        Err(ValueError(what)) => {
+            let removed = remove(view, key.field);
+            let problem = problem(record, what);
+            let told = remember(view, problem.clone());
+            Folded {
+                news: removed || told,
+                malformed: Some(problem),
+            }
+        }
+    }
+}
+
+fn versioned<T>(value: T, record: &Record) -> Versioned<T> {
+    Versioned {
+        value,
+        mod_revision: record.mod_revision,
+        create_revision: record.create_revision,
+    }
+}
+
+fn replace<T>(slot: &mut Option<Versioned<T>>, value: T, record: &Record) -> bool {
+    *slot = Some(versioned(value, record));
+    true
+}
+
+fn remove(view: &mut ScopeView, field: FieldRef<'_>) -> bool {
+    match field {
+        FieldRef::Leader => {
+            view.leader_lease = 0;
+            view.leader.take().is_some()
+        }
+        FieldRef::Member(name) => view.members.remove(name).is_some(),
+        FieldRef::Sync => view.sync.take().is_some(),
+        FieldRef::Failover => view.failover.take().is_some(),
+        FieldRef::Config => view.config.take().is_some(),
+        FieldRef::Failsafe => view.failsafe.take().is_some(),
+        FieldRef::Initialize => std::mem::take(&mut view.initialized),
+        FieldRef::Status | FieldRef::History | FieldRef::Other(_) => false,
+    }
+}
+
+fn problem(record: &Record, what: String) -> Problem {
+    Problem {
+        key: excerpt(&record.key),
+        what,
+        mod_revision: record.mod_revision,
+    }
+}
+
+/// Notes a problem; false if it was noted before in the same words.
+fn remember(view: &mut ScopeView, problem: Problem) -> bool {
+    match view
+        .problems
+        .binary_search_by(|known| known.key.cmp(&problem.key))
+    {
+        Ok(at) => {
+            let known = &mut view.problems[at];
+            let new = known.what != problem.what;
+            *known = problem;
+            new
+        }
+        Err(at) => {
+            view.problems.insert(at, problem);
+            true
+        }
+    }
+}
+
+/// Drops the problem of a key; false if it had none.
+fn forget(view: &mut ScopeView, key: &[u8]) -> bool {
+    if view.problems.is_empty() {
+        return false;
+    }
+    let name = excerpt(key);
+    let before = view.problems.len();
+    view.problems.retain(|problem| problem.key != name);
+    view.problems.len() != before
+}
+
+fn has_problem(problems: &[Problem], one: &Problem) -> bool {
+    problems
+        .iter()
+        .any(|problem| problem.key == one.key && problem.what == one.what)
+}
