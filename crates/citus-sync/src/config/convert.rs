@@ -129,7 +129,12 @@ fn reference(out: &mut Text, depth: usize, secret: &Secret, variable: &str) {
                 depth,
                 "# environment, or put it in a file of its own and name that here:",
             );
-            out.line(depth, "# password_file: /etc/citus-sync/password");
+            let name = if variable == ETCD_PASSWORD {
+                "etcd-password"
+            } else {
+                "password"
+            };
+            out.line(depth, &format!("# password_file: /etc/citus-sync/{name}"));
         }
     }
 }

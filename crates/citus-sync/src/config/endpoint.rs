@@ -54,6 +54,9 @@ pub(super) fn parse(text: &str) -> Result<String, Wrong> {
         ));
     }
     match rest.parse::<HostPort>() {
+        Ok(address) if !is_host(&address.host) => {
+            Err(wrong(shown, format!("{:?} is no host name", address.host)))
+        }
         Ok(address) => Ok(format!("http://{address}")),
         Err(_) if !rest.is_empty() && !rest.contains(':') => Err(wrong(
             shown,
@@ -61,6 +64,12 @@ pub(super) fn parse(text: &str) -> Result<String, Wrong> {
         )),
         Err(error) => Err(wrong(shown, error.to_string())),
     }
+}
+
+/// Names, IPv4 and IPv6 addresses, the latter with a zone if need be.
+fn is_host(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c))
 }
 
 #[cfg(test)]
@@ -86,6 +95,7 @@ mod tests {
             ("https://etcd-1:2379", "TLS"),
             ("ftp://etcd-1:2379", "http"),
             ("http://etcd-1:2379/v3", "after the port"),
+            ("http://etcd!1:2379", "no host"),
         ] {
             let mend = parse(text)
                 .err()

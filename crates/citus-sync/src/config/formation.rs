@@ -7,6 +7,7 @@ use dcs_watch::key::ScopeId;
 use super::login;
 use super::reader::{At, Fields};
 use super::workers::MAX_GROUP;
+use super::yaml::Node;
 use super::{Coordinator, Discover, Formation, Workers, World};
 use crate::policy::{Policy, UseSecondaryNodes, Write, limits};
 
@@ -252,15 +253,14 @@ fn worker<'a>(item: &At<'a>) -> Option<(At<'a>, u32, At<'a>, ScopeId)> {
 
 /// A worker's group: never 0, never more than Citus can store.
 pub(super) fn group(at: &At<'_>) -> Option<u32> {
-    let group = at.number(&(0..=MAX_GROUP), "a worker's Citus group")?;
-    if group == 0 {
+    if *at.node == Node::Int(0) {
         at.bad(
             "a worker's Citus group, from 1 up",
             "group 0 is the coordinator: remove it here",
         );
         return None;
     }
-    Some(group)
+    at.number(&(1..=MAX_GROUP), "a worker's Citus group")
 }
 
 /// The keys of `policy` on top of `base`.

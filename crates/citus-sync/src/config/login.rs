@@ -128,6 +128,8 @@ pub(super) fn for_etcd(
     };
     match (username, secret) {
         (Some(username), Some(secret)) => (Some(username), Some(secret)),
+        // A `password` that is refused has been spoken of already.
+        (Some(_), None) if fields.has("password") => (None, None),
         (Some(_), None) => {
             fields.missing(
                 "password_file",

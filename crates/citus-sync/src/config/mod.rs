@@ -58,7 +58,7 @@ impl Config {
                 return invalid(vec![Problem {
                     location: error.location,
                     key: String::new(),
-                    found: error.message,
+                    found: format!("text that is no YAML ({})", error.message),
                     expected: "one YAML document".to_owned(),
                     mend: None,
                 }]);

@@ -162,7 +162,9 @@ fn listen(at: &At<'_>) -> Option<SocketAddr> {
         Ok(_) => "port 0 would be another one after every start".to_owned(),
         Err(_) => match text.strip_prefix(':') {
             Some(port) => format!("write 0.0.0.0:{port} to be reached from everywhere"),
-            None if text.starts_with("localhost:") => text.replacen("localhost", "127.0.0.1", 1),
+            None if text.starts_with("localhost:") => {
+                text.replacen("localhost", "write 127.0.0.1", 1)
+            }
             None => "an IPv6 address goes in brackets: [::1]:8009".to_owned(),
         },
     };

@@ -1,8 +1,6 @@
 //! The etcd sections of Patroni's own file: `etcd3:`, which can be watched, and `etcd:` (API v2),
 //! which cannot.
 
-use dcs_watch::value::HostPort;
-
 use super::reader::{At, Fields};
 use super::secret::{Origin, Secret};
 use super::yaml::Node;
@@ -163,11 +161,11 @@ fn address(at: &At<'_>, text: &str, port: u16) -> Option<String> {
     } else {
         format!("{text}:{port}")
     };
-    let parsed = whole.parse::<HostPort>();
-    if parsed.is_err() {
-        at.bad("an etcd host, such as 10.0.0.1:2379", "");
+    let address = endpoint::parse(&format!("http://{whole}"));
+    if let Err(wrong) = &address {
+        at.bad_found(&wrong.found, "an etcd host, such as 10.0.0.1:2379", "");
     }
-    parsed.ok().map(|address| format!("http://{address}"))
+    address.ok()
 }
 
 type User = (String, Option<Secret>);

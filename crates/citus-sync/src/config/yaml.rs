@@ -96,12 +96,16 @@ fn location(error: &serde_yaml::Error) -> Option<Location> {
     })
 }
 
-/// `serde_yaml` appends " at line 3 column 7", which is said elsewhere.
+/// Takes out the first " at line 3 column 7", which is the place that is said elsewhere. A second
+/// one is where the part that is not closed begins, and stays.
 fn plain(message: &str) -> String {
-    match message.rfind(" at line ") {
-        Some(end) => message[..end].to_owned(),
-        None => message.to_owned(),
-    }
+    let Some(start) = message.find(" at line ") else {
+        return message.to_owned();
+    };
+    let end = message[start..]
+        .find(',')
+        .map_or(message.len(), |i| start + i);
+    format!("{}{}", &message[..start], &message[end..])
 }
 
 struct NodeSeed;
