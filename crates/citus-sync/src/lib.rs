@@ -5,4 +5,10 @@
 //! decision or a rendered page leaves. `cargo xtask test` fails when the wall is broken.
 
 pub mod config;
+pub mod edge;
+pub mod metrics;
+pub mod plan;
 pub mod policy;
+pub mod render;
+pub mod report;
+pub mod statements;

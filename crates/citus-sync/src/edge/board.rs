@@ -1,0 +1,231 @@
+//! Where the tasks put what they know, and HTTP and metrics read it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dcs_watch::Freshness;
+use dcs_watch::edge::watcher::Views;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::sql::Database;
+use crate::metrics::{Metrics, WatchNumbers};
+use crate::plan::{Rows, Writes};
+use crate::report::{DatabaseReport, EtcdReport, FormationReport, GroupReport, State};
+
+/// A loop that has not turned for this long is stuck: its longest sleep is a few seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// What the daemon knows, shared by its tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    views: Views,
+    metrics: Metrics,
+    started_at: String,
+    formations: Vec<FormationBoard>,
+    heartbeat: Mutex<Instant>,
+}
+
+/// What is known of one formation.
+pub struct FormationBoard {
+    /// Its name.
+    pub name: String,
+    /// The coordinator's scope.
+    pub coordinator: String,
+    /// Whether we may change its rows.
+    pub writes: Writes,
+    /// Its databases.
+    pub databases: Vec<Database>,
+    groups: Mutex<Groups>,
+}
+
+#[derive(Default)]
+struct Groups {
+    reports: BTreeMap<i32, GroupReport>,
+    unresolved: Vec<String>,
+    resolved: bool,
+}
+
+impl FormationBoard {
+    /// Nothing is known of the groups yet.
+    pub fn new(
+        name: String,
+        coordinator: String,
+        writes: Writes,
+        databases: Vec<Database>,
+    ) -> Self {
+        Self { name, coordinator, writes, databases, groups: Mutex::default() }
+    }
+
+    fn groups(&self) -> std::sync::MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new(views: Views, metrics: Metrics, formations: Vec<FormationBoard>) -> Self {
+        let heartbeat = Mutex::new(Instant::now());
+        let inner = Inner { views, metrics, started_at: now_text(), formations, heartbeat };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// The formations, in the configuration's order.
+    pub fn formations(&self) -> &[FormationBoard] {
+        &self.inner.formations
+    }
+
+    /// A group's latest report.
+    pub fn post(&self, formation: usize, report: GroupReport) {
+        self.inner.formations[formation].groups().reports.insert(report.group, report);
+    }
+
+    /// Which groups' scopes are not known yet.
+    pub fn post_unresolved(&self, formation: usize, unresolved: Vec<String>) {
+        let mut groups = self.inner.formations[formation].groups();
+        groups.unresolved = unresolved;
+        groups.resolved = true;
+    }
+
+    /// The main loop turned.
+    pub fn beat(&self) {
+        *self.inner.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether the loops turn.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    pub fn alive(&self) -> Result<(), String> {
+        let age = self
+            .inner
+            .heartbeat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed();
+        if age < STUCK_AFTER {
+            Ok(())
+        } else {
+            Err(format!("the main loop has not turned for {} s", age.as_secs()))
+        }
+    }
+
+    /// What the watch on etcd has counted.
+    pub fn watch_numbers(&self) -> WatchNumbers {
+        let counters = self.inner.views.counters();
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        WatchNumbers {
+            view_age_seconds: counters.view_age().map(|age| age.as_secs_f64()),
+            fresh: self.inner.views.health().borrow().freshness == Freshness::Fresh,
+            events: read(&counters.events),
+            relists: counters.relists(),
+            resumes: read(&counters.resumes),
+            reconnects: read(&counters.reconnects),
+            malformed_keys: read(&counters.malformed_keys),
+            malformed_values: read(&counters.malformed_values),
+            requests: vec![
+                ("list", read(&counters.list_requests)),
+                ("watch", read(&counters.watch_requests)),
+                ("progress", read(&counters.progress_requests)),
+            ],
+        }
+    }
+
+    /// Everything, as `/api/v1/state` tells it.
+    pub fn state(&self) -> State {
+        let health = self.inner.views.health().borrow().clone();
+        let counters = self.inner.views.counters();
+        let etcd = EtcdReport {
+            fresh: health.freshness == Freshness::Fresh,
+            freshness: health.freshness.to_string(),
+            endpoint: health.endpoint,
+            revision: health.revision,
+            view_age_ms: counters
+                .view_age()
+                .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            last_error: health.last_error,
+        };
+        let formations: Vec<_> = self.inner.formations.iter().map(formation_report).collect();
+        let not_ready = not_ready(&etcd, &self.inner.formations, &formations);
+        State {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.inner.started_at.clone(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            etcd,
+            formations,
+        }
+    }
+}
+
+fn formation_report(board: &FormationBoard) -> FormationReport {
+    let groups = board.groups();
+    FormationReport {
+        name: board.name.clone(),
+        writes: board.writes,
+        coordinator: board.coordinator.clone(),
+        databases: board.databases.iter().map(database_report).collect(),
+        groups: groups.reports.values().cloned().collect(),
+        unresolved: groups.unresolved.clone(),
+    }
+}
+
+fn database_report(database: &Database) -> DatabaseReport {
+    let state = database.state();
+    let (rows, unsynced, error) = match &state.rows {
+        Rows::Unknown(why) => (None, vec![], Some(why.clone())),
+        Rows::Known(rows) => {
+            let waiting = rows.iter().filter(|row| row.has_metadata && !row.metadata_synced);
+            (Some(rows.len()), waiting.map(|row| row.nodeid).collect(), None)
+        }
+    };
+    DatabaseReport {
+        name: database.name.to_string(),
+        server: state.server.map(|server| server.address),
+        citus: state.dialect.map(|dialect| dialect.version.clone()),
+        rows,
+        unsynced,
+        error,
+    }
+}
+
+/// Ready means: view fresh, rows read, and every group looked at once. A database that stays
+/// broken does not keep the others' daemon from being ready; that no database is there does.
+fn not_ready(
+    etcd: &EtcdReport,
+    boards: &[FormationBoard],
+    formations: &[FormationReport],
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if !etcd.fresh {
+        reasons.push(format!("etcd's view is {}", etcd.freshness));
+    }
+    for (board, report) in boards.iter().zip(formations) {
+        if !board.groups().resolved {
+            reasons.push(format!("formation {}: its scopes are not known yet", report.name));
+        }
+        if report.databases.iter().all(|database| database.rows.is_none()) {
+            let error = report.databases.iter().find_map(|database| database.error.clone());
+            let error = error.unwrap_or_default();
+            reasons.push(format!("formation {}: no database's rows are known: {error}", report.name));
+        }
+    }
+    reasons
+}
+
+/// Now, RFC 3339 in UTC.
+pub(super) fn now_text() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,212 @@
+//! What a keeper tells: one log line an event, metrics, and its report on the board.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dcs_watch::HostPort;
+use tracing::{info, warn};
+
+use super::{Ended, Keeper};
+use crate::edge::board::now_text;
+use crate::edge::sql::StepError;
+use crate::metrics::{
+    GroupLabels, Operation, OperationLabels, Outcome, RowLabels, StepLabels,
+};
+use crate::plan::{Decision, ProbeState, Rows, Rule, Situation, Step};
+use crate::report::{GroupDatabaseReport, GroupReport, MoveReport};
+
+/// What the log last said of this group: a line is written when this changes, not on each turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    rule: Rule,
+    leader: Option<String>,
+    waits: Vec<String>,
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e5).round() / 1e2
+}
+
+impl Keeper {
+    pub(super) fn row_labels(&self, database: &str) -> RowLabels {
+        RowLabels {
+            formation: self.context.name.clone(),
+            group: self.group,
+            database: database.to_owned(),
+        }
+    }
+
+    /// The log, the gauges and the report after a decision.
+    pub(super) fn tell(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        self.log(situation, decision);
+        self.gauge(situation, decision);
+        let report = self.report(situation, decision);
+        self.context.board.post(self.context.formation, report);
+    }
+
+    fn log(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        let mut waits: Vec<String> = Vec::new();
+        for (_, wait) in decision.waits() {
+            let text = wait.to_string();
+            if !waits.contains(&text) {
+                waits.push(text);
+            }
+        }
+        let leader = situation.view.leader.as_ref().map(|leader| leader.value.clone());
+        let told = Told { rule: decision.rule, leader, waits };
+        if self.told.as_ref() == Some(&told) {
+            return;
+        }
+        let (formation, group, scope) = (&self.context.name, self.group, &self.scope);
+        let leader = told.leader.as_deref().unwrap_or("none");
+        match decision.rule {
+            Rule::Settled => info!(formation, group, %scope, leader, "settled"),
+            // The step's own end is the event.
+            Rule::Move => {}
+            // Said once for the whole watch, by the watcher; and asked again within a moment.
+            Rule::Stale | Rule::Unproven if told.waits.len() < 2 => {}
+            Rule::Promoting | Rule::LeaderGone => {
+                info!(formation, group, %scope, leader, "waiting: {}", told.waits.join("; "));
+            }
+            Rule::Stale | Rule::Unproven | Rule::Unreachable | Rule::Blocked => {
+                warn!(formation, group, %scope, leader, "waiting: {}", told.waits.join("; "));
+            }
+        }
+        self.told = Some(told);
+    }
+
+    fn gauge(&self, situation: &Situation<'_>, decision: &Decision) {
+        let metrics = self.context.board.metrics();
+        let labels = GroupLabels {
+            formation: self.context.name.clone(),
+            group: self.group,
+            scope: self.scope.to_string(),
+        };
+        let writable = *situation.leader_answer() == ProbeState::Writable;
+        metrics.leader_writable.get_or_create(&labels).set(i64::from(writable));
+        metrics.paused.get_or_create(&labels).set(i64::from(situation.view.is_paused()));
+        for (database, step) in &decision.steps {
+            let labels = self.row_labels(database);
+            let disagrees = row_of(situation, database)
+                .zip(situation.view.leader_address())
+                .is_some_and(|(row, leader)| row != *leader);
+            metrics.disagree.get_or_create(&labels).set(i64::from(disagrees));
+            if *step == Step::Settled
+                && let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH)
+            {
+                let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+                metrics.settled_at.get_or_create(&labels).set(seconds);
+            }
+        }
+    }
+
+    fn report(&self, situation: &Situation<'_>, decision: &Decision) -> GroupReport {
+        let view = situation.view;
+        let databases = decision.steps.iter().map(|(database, step)| {
+            let report = GroupDatabaseReport {
+                row: row_of(situation, database),
+                step: step.to_string(),
+                wait: match step {
+                    Step::Wait(wait) => Some(wait.clone()),
+                    _ => None,
+                },
+                running: self.attempts.is_running(database),
+                retry: self.attempts.failure(database),
+            };
+            (database.clone(), report)
+        });
+        GroupReport {
+            group: self.group,
+            scope: self.scope.to_string(),
+            leader: view.leader.as_ref().map(|leader| leader.value.clone()),
+            address: view.leader_address().cloned(),
+            members: view.members.len(),
+            paused: view.is_paused(),
+            problems: view
+                .problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.key, problem.what))
+                .collect(),
+            rule: decision.rule,
+            settled: decision.is_settled(),
+            databases: databases.collect(),
+            last_move: self.last_move.clone(),
+        }
+    }
+
+    /// The log and the metrics after a step.
+    pub(super) fn recount(&mut self, ended: Ended) {
+        let Ended { database, step, seen, started, result } = ended;
+        let operation = match step {
+            Step::Register(_) => Operation::Register,
+            Step::Repair(_) => Operation::Repair,
+            _ => Operation::Move,
+        };
+        let writable = seen.writable.unwrap_or(started);
+        let (formation, group, scope) = (self.context.name.clone(), self.group, &self.scope);
+        let outcome = match &result {
+            Ok(phases) => {
+                let until_writable = writable.duration_since(seen.at);
+                let until_start = started.duration_since(seen.at);
+                let committed = until_start + phases.committed;
+                info!(
+                    formation, group, %scope, database,
+                    writable_ms = millis(until_writable),
+                    locked_ms = millis(until_start + phases.locked),
+                    committed_ms = millis(committed),
+                    forced = phases.forced,
+                    "done: {step}"
+                );
+                self.last_move = Some(MoveReport {
+                    at: now_text(),
+                    database: database.clone(),
+                    step: step.to_string(),
+                    writable_us: micros(until_writable),
+                    locked_us: micros(until_start + phases.locked),
+                    committed_us: micros(committed),
+                    forced: phases.forced,
+                });
+                let follow = started.duration_since(writable) + phases.committed;
+                let labels = OperationLabels { operation };
+                self.context
+                    .board
+                    .metrics()
+                    .follow
+                    .get_or_create(&labels)
+                    .observe(follow.as_secs_f64());
+                if phases.forced { Outcome::Forced } else { Outcome::Committed }
+            }
+            Err(StepError::Superseded) => {
+                info!(formation, group, %scope, database, "not done, news came first: {step}");
+                Outcome::Superseded
+            }
+            Err(error) => {
+                let failures = self.attempts.failure(&database).map_or(1, |retry| retry.failures);
+                warn!(
+                    formation, group, %scope, database, failures,
+                    "failed, will be tried again: {step}: {error}"
+                );
+                match error {
+                    StepError::Ambiguous(_) => Outcome::Ambiguous,
+                    _ => Outcome::Failed,
+                }
+            }
+        };
+        let labels = StepLabels { formation, group, database, operation, outcome };
+        self.context.board.metrics().steps.get_or_create(&labels).inc();
+    }
+}
+
+/// Where the group's primary row points in one database, while that is known.
+fn row_of(situation: &Situation<'_>, database: &str) -> Option<HostPort> {
+    match situation.rows.get(database)? {
+        Rows::Unknown(_) => None,
+        Rows::Known(rows) => rows
+            .iter()
+            .find(|row| row.groupid == situation.group && row.is_primary())
+            .map(|row| row.address.clone()),
+    }
+}

@@ -1,0 +1,10 @@
+//! The edge: everything that talks to the world. Nothing outside this folder may use it.
+
+pub mod board;
+pub mod cli;
+pub mod daemon;
+pub mod formation;
+pub mod http;
+pub mod keeper;
+pub mod notify;
+pub mod sql;

@@ -1,0 +1,229 @@
+//! A connection to one database of one server, with a deadline on everything.
+//!
+//! `connect_timeout` of the client library is per address and does not cover the handshake, and
+//! dropping a query's future does not end it on the server: so every call here has one overall
+//! deadline, and a connection that missed one is thrown away, its query cancelled.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcs_watch::HostPort;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
+
+use super::SqlError;
+use crate::config::{Password, passfile};
+use crate::policy::Policy;
+
+/// Who logs in, and the deadlines of its sessions.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The role.
+    pub user: String,
+    /// Its password, or where to find it.
+    pub password: Password,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+    /// Overall deadline of one connect.
+    pub connect_timeout: Duration,
+    /// `statement_timeout` of the session, and our own deadline a little later.
+    pub statement_timeout: Duration,
+    /// `lock_timeout` of the session.
+    pub lock_timeout: Duration,
+}
+
+/// How much longer than the server's own `statement_timeout` we wait: the server's error says
+/// what it was doing, ours can only say that nothing came.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// `idle_in_transaction_session_timeout` of every session: a frozen or vanished daemon must not
+/// keep a group's locks. A healthy one is never idle in a transaction for more than a round trip
+/// and the turn of a few others.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
+
+/// How long a host may be silent before its sessions are dead to us (and we to it): keepalive
+/// after 5 s, then every 2 s, three times.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Login {
+    /// From the configuration of a formation.
+    pub fn new(user: &str, password: &Password, policy: &Policy) -> Self {
+        Self {
+            user: user.to_owned(),
+            password: password.clone(),
+            application_name: "citus-sync".to_owned(),
+            connect_timeout: policy.connect_timeout,
+            statement_timeout: policy.statement_timeout,
+            lock_timeout: policy.lock_cooldown,
+        }
+    }
+
+    fn password_for(&self, address: &HostPort, database: &str) -> Result<Option<String>, SqlError> {
+        match &self.password {
+            Password::None => Ok(None),
+            Password::Literal(secret) => Ok(Some(secret.expose().to_owned())),
+            Password::Passfile(path) => look_up(path, address, database, &self.user),
+        }
+    }
+
+    fn settings(&self) -> String {
+        let user_timeout = TCP_USER_TIMEOUT.as_millis();
+        [
+            ("statement_timeout", self.statement_timeout.as_millis()),
+            ("lock_timeout", self.lock_timeout.as_millis()),
+            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION.as_millis()),
+            ("tcp_keepalives_idle", 5),
+            ("tcp_keepalives_interval", 2),
+            ("tcp_keepalives_count", 3),
+            ("tcp_user_timeout", user_timeout),
+        ]
+        .map(|(name, value)| format!("-c {name}={value}"))
+        .join(" ")
+    }
+}
+
+fn look_up(
+    path: &PathBuf,
+    address: &HostPort,
+    database: &str,
+    user: &str,
+) -> Result<Option<String>, SqlError> {
+    // Read at every connect: a rotated password is picked up without a restart.
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| SqlError::Password(format!("cannot read passfile {}: {e}", path.display())))?;
+    Ok(passfile::look_up(&text, &address.host, address.port, database, user))
+}
+
+/// An open session.
+#[derive(Debug)]
+pub struct Connection {
+    client: tokio_postgres::Client,
+    /// Drives the socket; ends when it closes.
+    driver: JoinHandle<()>,
+    closed: watch::Receiver<bool>,
+    deadline: Duration,
+    broken: bool,
+    /// Where this session is.
+    pub address: HostPort,
+}
+
+impl Connection {
+    /// Opens a session, handshake and authentication included, within the login's deadline.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the session from opening; never hangs.
+    pub async fn open(login: &Login, address: &HostPort, database: &str) -> Result<Self, SqlError> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(&address.host)
+            .port(address.port)
+            .user(&login.user)
+            .dbname(database)
+            .application_name(&login.application_name)
+            .options(login.settings())
+            .connect_timeout(login.connect_timeout)
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
+            .keepalives_idle(Duration::from_secs(5))
+            .keepalives_interval(Duration::from_secs(2))
+            .keepalives_retries(3);
+        if let Some(password) = login.password_for(address, database)? {
+            config.password(password);
+        }
+        let opened = timeout(login.connect_timeout, config.connect(NoTls)).await;
+        let (client, connection) = opened.map_err(|_| SqlError::Deadline {
+            what: "connecting",
+            after: login.connect_timeout,
+        })??;
+        let (tell_closed, closed) = watch::channel(false);
+        let driver = tokio::spawn(async move {
+            // What ended it is told by the statement that was under way, if one was.
+            let _ = connection.await;
+            tell_closed.send_replace(true);
+        });
+        let deadline = login.statement_timeout + GRACE;
+        Ok(Self { client, driver, closed, deadline, broken: false, address: address.clone() })
+    }
+
+    /// Runs a batch of statements in one round trip.
+    pub async fn run(&mut self, batch: &str) -> Result<(), SqlError> {
+        let answer = timeout(self.deadline, self.client.batch_execute(batch)).await;
+        self.settle(answer)
+    }
+
+    /// Runs one query and gives its rows as text.
+    pub async fn rows(&mut self, query: &str) -> Result<Vec<SimpleQueryRow>, SqlError> {
+        let answer = timeout(self.deadline, self.client.simple_query(query)).await;
+        let messages = self.settle(answer)?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Runs one query that answers one boolean.
+    pub async fn boolean(&mut self, query: &str) -> Result<bool, SqlError> {
+        let rows = self.rows(query).await?;
+        match rows.first().and_then(|row| row.get(0)) {
+            Some("t") => Ok(true),
+            Some("f") => Ok(false),
+            other => Err(SqlError::Answer(format!("{other:?} to {query}"))),
+        }
+    }
+
+    /// Whether the session can be used again.
+    pub fn is_usable(&self) -> bool {
+        !self.broken && !self.client.is_closed() && !*self.closed.borrow()
+    }
+
+    /// Completes when the other end closes the session, at once when it has.
+    pub fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut closed = self.closed.clone();
+        async move {
+            // An error means that the driver is gone, which is as closed as it gets.
+            let _ = closed.wait_for(|closed| *closed).await;
+        }
+    }
+
+    fn settle<T>(
+        &mut self,
+        answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, SqlError> {
+        let result = match answer {
+            Ok(answer) => answer.map_err(SqlError::from),
+            Err(_) => Err(SqlError::Deadline { what: "the statement", after: self.deadline }),
+        };
+        if let Err(error) = &result
+            && error.breaks_the_connection()
+        {
+            self.broken = true;
+        }
+        result
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Without this the socket of a silent server would stay open until TCP gives up. A
+        // statement that is still running over there is asked to end; whether that request
+        // arrives decides nothing: the server's own statement_timeout ends it too.
+        if self.broken && !self.client.is_closed() {
+            let cancel = self.client.cancel_token();
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(timeout(GRACE, async move {
+                    let _ = cancel.cancel_query(NoTls).await;
+                }));
+            }
+        }
+        self.driver.abort();
+    }
+}
+
+/// A login shared by the sessions of one formation.
+pub type SharedLogin = Arc<Login>;

@@ -1,0 +1,16 @@
+//! The only folder that speaks to PostgreSQL: connections with deadlines, the coordinator's
+//! databases, the steps of a decision, and the probes of members.
+
+mod connect;
+mod database;
+mod error;
+mod inspect;
+mod probe;
+mod steps;
+
+pub use connect::{Connection, Login};
+pub use database::{Database, DatabaseState, Server};
+pub use error::SqlError;
+pub use inspect::{CallableFunction, CitusFacts, Facts, in_recovery, inspect, reaches, rows};
+pub use probe::{Answer, Probes};
+pub use steps::{Phases, StepError, carry_out};

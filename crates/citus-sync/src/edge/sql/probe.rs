@@ -1,0 +1,207 @@
+//! One session to each member that matters, asked whether it takes writes.
+//!
+//! An idle session is the fastest messenger there is: it closes the moment its server dies. While
+//! a new leader is being promoted it is asked every few milliseconds; otherwise only when the
+//! leader key changes, and rarely in between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcs_watch::HostPort;
+use dcs_watch::edge::retry::Retry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::connect::SharedLogin;
+use super::{Connection, SqlError};
+use crate::plan::{Ask, Probe, ProbeState};
+use crate::statements::IN_RECOVERY;
+
+/// A member that no decision asked for in this time is not kept connected any more. Long enough
+/// for a switchover there and back.
+const LINGER: Duration = Duration::from_secs(120);
+
+/// What a member said.
+pub type Answer = Probe;
+
+/// What is wanted of a member now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Order {
+    leader_revision: i64,
+    eager: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    order: watch::Sender<Order>,
+    wanted: Instant,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The probes of one group.
+#[derive(Debug)]
+pub struct Probes {
+    login: SharedLogin,
+    databases: Arc<[String]>,
+    interval: Duration,
+    members: BTreeMap<HostPort, Member>,
+    answers: BTreeMap<HostPort, Probe>,
+    tell: mpsc::UnboundedSender<Answer>,
+    heard: mpsc::UnboundedReceiver<Answer>,
+}
+
+impl Probes {
+    /// No member is asked yet. `databases` are tried in turn when one of them is at fault: a probe
+    /// is about the server, and a broken database must not hide it (rule 8).
+    pub fn new(login: SharedLogin, databases: Arc<[String]>, interval: Duration) -> Self {
+        // Unbounded: each member has at most one question open, and says nothing unasked.
+        let (tell, heard) = mpsc::unbounded_channel();
+        let (members, answers) = (BTreeMap::new(), BTreeMap::new());
+        Self { login, databases, interval, members, answers, tell, heard }
+    }
+
+    /// Puts a decision's questions, for the leader key of this revision.
+    pub fn ask(&mut self, questions: &[Ask], leader_revision: i64) {
+        let now = Instant::now();
+        for Ask { address, eager } in questions {
+            let order = Order { leader_revision, eager: *eager };
+            match self.members.get_mut(address) {
+                Some(member) => {
+                    member.wanted = now;
+                    member.order.send_if_modified(|present| {
+                        let news = *present != order;
+                        *present = order;
+                        news
+                    });
+                }
+                None => self.start(address, order),
+            }
+        }
+        let (members, answers) = (&mut self.members, &mut self.answers);
+        members.retain(|address, member| {
+            let keep = now.duration_since(member.wanted) < LINGER
+                || questions.iter().any(|ask| ask.address == *address);
+            if !keep {
+                answers.remove(address);
+            }
+            keep
+        });
+    }
+
+    fn start(&mut self, address: &HostPort, order: Order) {
+        let (order, orders) = watch::channel(order);
+        let asker = Asker {
+            login: self.login.clone(),
+            databases: self.databases.clone(),
+            address: address.clone(),
+            interval: self.interval,
+            tell: self.tell.clone(),
+        };
+        let task = tokio::spawn(asker.run(orders));
+        self.members.insert(address.clone(), Member { order, wanted: Instant::now(), task });
+    }
+
+    /// Waits for the next answer that says something new.
+    pub async fn changed(&mut self) {
+        // `tell` is held here as well, so the channel never closes.
+        while let Some(answer) = self.heard.recv().await {
+            if self.take(answer) {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Answer) -> bool {
+        if !self.members.contains_key(&answer.address) {
+            return false;
+        }
+        let address = answer.address.clone();
+        self.answers.insert(address, answer.clone()).as_ref() != Some(&answer)
+    }
+
+    /// The latest answer of one member.
+    pub fn answer(&self, address: &HostPort) -> Option<&Probe> {
+        self.answers.get(address)
+    }
+
+    /// The latest answers of all members asked, whatever leader key they were asked for.
+    pub fn states(&self) -> BTreeMap<HostPort, ProbeState> {
+        self.answers.iter().map(|(address, probe)| (address.clone(), probe.state.clone())).collect()
+    }
+}
+
+struct Asker {
+    login: SharedLogin,
+    databases: Arc<[String]>,
+    address: HostPort,
+    interval: Duration,
+    tell: mpsc::UnboundedSender<Answer>,
+}
+
+/// A member that nobody is eager about is asked again this often: its session would have closed if
+/// it had died, so this finds only what a session cannot tell, like a demotion in place.
+const IDLE_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Asker {
+    async fn run(self, mut orders: watch::Receiver<Order>) {
+        let mut retry = Retry::new(Duration::from_millis(20), Duration::from_secs(1));
+        let mut database = 0;
+        loop {
+            let error = match self.connected(database, &mut orders, &mut retry).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            if error.is_about_the_database() {
+                database = (database + 1) % self.databases.len();
+            }
+            self.say(&orders.borrow_and_update(), ProbeState::Unreachable(error.to_string()));
+            tokio::select! {
+                () = sleep(retry.pause()) => {}
+                gone = orders.changed() => if gone.is_err() { return },
+            }
+        }
+    }
+
+    /// Asks on one session until it breaks (an error) or nobody wants to know (`Ok`).
+    async fn connected(
+        &self,
+        database: usize,
+        orders: &mut watch::Receiver<Order>,
+        retry: &mut Retry,
+    ) -> Result<(), SqlError> {
+        let name = &self.databases[database];
+        let mut session = Connection::open(&self.login, &self.address, name).await?;
+        loop {
+            let order = orders.borrow_and_update().clone();
+            let in_recovery = session.boolean(IN_RECOVERY).await?;
+            retry.succeeded();
+            let state = if in_recovery { ProbeState::InRecovery } else { ProbeState::Writable };
+            self.say(&order, state);
+            let pause = if in_recovery && order.eager { self.interval } else { IDLE_INTERVAL };
+            tokio::select! {
+                () = session.closing() => {
+                    return Err(SqlError::Io("the server closed the session".to_owned()));
+                }
+                gone = orders.changed() => if gone.is_err() { return Ok(()) },
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    fn say(&self, order: &Order, state: ProbeState) {
+        // Nobody listens any more only when the whole group is being dropped.
+        let _ = self.tell.send(Answer {
+            address: self.address.clone(),
+            leader_revision: order.leader_revision,
+            state,
+        });
+    }
+}

@@ -1,0 +1,167 @@
+//! Small builders: a scope of pg1, pg2 and pg3 whose group 1 has its row at pg1.
+
+use std::collections::BTreeMap;
+
+use dcs_watch::{
+    ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned,
+};
+
+use super::super::*;
+
+pub(super) fn addr(host: &str) -> HostPort {
+    HostPort { host: host.to_owned(), port: 5432 }
+}
+
+pub(super) fn row(nodeid: i32, groupid: i32, host: &str) -> Row {
+    Row {
+        nodeid,
+        groupid,
+        address: addr(host),
+        role: NodeRole::Primary,
+        cluster: "default".to_owned(),
+        active: true,
+        has_metadata: groupid > 0,
+        metadata_synced: groupid > 0,
+    }
+}
+
+pub(super) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
+    Row { role: NodeRole::Secondary, ..row(nodeid, groupid, host) }
+}
+
+fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
+    Versioned { value, mod_revision: revision, create_revision: revision }
+}
+
+/// Everything one decision looks at, owned.
+#[derive(Clone, Debug)]
+pub(super) struct Story {
+    pub(super) group: i32,
+    pub(super) view: ScopeView,
+    pub(super) probe: Option<Probe>,
+    pub(super) trusted_lineage: Option<u64>,
+    pub(super) row_probes: BTreeMap<HostPort, ProbeState>,
+    pub(super) rows: BTreeMap<String, Rows>,
+    pub(super) register: bool,
+    pub(super) writes: Writes,
+}
+
+const LEADER_REVISION: i64 = 40;
+
+impl Story {
+    pub(super) fn new() -> Self {
+        let mut view = ScopeView::empty(ScopeId::new("wk1"));
+        view.freshness = Freshness::Fresh;
+        for name in ["pg1", "pg2", "pg3"] {
+            let text = format!(
+                r#"{{"conn_url":"postgres://{name}:5432/postgres","state":"running","role":"replica"}}"#
+            );
+            let member = dcs_watch::value::member(text.as_bytes()).expect("as Patroni writes it");
+            view.members.insert(name.to_owned(), versioned(member, 10));
+        }
+        let rows = vec![row(2, 1, "pg1"), row(3, 2, "other")];
+        Self {
+            group: 1,
+            view,
+            probe: None,
+            trusted_lineage: Some(0),
+            row_probes: BTreeMap::new(),
+            rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
+            register: false,
+            writes: Writes::Allowed,
+        }
+    }
+
+    pub(super) fn leader(mut self, name: &str) -> Self {
+        self.view.leader = Some(versioned(name.to_owned(), LEADER_REVISION));
+        if let Some(member) = self.view.members.get_mut(name) {
+            member.value.role = Role::Primary;
+        }
+        self
+    }
+
+    pub(super) fn no_leader(mut self) -> Self {
+        self.view.leader = None;
+        self
+    }
+
+    fn answer(mut self, state: ProbeState, leader_revision: i64) -> Self {
+        let address = self.view.leader_address().cloned().expect("a leader with an address");
+        self.probe = Some(Probe { address, leader_revision, state });
+        self
+    }
+
+    /// The leader's answer to this leader key.
+    pub(super) fn says(self, state: ProbeState) -> Self {
+        self.answer(state, LEADER_REVISION)
+    }
+
+    /// Its answer to an earlier one.
+    pub(super) fn said_earlier(self, state: ProbeState) -> Self {
+        self.answer(state, LEADER_REVISION - 10)
+    }
+
+    pub(super) fn freshness(mut self, freshness: Freshness) -> Self {
+        self.view.freshness = freshness;
+        self
+    }
+
+    pub(super) fn lineage(mut self, now: u64, trusted: Option<u64>) -> Self {
+        self.view.lineage = now;
+        self.trusted_lineage = trusted;
+        self
+    }
+
+    pub(super) fn at_row(mut self, host: &str, state: ProbeState) -> Self {
+        self.row_probes.insert(addr(host), state);
+        self
+    }
+
+    pub(super) fn rows(mut self, database: &str, rows: Rows) -> Self {
+        self.rows.insert(database.to_owned(), rows);
+        self
+    }
+
+    pub(super) fn group(mut self, group: i32) -> Self {
+        self.group = group;
+        self
+    }
+
+    pub(super) fn registering(mut self) -> Self {
+        self.register = true;
+        self
+    }
+
+    pub(super) fn writes(mut self, writes: Writes) -> Self {
+        self.writes = writes;
+        self
+    }
+
+    pub(super) fn paused(mut self) -> Self {
+        let config = ClusterConfig { paused: true, ..ClusterConfig::default() };
+        self.view.config = Some(versioned(config, 30));
+        self
+    }
+
+    pub(super) fn with<T>(&self, f: impl FnOnce(&Situation<'_>) -> T) -> T {
+        f(&Situation {
+            group: self.group,
+            view: &self.view,
+            probe: self.probe.as_ref(),
+            trusted_lineage: self.trusted_lineage,
+            row_probes: &self.row_probes,
+            rows: &self.rows,
+            register: self.register,
+            writes: self.writes,
+        })
+    }
+
+    /// Decides, and lets the checker look at it: every decision in every test goes through here.
+    pub(super) fn decide(self) -> Decision {
+        self.with(|situation| {
+            let decision = decide(situation);
+            check(situation, &decision).expect("the checker stopped a decision of the table");
+            decision
+        })
+    }
+}
