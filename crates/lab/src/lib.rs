@@ -6,22 +6,32 @@
 //! becomes of the process that made it.
 
 pub mod citus;
+pub mod cluster;
 pub mod etcd;
+mod formation;
 pub mod gateway;
 pub mod installation;
+pub mod member;
+pub mod patroni;
 pub mod ports;
 
 mod process;
 pub mod reaper;
 pub mod sandbox;
+pub mod scope;
 pub mod server;
 pub mod user;
+mod venv;
 pub mod wait;
 
 pub use citus::{Flavour, install_citus};
+pub use cluster::{Lab, LabBuilder};
 pub use etcd::Etcd;
 pub use gateway::{Gateway, KeyValue};
+pub use member::Member;
+pub use patroni::{Timing, Version};
 pub use postgres;
 pub use sandbox::Sandbox;
+pub use scope::Scope;
 pub use server::{Postgres, connect};
-pub use wait::{wait_for, wait_until};
+pub use wait::{wait_for, wait_until, within};

@@ -143,7 +143,7 @@ impl Process {
     }
 
     /// The end of the newest log.
-    fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let end = lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n  ");

@@ -15,6 +15,7 @@ use crate::citus::{Flavour, install_citus, stand_in_forced};
 use crate::installation::Installation;
 use crate::process::Process;
 use crate::sandbox::Sandbox;
+use crate::wait::within;
 
 /// Overall limit for opening a connection to a server of the lab.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -260,15 +261,20 @@ pub(crate) fn hba_lines() -> Vec<String> {
     ]
 }
 
-/// A superuser's connection to a lab server.
+/// A superuser's connection to a lab server, within [`CONNECT_TIMEOUT`] even
+/// if the server accepts and never answers.
 pub fn connect(port: u16, database: &str) -> Result<Client> {
-    postgres::Config::new()
+    let mut config = postgres::Config::new();
+    config
         .host("127.0.0.1")
         .port(port)
         .user("postgres")
         .dbname(database)
         .application_name("lab")
-        .connect_timeout(CONNECT_TIMEOUT)
-        .connect(NoTls)
-        .with_context(|| format!("connecting to 127.0.0.1:{port}, database {database}"))
+        .connect_timeout(CONNECT_TIMEOUT);
+    let what = format!("connecting to 127.0.0.1:{port}, database {database}");
+    let about = what.clone();
+    within(&what, CONNECT_TIMEOUT, move || {
+        config.connect(NoTls).context(about)
+    })
 }

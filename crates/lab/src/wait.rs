@@ -3,6 +3,7 @@
 //! was last heard.
 
 use std::fmt::Write as _;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,28 @@ pub fn wait_for(
     wait_until(what, deadline, || Ok(ask()?.then_some(())))
 }
 
+/// Runs `work` in a thread of its own and gives up on it after `limit`: the
+/// only sure way with a blocking call to a server that may be frozen. The
+/// thread is left to end when the server does.
+pub fn within<T: Send + 'static>(
+    what: &str,
+    limit: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (tell, hear) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody listens any more after the limit.
+        let _ = tell.send(work());
+    });
+    match hear.recv_timeout(limit) {
+        Ok(outcome) => outcome,
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            bail!("{what}: no answer within {:.1} s", limit.as_secs_f64())
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => bail!("{what}: the thread panicked"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
@@ -66,6 +89,21 @@ mod tests {
             Ok((asked == 3).then_some(asked))
         });
         assert_eq!(answer.unwrap(), 3);
+    }
+
+    #[test]
+    fn gives_up_on_what_does_not_return() {
+        let (_keep, never) = mpsc::channel::<()>();
+        let hang = move || Ok(never.recv()?);
+        let error = within("the deaf", Duration::from_millis(1), hang).unwrap_err();
+        assert!(
+            error.to_string().starts_with("the deaf: no answer"),
+            "{error}"
+        );
+        assert_eq!(
+            within("the quick", Duration::from_secs(5), || Ok(7)).unwrap(),
+            7
+        );
     }
 
     #[test]
