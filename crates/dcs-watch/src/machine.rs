@@ -362,9 +362,7 @@ pub fn step(
 ) -> (Machine, Vec<Output>) {
     let Machine { state, mut known } = machine;
     let mut out = Vec::new();
-    let silent = known
-        .heard
-        .is_some_and(|heard| now.saturating_sub(heard) > timing.silence_after);
+    let silent = known.heard.is_some_and(|heard| overdue(heard, now, timing));
     if silent && known.fresh {
         known.fresh = false;
         let reason = format!(
@@ -483,6 +481,11 @@ pub fn step(
         (State::Opening { after, listed }, Input::Opened { header }) => {
             if let Some(reason) = mismatch(&known, header, after) {
                 list(reason, true, &mut out)
+            } else if listed.is_some_and(|since| overdue(since, now, timing))
+                && header.revision > after
+            {
+                // The list has grown old while the watch was being opened.
+                list(Reason::Silence, true, &mut out)
             } else {
                 known.revision = known.revision.max(header.revision);
                 let behind = (header.revision > after).then_some(header.revision);
@@ -650,6 +653,10 @@ pub fn step(
         (state, _) => state,
     };
     (Machine { state, known }, out)
+}
+
+fn overdue(heard: Moment, now: Moment, timing: &Timing) -> bool {
+    now.saturating_sub(heard) > timing.silence_after
 }
 
 fn reconnect(then: Then, out: &mut Vec<Output>) -> State {

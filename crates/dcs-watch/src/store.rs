@@ -527,3 +527,6 @@ fn has_problem(problems: &[Problem], one: &Problem) -> bool {
         .iter()
         .any(|problem| problem.key == one.key && problem.what == one.what)
 }
+
+#[cfg(test)]
+mod tests;
