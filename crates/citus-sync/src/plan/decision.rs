@@ -260,7 +260,7 @@ impl fmt::Display for Wait {
             ),
             Self::NoSpare { nodeid, address } => write!(
                 f,
-                "secondary node {nodeid} bears the temporary name {address}, and no replica is \
+                "node {nodeid} bears the temporary name {address}, and no replica is \
                  free to take its place: add one, or remove the row"
             ),
             Self::Observed { step, because } => match because {

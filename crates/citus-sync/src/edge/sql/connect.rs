@@ -226,4 +226,4 @@ impl Drop for Connection {
 }
 
 /// A login shared by the sessions of one formation.
-pub type SharedLogin = Arc<Login>;
+pub(super) type SharedLogin = Arc<Login>;

@@ -237,7 +237,9 @@ fn a_temporary_name_is_never_handed_on_in_a_swap() {
     };
     assert_eq!(way.then, addr("pg1"), "the replica that no row names");
     let mut alone = story;
-    alone.view.members.get_mut("pg1").unwrap().value.role = Role::Demoted;
+    for name in ["pg1", "pg3"] {
+        alone.view.members.get_mut(name).unwrap().value.role = Role::Demoted;
+    }
     assert!(matches!(alone.decide().steps["app"], Step::Wait(Wait::NoSpare { .. })));
 }
 

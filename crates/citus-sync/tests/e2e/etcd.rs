@@ -1,0 +1,170 @@
+//! etcd away, frozen, compacted, restored, or full of nonsense.
+
+use lab::{Lab, wait_for};
+use serde_json::json;
+
+use crate::daemon::{Daemon, SOON};
+use crate::world::{laboratory, make_whole, settled};
+
+fn wait_stale(daemon: &Daemon) {
+    wait_for("the daemon to know that its view is stale", SOON, || Ok(!daemon.state()?.etcd.fresh))
+        .expect("stale");
+}
+
+fn wait_fresh(daemon: &Daemon) {
+    wait_for("a fresh view", SOON, || Ok(daemon.state()?.etcd.fresh)).expect("fresh");
+}
+
+#[test]
+fn etcd_restarted_and_compacted_under_the_watch_is_survived() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    lab.etcd().kill().expect("etcd dies");
+    wait_stale(&daemon);
+    lab.etcd().start_again().expect("etcd is back");
+    wait_fresh(&daemon);
+    make_whole(&lab);
+
+    // Compacted while it is away: what the watch wanted to resume from is gone.
+    lab.etcd().freeze();
+    wait_stale(&daemon);
+    lab.etcd().thaw();
+    let last = lab.etcd().kv().put("/elsewhere", "x").expect("a revision");
+    lab.etcd().kv().compact(last).expect("compacted");
+    wait_fresh(&daemon);
+    make_whole(&lab);
+    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn nothing_changes_while_etcd_is_away() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    lab.etcd().freeze();
+    wait_stale(&daemon);
+
+    // A row spoilt by hand stays as it is: on a stale view nobody knows what is right.
+    let mut client = coordinator(&lab);
+    let (nodeid, port): (i32, i32) = {
+        let row = client
+            .query_one("SELECT nodeid, nodeport FROM pg_dist_node WHERE groupid = 1", &[])
+            .expect("the row");
+        (row.get(0), row.get(1))
+    };
+    let update = "UPDATE pg_dist_node SET nodeport = $2 WHERE nodeid = $1";
+    client.execute(update, &[&nodeid, &(port + 20_000)]).expect("spoilt");
+    let group = daemon.group(1).expect("a report");
+    assert_eq!(group.rule, citus_sync::plan::Rule::Stale, "{group:?}");
+    let moves = daemon.metric("citus_sync_steps_total", &[]).expect("metrics");
+    assert_eq!(moves, 0.0, "{}", daemon.log());
+
+    lab.etcd().thaw();
+    wait_fresh(&daemon);
+    make_whole(&lab);
+    // Nobody told the daemon of the spoilt row: the slow timer would, a restart does at once.
+    drop(daemon);
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+}
+
+fn coordinator(lab: &Lab) -> lab::postgres::Client {
+    lab.coordinator().connect("postgres").expect("the coordinator")
+}
+
+#[test]
+fn the_slow_timer_finds_a_row_that_was_changed_by_hand() {
+    let lab = laboratory();
+    let daemon = Daemon::start_with(&lab, |config| {
+        config["policy"] = json!({"reconcile_every": "1s"});
+    });
+    daemon.wait_ready();
+    settled(&lab, &daemon);
+    let spoil = "UPDATE pg_dist_node SET nodeport = nodeport + 20000 WHERE groupid = 1";
+    coordinator(&lab).execute(spoil, &[]).expect("spoilt");
+    daemon.wait_logged(&["done: move node", "scope=wk1"]);
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn nonsense_in_etcd_is_told_counted_and_harmless() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let kv = lab.etcd().kv();
+    let nonsense: &[(&str, &[u8])] = &[
+        ("/service/wk1/members/ghost", b"{not json"),
+        ("/service/wk1/members/deaf", b"null"),
+        ("/service/wk1/sync", b"[1,2,3]"),
+        ("/service/wk1/failover", b"{\"leader\": 7}"),
+        ("/service/wk1/config", b"\xff\xfe"),
+        ("/service/strange", b"?"),
+        ("/service//leader", b"?"),
+        ("/service/wk1/0/0/0/leader", b"?"),
+    ];
+    // What Patroni itself needs is put back below.
+    let kept: Vec<_> = ["sync", "config"]
+        .map(|field| lab.scope("wk1").expect("wk1").key(field).expect("a key").expect("its value"))
+        .into();
+    for (key, value) in nonsense {
+        kv.put_bytes(key, value).expect("put");
+    }
+    wait_for("the nonsense to be told", SOON, || Ok(daemon.group(1)?.problems.len() >= 3))
+        .expect("problems");
+    assert!(daemon.metric("citus_sync_etcd_malformed_values_total", &[]).expect("metrics") >= 3.0);
+    for key in kept {
+        kv.put(&key.key, &key.value).expect("put back");
+    }
+    for (key, _) in nonsense {
+        if !key.ends_with("/sync") && !key.ends_with("/config") {
+            kv.delete(key).expect("deleted");
+        }
+    }
+    wait_for("the nonsense to be forgotten", SOON, || Ok(daemon.group(1)?.problems.is_empty()))
+        .expect("no problems");
+    make_whole(&lab);
+    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn a_leader_key_that_names_nobody_moves_nothing() {
+    let lab = laboratory();
+    let daemon = Daemon::start_with(&lab, |config| {
+        // A scope of our own making beside the real ones: Patroni does not fight over its keys.
+        config["workers"].as_array_mut().expect("a list").push(json!({"group": 9, "scope": "made"}));
+    });
+    daemon.wait_ready();
+    let kv = lab.etcd().kv();
+    for nonsense in ["nobody", "", "{\"a\":1}"] {
+        kv.put("/service/made/leader", nonsense).expect("put");
+        wait_for("the group to be waited for", SOON, || {
+            let group = daemon.group(9)?;
+            Ok(group.leader.as_deref() == (!nonsense.is_empty()).then_some(nonsense)
+                || !group.problems.is_empty())
+        })
+        .unwrap_or_else(|error| panic!("{nonsense:?}: {error:#}\n{}", daemon.log()));
+        assert!(!daemon.group(9).expect("a report").settled);
+    }
+    assert_eq!(daemon.metric("citus_sync_steps_total", &[]).expect("metrics"), 0.0);
+    kv.delete_prefix("/service/made/").expect("deleted");
+}
+
+#[test]
+fn an_etcd_restored_from_a_backup_moves_no_row_back() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let backup = lab.etcd().backup().expect("a backup");
+    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
+    settled(&lab, &daemon);
+    let rows = lab.rows("postgres").expect("rows");
+    // The backup says that the old leader, a standby by now, holds the key.
+    lab.etcd().restore(&backup).expect("restored");
+    wait_fresh(&daemon);
+    assert_eq!(lab.rows("postgres").expect("rows"), rows, "{}", daemon.log());
+    make_whole(&lab);
+    settled(&lab, &daemon);
+}

@@ -1,0 +1,183 @@
+//! Switchover, crash, restart, coordinator failover, several groups at once; each once more with
+//! the daemon killed in the middle.
+
+use std::thread;
+
+use lab::{Lab, wait_for};
+
+use crate::daemon::{Daemon, SOON};
+use crate::world::{laboratory, make_whole, moves, settled};
+
+/// A crash without the wait for `ttl`: the lease of the dead leader is ended at once.
+fn crash(lab: &Lab, name: &str) -> String {
+    let scope = lab.scope(name).expect("the scope");
+    let victim = scope.crash().expect("a crash").name().to_owned();
+    scope.expire_leader().expect("the end of its lease");
+    scope.wait_new_leader(&victim, SOON).expect("a new leader");
+    victim
+}
+
+fn switch(lab: &Lab, name: &str) {
+    lab.scope(name).expect("the scope").switchover(None).expect("a switchover");
+}
+
+#[test]
+fn a_planned_switchover_moves_the_row_in_every_database() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let before = lab.rows("postgres").expect("rows");
+    switch(&lab, "wk1");
+    settled(&lab, &daemon);
+    assert_ne!(lab.rows("postgres").expect("rows"), before);
+    for database in lab.databases() {
+        daemon.wait_logged(&["done: move node", "scope=wk1", &format!("database=\"{database}\"")]);
+    }
+    assert_eq!(moves(&daemon, 1), 2.0, "one move a database:\n{}", daemon.log());
+    assert_eq!(moves(&daemon, 2) + moves(&daemon, 3), 0.0, "other groups are left alone");
+}
+
+#[test]
+fn a_crash_moves_the_row_as_soon_as_the_new_leader_takes_writes() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    crash(&lab, "wk2");
+    settled(&lab, &daemon);
+    make_whole(&lab);
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn a_leader_restarted_in_place_keeps_its_row() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    let before = lab.rows("postgres").expect("rows");
+    lab.scope("wk1").expect("wk1").restart().expect("a restart");
+    settled(&lab, &daemon);
+    assert_eq!(lab.rows("postgres").expect("rows"), before);
+    assert_eq!(moves(&daemon, 1), 0.0, "{}", daemon.log());
+}
+
+#[test]
+fn the_coordinators_own_row_follows_its_leader_and_workers_stay() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    let before = lab.rows("second").expect("rows");
+    switch(&lab, "cn");
+    settled(&lab, &daemon);
+    let after = lab.rows("second").expect("rows");
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1..], after[1..]);
+    // And what happens after it is done on the new coordinator.
+    switch(&lab, "wk3");
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn a_coordinator_crash_is_survived() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    crash(&lab, "cn");
+    settled(&lab, &daemon);
+    make_whole(&lab);
+}
+
+#[test]
+fn a_worker_that_failed_over_together_with_the_coordinator_is_followed() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    thread::scope(|threads| {
+        for name in ["cn", "wk1"] {
+            let lab = &*lab;
+            threads.spawn(move || switch(lab, name));
+        }
+    });
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn three_groups_at_once_are_moved_side_by_side() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    thread::scope(|threads| {
+        for name in ["wk1", "wk2", "wk3"] {
+            let lab = &*lab;
+            threads.spawn(move || switch(lab, name));
+        }
+    });
+    settled(&lab, &daemon);
+    for group in 1..=3 {
+        assert_eq!(moves(&daemon, group), 2.0, "group {group}:\n{}", daemon.log());
+    }
+}
+
+#[test]
+fn a_frozen_leader_delays_no_other_group() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    // wk1's leader accepts TCP and never answers; the daemon is asked to look at it afresh.
+    let frozen = lab.scope("wk1").expect("wk1").freeze().expect("frozen").name().to_owned();
+    switch(&lab, "wk2");
+    let what = "wk2's row to follow while wk1's leader is frozen";
+    wait_for(what, SOON, || Ok(daemon.group(2)?.settled && moves(&daemon, 2) == 2.0)).expect(what);
+    lab.scope("wk1").expect("wk1").member(&frozen).expect("the member").thaw();
+    make_whole(&lab);
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn pause_does_not_keep_a_row_from_following() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    let scope = lab.scope("wk1").expect("wk1");
+    scope.configure(&serde_json::json!({"pause": true})).expect("paused");
+    wait_for("the daemon to see the pause", SOON, || Ok(daemon.group(1)?.paused)).expect("paused");
+    let candidate = scope.replicas().expect("replicas")[0].name().to_owned();
+    // Patroni takes a switchover to a named candidate while paused.
+    scope.switchover(Some(&candidate)).expect("a switchover");
+    settled(&lab, &daemon);
+    scope.configure(&serde_json::json!({"pause": null})).expect("resumed");
+    make_whole(&lab);
+}
+
+#[test]
+fn a_daemon_killed_in_the_middle_finishes_the_story_when_it_is_back() {
+    let lab = laboratory();
+    let mut daemon = Daemon::start(&lab);
+
+    thread::scope(|threads| {
+        let lab = &*lab;
+        let switching = threads.spawn(move || switch(lab, "wk1"));
+        // In the middle: the request is in etcd, the leader key has not changed hands yet.
+        wait_for("the failover request", SOON, || {
+            let request = lab.scope("wk1")?.key("failover")?;
+            Ok(request.is_some_and(|key| !key.value.is_empty() && key.value != "{}"))
+        })
+        .expect("a request");
+        daemon.kill();
+        switching.join().expect("a switchover");
+    });
+    daemon.start_again(&lab);
+    settled(&lab, &daemon);
+
+    let victim = lab.scope("wk2").expect("wk2").crash().expect("a crash").name().to_owned();
+    daemon.kill_and_start_again(&lab);
+    lab.scope("wk2").expect("wk2").expire_leader().expect("the end of its lease");
+    lab.scope("wk2").expect("wk2").wait_new_leader(&victim, SOON).expect("a new leader");
+    settled(&lab, &daemon);
+
+    crash(&lab, "cn");
+    daemon.kill_and_start_again(&lab);
+    settled(&lab, &daemon);
+    make_whole(&lab);
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn a_stop_is_clean() {
+    let lab = laboratory();
+    let mut daemon = Daemon::start(&lab);
+    assert_eq!(daemon.stop(), Some(0), "{}", daemon.log());
+    assert!(daemon.log().contains("stopped"), "{}", daemon.log());
+}
