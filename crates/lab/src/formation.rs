@@ -32,7 +32,8 @@ pub(crate) fn form(scopes: &[Scope], databases: &[String], citus: bool) -> Resul
         }
     }
     for database in databases {
-        register(scopes, database).with_context(|| format!("forming database {database}"))?;
+        register(scopes, database, &flavour)
+            .with_context(|| format!("forming database {database}"))?;
     }
     Ok(flavour)
 }
@@ -49,7 +50,7 @@ pub(crate) fn rows(client: &mut Client) -> Result<Vec<(u32, String)>> {
         .collect()
 }
 
-fn register(scopes: &[Scope], database: &str) -> Result<()> {
+fn register(scopes: &[Scope], database: &str, flavour: &Flavour) -> Result<()> {
     let (coordinator, workers) = scopes.split_first().context("a lab has a coordinator")?;
     let mut client = coordinator.connect(database)?;
     let port = |scope: &Scope| -> Result<i32> { Ok(i32::from(scope.leader()?.port())) };
@@ -69,23 +70,27 @@ fn register(scopes: &[Scope], database: &str) -> Result<()> {
         found == expected,
         "pg_dist_node has {found:?}, not {expected:?}"
     );
-    create_tables(&mut client).context("creating the tables")
+    create_tables(&mut client, flavour).context("creating the tables")
 }
 
-/// `ledger` is what [`crate::client`] writes to; `customers` and `orders` are
+/// `ledger` is what [`crate::traffic`] writes to; `customers` and `orders` are
 /// there to be more than one table.
-fn create_tables(client: &mut Client) -> Result<()> {
+fn create_tables(client: &mut Client, flavour: &Flavour) -> Result<()> {
     client.batch_execute(&format!(
         "SET citus.shard_count = {SHARDS};
-         CREATE TABLE ledger (id bigint PRIMARY KEY, writer int, at timestamptz DEFAULT now());
+         CREATE TABLE ledger (id bigint PRIMARY KEY, note text);
          CREATE TABLE customers (id bigint PRIMARY KEY, name text);
          CREATE TABLE orders (customer bigint, id bigint, total int, PRIMARY KEY (customer, id));
          SELECT create_distributed_table('ledger', 'id');
          SELECT create_distributed_table('customers', 'id');
-         SELECT create_distributed_table('orders', 'customer');
-         INSERT INTO customers SELECT n, 'customer ' || n FROM generate_series(1, {ROWS}) n;
-         INSERT INTO orders SELECT n, n, n * 10 FROM generate_series(1, {ROWS}) n;"
+         SELECT create_distributed_table('orders', 'customer');"
     ))?;
+    if flavour.is_citus() {
+        client.batch_execute(&format!(
+            "INSERT INTO customers SELECT n, 'customer ' || n FROM generate_series(1, {ROWS}) n;
+             INSERT INTO orders SELECT n, n, n * 10 FROM generate_series(1, {ROWS}) n;"
+        ))?;
+    }
     Ok(())
 }
 

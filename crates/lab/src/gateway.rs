@@ -2,6 +2,7 @@
 //! same, with their revisions. Enough to set a scene and to check one; the
 //! product has a client of its own.
 
+use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -148,6 +149,19 @@ impl Gateway {
             .map(drop)
     }
 
+    /// A watch over every key that begins with `prefix`: a stream with one JSON
+    /// object per line, see [`watched_keys`]. It ends with the connection.
+    pub(crate) fn watch(&self, prefix: &str) -> Result<impl Read + Send + 'static> {
+        let endless = ureq::Agent::config_builder().build().new_agent();
+        let range_end = BASE64.encode(after(prefix));
+        let body = json!({"create_request": {"key": encode(prefix), "range_end": range_end}});
+        let response = endless
+            .post(format!("{}/v3/watch", self.url))
+            .send_json(&body)
+            .with_context(|| format!("watching {prefix} at {}", self.url))?;
+        Ok(response.into_body().into_reader())
+    }
+
     /// What the endpoint says of itself.
     pub fn status(&self) -> Result<EtcdStatus> {
         let answer = self.post("/v3/maintenance/status", &json!({}))?;
@@ -171,6 +185,26 @@ impl Gateway {
             .map(key_value)
             .collect()
     }
+}
+
+/// The keys of one message of a watch: each with its value, or `None` when it
+/// was deleted.
+pub(crate) fn watched_keys(message: &Value) -> Vec<(String, Option<String>)> {
+    let none = Vec::new();
+    let events = message["result"]["events"].as_array().unwrap_or(&none);
+    let read = |event: &Value| -> Result<(String, Option<String>)> {
+        let key = decode(&event["kv"]["key"])?;
+        let deleted = event["type"] == "DELETE";
+        Ok((
+            key,
+            if deleted {
+                None
+            } else {
+                Some(decode(&event["kv"]["value"])?)
+            },
+        ))
+    };
+    events.iter().filter_map(|event| read(event).ok()).collect()
 }
 
 fn key_value(json: &Value) -> Result<KeyValue> {
@@ -236,6 +270,20 @@ mod tests {
     fn a_prefix_ends_before_its_successor() {
         assert_eq!(after("/service/"), b"/service0");
         assert_eq!(after(""), [0]);
+    }
+
+    #[test]
+    fn a_watch_message_tells_puts_from_deletions() {
+        let message = json!({"result": {"header": {}, "events": [
+            {"kv": {"key": "YQ==", "value": "Yg=="}},
+            {"type": "DELETE", "kv": {"key": "YQ=="}},
+        ]}});
+        let expected = [
+            ("a".to_owned(), Some("b".to_owned())),
+            ("a".to_owned(), None),
+        ];
+        assert_eq!(watched_keys(&message), expected);
+        assert_eq!(watched_keys(&json!({"result": {"created": true}})), []);
     }
 
     #[test]

@@ -7,31 +7,42 @@
 
 pub mod citus;
 pub mod cluster;
+pub mod daemon;
 pub mod etcd;
 mod formation;
 pub mod gateway;
 pub mod installation;
 pub mod member;
+pub mod observer;
 pub mod patroni;
 pub mod ports;
 
 mod process;
 pub mod reaper;
+pub mod report;
 pub mod sandbox;
 pub mod scope;
 pub mod server;
+mod session;
+pub mod timeline;
+pub mod traffic;
 pub mod user;
 mod venv;
 pub mod wait;
 
 pub use citus::{Flavour, install_citus};
 pub use cluster::{Lab, LabBuilder};
+pub use daemon::Daemon;
 pub use etcd::Etcd;
 pub use gateway::{Gateway, KeyValue};
 pub use member::Member;
+pub use observer::Observer;
 pub use patroni::{Timing, Version};
 pub use postgres;
+pub use report::{Kind, Report};
 pub use sandbox::Sandbox;
 pub use scope::Scope;
 pub use server::{Postgres, connect};
+pub use timeline::Timeline;
+pub use traffic::{Load, Traffic};
 pub use wait::{wait_for, wait_until, within};

@@ -237,17 +237,17 @@ pub(crate) fn base_settings(citus: bool) -> Vec<(&'static str, &'static str)> {
         // In the data folder, so that it goes with it; POSIX segments in
         // /dev/shm would outlive a SIGKILL.
         ("dynamic_shared_memory_type", "mmap"),
-    ];
-    if citus {
-        settings.push(("shared_preload_libraries", "citus"));
         // A cached connection to a silent host must not linger for minutes.
-        settings.push((
+        // The stand-in reads these two as well.
+        (
             "citus.node_conninfo",
             "sslmode=disable connect_timeout=3 tcp_user_timeout=3000 \
              keepalives=1 keepalives_idle=1 keepalives_interval=1 keepalives_count=3",
-        ));
-        settings.push(("citus.node_connection_timeout", "3000"));
-        settings.push(("citus.max_cached_conns_per_worker", "4"));
+        ),
+        ("citus.node_connection_timeout", "3000"),
+    ];
+    if citus {
+        settings.push(("shared_preload_libraries", "citus"));
     }
     settings
 }

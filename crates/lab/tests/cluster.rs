@@ -1,9 +1,9 @@
 //! A whole formation on real etcd, Patroni and PostgreSQL.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lab::Lab;
+use lab::{Kind, Lab, Load, Observer, Timeline, Traffic};
 
 const LONG: Duration = Duration::from_secs(90);
 
@@ -54,4 +54,73 @@ fn a_formation_comes_up_switches_over_and_survives_a_crash() {
     wk3.thaw();
     wk3.wait_healthy(LONG).unwrap();
     assert_eq!(wk3.leader().unwrap().name(), frozen.name());
+}
+
+#[test]
+fn clients_see_a_crash_and_lose_nothing() {
+    for stand_in in [true, false] {
+        let lab = Lab::builder()
+            .workers(2)
+            .stand_in(stand_in)
+            .start()
+            .unwrap();
+        println!(
+            "{} with {}, up in {:.1?}",
+            lab.version(),
+            lab.flavour(),
+            lab.start_up_time()
+        );
+        let mut traffic = Traffic::start(&lab, "postgres", Load::default()).unwrap();
+
+        let wk1 = lab.scope("wk1").unwrap();
+        let timeline = Timeline::default();
+        let observer = Observer::watch(&lab, wk1, &timeline).unwrap();
+        let began = Instant::now();
+        let victim = wk1.crash().unwrap();
+        wk1.expire_leader().unwrap();
+        let heir = wk1.wait_new_leader(victim.name(), LONG).unwrap();
+        // What the daemon is for, by hand.
+        let update = format!(
+            "SELECT citus_update_node(nodeid, '127.0.0.1', {}) FROM pg_dist_node WHERE groupid = 1",
+            heir.port()
+        );
+        lab.coordinator()
+            .connect("postgres")
+            .unwrap()
+            .batch_execute(&update)
+            .unwrap();
+        traffic.wait_flowing().unwrap();
+        drop(observer);
+
+        let report = traffic.report().between(began, Instant::now());
+        assert!(
+            !report.of_group(1).failures(Kind::Write).is_empty(),
+            "a crash went unseen"
+        );
+        assert!(
+            !report.of_group(1).failures(Kind::Read).is_empty(),
+            "a crash went unseen"
+        );
+        assert_eq!(
+            report.of_group(2).failures(Kind::Write).len(),
+            0,
+            "group 2 was not touched"
+        );
+        let seen = timeline.render(began, Instant::now(), 120);
+        println!("{seen}{:?}", report.longest_gap(Kind::Write).length());
+        for news in [
+            format!("{} does not answer", pad(victim.name())),
+            "etcd          leader key deleted".into(),
+            format!("etcd          leader key = {}", heir.name()),
+            format!("{} takes writes", pad(heir.name())),
+            format!("pg_dist_node  group 1 at {} (postgres)", heir.address()),
+        ] {
+            assert!(seen.contains(&news), "{news:?} is missing in\n{seen}");
+        }
+        assert!(traffic.verify(&lab).unwrap() > 0);
+    }
+}
+
+fn pad(name: &str) -> String {
+    format!("{name:<13}")
 }

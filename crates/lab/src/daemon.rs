@@ -1,0 +1,178 @@
+//! The daemon under test. In: its program and a configuration. Out: a running
+//! process of the lab, its HTTP answers, and its log stamped as it comes.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::sandbox::Sandbox;
+use crate::timeline::Timeline;
+use crate::wait::{wait_for, wait_until};
+
+/// A citus-sync process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Mutex<Child>,
+    listen: u16,
+    log: Timeline,
+    config: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `program run -c FILE` with `configuration`, which must listen on
+    /// 127.0.0.1:`listen`. Its log goes to a timeline of its own. Does not
+    /// wait.
+    pub fn start(
+        sandbox: &Sandbox,
+        program: &Path,
+        configuration: &str,
+        listen: u16,
+    ) -> Result<Self> {
+        let config = sandbox.root().join(format!("citus-sync-{listen}.yml"));
+        sandbox.write(&config, configuration)?;
+        let mut command = Command::new(program);
+        sandbox
+            .mark(&mut command)
+            .args(["run", "-c"])
+            .arg(&config)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let stderr = child.stderr.take().context("no pipe to the daemon's log")?;
+        let log = Timeline::default();
+        let lines = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.add("citus-sync", &line);
+            }
+        });
+        Ok(Self {
+            child: Mutex::new(child),
+            listen,
+            log,
+            config,
+        })
+    }
+
+    /// Its log so far, each line at the moment it came.
+    pub fn log(&self) -> &Timeline {
+        &self.log
+    }
+
+    /// Where its configuration is.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// `GET path`: the status and the body.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(3)))
+            .http_status_as_error(false)
+            .build()
+            .new_agent();
+        let url = format!("http://127.0.0.1:{}{path}", self.listen);
+        let mut response = agent
+            .get(&url)
+            .call()
+            .with_context(|| format!("GET {url}"))?;
+        Ok((
+            response.status().as_u16(),
+            response.body_mut().read_to_string()?,
+        ))
+    }
+
+    /// Waits until `/readyz` says so, or the daemon has ended.
+    pub fn wait_ready(&self, deadline: Duration) -> Result<()> {
+        let ready = wait_until("citus-sync to be ready", deadline, || {
+            if !self.is_running() {
+                return Ok(Some(false));
+            }
+            match self.get("/readyz")? {
+                (200, _) => Ok(Some(true)),
+                (status, body) => bail!("/readyz says {status}: {}", body.trim()),
+            }
+        });
+        match ready {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!(
+                "citus-sync ended instead of starting:\n{}",
+                self.last_words()
+            ),
+            Err(error) => Err(error.context(self.last_words())),
+        }
+    }
+
+    /// SIGTERM, and its exit code (none if a signal ended it).
+    pub fn stop(&self, patience: Duration) -> Result<Option<i32>> {
+        self.signal(Signal::TERM)?;
+        let mut code = None;
+        wait_for("citus-sync to stop", patience, || {
+            let status = self.child().try_wait().context("waiting for citus-sync")?;
+            code = status.and_then(|status| status.code());
+            Ok(status.is_some())
+        })?;
+        Ok(code)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) -> Result<()> {
+        let mut child = self.child();
+        child.kill().context("killing citus-sync")?;
+        child.wait().context("waiting for citus-sync")?;
+        Ok(())
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
+    /// True while it runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let entries = self.log.entries();
+        let end = &entries[entries.len().saturating_sub(30)..];
+        let lines: Vec<&str> = end.iter().map(|entry| entry.text.as_str()).collect();
+        lines.join("\n")
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("no process id")?, signal).context("signalling citus-sync")
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}

@@ -1,0 +1,107 @@
+//! A database session of which no call blocks for longer than its caller
+//! allows. In: an address and statements, each with a limit. Out: answers, or
+//! the reason why there is none; after a missing answer the session is over.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use postgres::types::ToSql;
+use postgres::{CancelToken, Client, NoTls, Statement};
+
+use crate::server::connect;
+
+/// One statement with at most two parameters, as [`crate::traffic`] sends.
+pub(crate) struct Request {
+    pub(crate) sql: &'static str,
+    pub(crate) key: i64,
+    pub(crate) note: Option<String>,
+}
+
+/// The first column of the first row, if there is a row.
+type Answer = Result<Option<String>>;
+
+/// A connection with a thread of its own, which is left behind when it hangs.
+pub(crate) struct Session {
+    ask: Sender<Request>,
+    hear: Receiver<Answer>,
+    cancel: CancelToken,
+}
+
+impl Session {
+    /// Connects to 127.0.0.1:`port`.
+    pub(crate) fn open(port: u16, database: &str) -> Result<Self> {
+        let client = connect(port, database)?;
+        let cancel = client.cancel_token();
+        let (ask, requests) = mpsc::channel();
+        let (tell, hear) = mpsc::channel();
+        thread::spawn(move || serve(client, &requests, &tell));
+        Ok(Self { ask, hear, cancel })
+    }
+
+    /// Runs one statement. An error ends the session: drop it.
+    pub(crate) fn run(&self, request: Request, limit: Duration) -> Answer {
+        self.ask
+            .send(request)
+            .map_err(|_| anyhow!("the session is over"))?;
+        match self.hear.recv_timeout(limit) {
+            Ok(answer) => answer,
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the session is over"),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                // The statement would run on: leaving it does not cancel it.
+                let cancel = self.cancel.clone();
+                thread::spawn(move || cancel.cancel_query(NoTls));
+                bail!("no answer within {:.1} s", limit.as_secs_f64())
+            }
+        }
+    }
+}
+
+fn serve(mut client: Client, requests: &Receiver<Request>, tell: &Sender<Answer>) {
+    let mut prepared: Option<(&'static str, Statement)> = None;
+    for request in requests {
+        let answer = perform(&mut client, &mut prepared, &request);
+        let over = answer.is_err();
+        if tell.send(answer).is_err() || over {
+            return;
+        }
+    }
+}
+
+fn perform(
+    client: &mut Client,
+    prepared: &mut Option<(&'static str, Statement)>,
+    request: &Request,
+) -> Answer {
+    let statement = match prepared {
+        Some((sql, statement)) if *sql == request.sql => statement.clone(),
+        _ => {
+            let statement = client.prepare(request.sql).map_err(|error| plain(&error))?;
+            *prepared = Some((request.sql, statement.clone()));
+            statement
+        }
+    };
+    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&request.key];
+    if let Some(note) = &request.note {
+        parameters.push(note);
+    }
+    let row = client
+        .query_opt(&statement, &parameters)
+        .map_err(|error| plain(&error))?;
+    row.filter(|row| !row.is_empty())
+        .map(|row| {
+            row.try_get::<_, Option<String>>(0)
+                .context("the answer is no text")
+        })
+        .transpose()
+        .map(Option::flatten)
+}
+
+/// What the server said, without the wrapping that all errors share.
+fn plain(error: &postgres::Error) -> anyhow::Error {
+    match error.as_db_error() {
+        Some(said) => anyhow!("{} ({})", said.message(), said.code().code()),
+        None => anyhow!("{error}"),
+    }
+}
