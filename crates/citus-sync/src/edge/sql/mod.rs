@@ -4,13 +4,12 @@
 mod connect;
 mod database;
 mod error;
-mod inspect;
+pub mod inspect;
 mod probe;
 mod steps;
 
 pub use connect::{Connection, Login};
 pub use database::{Database, DatabaseState, Server};
 pub use error::SqlError;
-pub use inspect::{CallableFunction, CitusFacts, Facts, in_recovery, inspect, reaches, rows};
 pub use probe::{Answer, Probes};
 pub use steps::{Phases, StepError, carry_out};

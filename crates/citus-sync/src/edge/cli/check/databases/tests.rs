@@ -1,0 +1,149 @@
+//! Answers of servers that no test machine has, and what is said of them.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::config::Password;
+use crate::policy::Policy;
+use crate::render::Verdict;
+
+fn coordinator() -> Coordinator {
+    Coordinator {
+        scope: "cn".parse().unwrap(),
+        databases: vec!["app".to_owned()],
+        user: "sync".to_owned(),
+        password: Password::None,
+    }
+}
+
+fn login() -> Login {
+    Login::new("sync", &Password::None, &Policy::default())
+}
+
+fn server(settings: &[(&str, &str)]) -> Facts {
+    let usual = [
+        ("statement_timeout", "10000"),
+        ("lock_timeout", "2000"),
+        ("idle_session_timeout", "0"),
+        ("max_worker_processes", "8"),
+    ];
+    let settings: BTreeMap<String, String> = usual
+        .iter()
+        .chain(settings)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Facts {
+        in_recovery: false,
+        superuser: false,
+        settings,
+        sees_settings: true,
+        workers_running: Some(3),
+        citus: Err(SqlError::Answer("not asked".to_owned())),
+    }
+}
+
+fn text(finding: &Finding) -> String {
+    format!(
+        "{}; {}",
+        finding.detail,
+        finding.mend.clone().unwrap_or_default()
+    )
+}
+
+#[test]
+fn the_lock_table_must_hold_a_groups_shards_twice() {
+    let verdict = |shards| lock_room(shards, 3, "app", 64, 100).verdict;
+    assert_eq!(verdict(0), Verdict::Pass);
+    assert_eq!(verdict(3_200), Verdict::Pass);
+    assert_eq!(verdict(3_201), Verdict::Warn);
+    assert_eq!(verdict(6_400), Verdict::Warn);
+    assert_eq!(verdict(6_401), Verdict::Fail);
+    let said = text(&lock_room(10_000, 3, "app", 64, 100));
+    assert!(said.contains("(3 in app) has 10000 shards"), "{said}");
+    assert!(said.contains("max_locks_per_transaction = 200"), "{said}");
+    assert_eq!(
+        lock_room(10_000, 3, "app", 200, 100).verdict,
+        Verdict::Pass,
+        "the mend mends"
+    );
+}
+
+#[test]
+fn citus_connections_without_timeouts_get_the_line_to_run() {
+    let with = |value: &str| node_conninfo(&server(&[("citus.node_conninfo", value)])).unwrap();
+    let bare = with("sslmode=require");
+    assert_eq!(bare.verdict, Verdict::Warn);
+    let line = "ALTER SYSTEM SET citus.node_conninfo = 'sslmode=require connect_timeout=5 \
+                keepalives_idle=5 tcp_user_timeout=10000'; SELECT pg_reload_conf()";
+    assert!(text(&bare).contains(line), "{}", text(&bare));
+    let whole = with("sslmode=require connect_timeout=2 keepalives_idle=1 tcp_user_timeout=3000");
+    assert_eq!(whole.verdict, Verdict::Pass);
+    assert!(text(&node_conninfo(&server(&[])).unwrap()).contains("is not set"));
+    let blind = Facts {
+        sees_settings: false,
+        ..server(&[])
+    };
+    assert_eq!(
+        node_conninfo(&blind),
+        None,
+        "what may not be seen is not judged"
+    );
+}
+
+#[test]
+fn a_forced_move_needs_a_free_worker() {
+    assert_eq!(worker_slots(&server(&[])).unwrap().verdict, Verdict::Pass);
+    let full = Facts {
+        workers_running: Some(8),
+        ..server(&[])
+    };
+    let found = worker_slots(&full).unwrap();
+    assert_eq!(found.verdict, Verdict::Warn);
+    assert!(
+        text(&found).contains("max_worker_processes = 16"),
+        "{}",
+        text(&found)
+    );
+    let blind = Facts {
+        workers_running: None,
+        ..server(&[])
+    };
+    assert_eq!(worker_slots(&blind), None);
+}
+
+#[test]
+fn settings_that_cut_sessions_off_are_named_with_the_role() {
+    let said = |settings: &[(&str, &str)]| -> Vec<(Verdict, String)> {
+        let found = session(&coordinator(), &login(), &server(settings));
+        found
+            .iter()
+            .map(|finding| (finding.verdict, text(finding)))
+            .collect()
+    };
+    assert_eq!(said(&[])[0].0, Verdict::Pass);
+    let pooled = said(&[("statement_timeout", "0")]);
+    assert!(
+        pooled[0].1.contains("got 0 ms") && pooled[0].1.contains("pooler"),
+        "{pooled:?}"
+    );
+    let idle = said(&[("idle_session_timeout", "60000")]);
+    assert_eq!(idle[0].0, Verdict::Warn);
+    assert!(
+        idle[0]
+            .1
+            .contains("ALTER ROLE \"sync\" SET idle_session_timeout = 0"),
+        "{idle:?}"
+    );
+    assert_eq!(
+        said(&[("transaction_timeout", "12001")])[0].0,
+        Verdict::Pass
+    );
+    assert_eq!(
+        said(&[("transaction_timeout", "12000")])[0].0,
+        Verdict::Warn
+    );
+    assert_eq!(
+        said(&[("default_transaction_read_only", "on")])[0].0,
+        Verdict::Fail
+    );
+}

@@ -1,0 +1,238 @@
+//! `citus-sync check`: looks at everything `run` will need, and says what to mend.
+//!
+//! Everything is asked at the same time and within its own deadline: one hung server neither
+//! delays nor hides what is to be said of the others. The files beside this one judge; they get
+//! answers and give findings.
+
+mod databases;
+mod etcd;
+mod groups;
+mod scopes;
+mod server;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use dcs_watch::HostPort;
+use futures_util::future::{join, join_all};
+use futures_util::{StreamExt as _, stream};
+
+use super::stdout::{print, print_json};
+use super::survey::{self, Groups, Views};
+use super::{Done, Outcome, block_on, load};
+use crate::config::{Config, Formation, Workers};
+use crate::edge::sql::inspect::{self, Facts};
+use crate::edge::sql::{Login, SqlError};
+use crate::plan::COORDINATOR_GROUP;
+use crate::render::{self, Finding, Verdict};
+
+/// The longest that one statement of `check` may take, whatever the policy grants to those of
+/// `run`: a person is waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sessions that one coordinator is asked to try a worker from, at once: they come out of its
+/// `max_connections`.
+const TRIES_AT_ONCE: usize = 8;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The configuration: citus-sync's own file, or Patroni's with a `citus:` section
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    file: PathBuf,
+    /// Print the findings as a JSON list
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what was found.
+pub(super) fn check(options: &Options) -> Outcome {
+    let config = load(&options.file)?;
+    let settings = survey::etcd_settings(&config)?;
+    let mut found = configuration(&config);
+    found.extend(block_on(async {
+        let (mut found, views) = etcd::ask(&settings).await;
+        if let Some(views) = views {
+            let formations = config
+                .formations
+                .iter()
+                .map(|one| formation(&config, one, &views));
+            found.extend(join_all(formations).await.concat());
+        }
+        found
+    })?);
+    if options.json {
+        print_json(&found)?;
+    } else {
+        print(&render::findings(&found))?;
+    }
+    let failed = found.iter().any(|finding| finding.verdict == Verdict::Fail);
+    Ok(if failed { Done::No } else { Done::Yes })
+}
+
+/// The file itself. What is wrong in it was said before anything was looked at.
+fn configuration(config: &Config) -> Vec<Finding> {
+    let formations: Vec<String> = config
+        .formations
+        .iter()
+        .map(|formation| {
+            let workers = match &formation.workers {
+                Workers::Listed(listed) => match listed.len() {
+                    1 => "1 worker group".to_owned(),
+                    many => format!("{many} worker groups"),
+                },
+                Workers::Discovered(discover) => {
+                    format!("workers like {}", discover.pattern())
+                }
+                Workers::AtNodes(groups) => {
+                    format!("{} worker groups known by address", groups.len())
+                }
+            };
+            let coordinator = &formation.coordinator;
+            let databases = coordinator.databases.join(", ");
+            format!(
+                "coordinator {}, databases {databases}, {workers}",
+                coordinator.scope
+            )
+        })
+        .collect();
+    let file = config.source.display();
+    let mut found = vec![Finding::pass(
+        "configuration",
+        format!("{file}: {}", formations.join("; ")),
+    )];
+    found.extend(
+        config
+            .warnings
+            .iter()
+            .map(|text| Finding::warn("configuration", text, "")),
+    );
+    found
+}
+
+/// What the databases of one coordinator said.
+type Inspected = BTreeMap<String, Result<Facts, SqlError>>;
+
+/// Whether the coordinator reaches a worker's leader, by group and database.
+type Reached = BTreeMap<(i32, String), Result<Option<bool>, SqlError>>;
+
+/// Everything of one formation.
+async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec<Finding> {
+    let groups = Groups::of(formation, views);
+    let run_login = survey::login(formation);
+    let login = Login {
+        application_name: "citus-sync check".to_owned(),
+        statement_timeout: run_login.statement_timeout.min(PATIENCE),
+        ..run_login
+    };
+    let databases = &formation.coordinator.databases;
+    let (answers, (inspected, reached)) =
+        join(survey::ask_leaders(&login, databases, &groups), async {
+            let inspected = inspect_databases(&login, databases, groups.coordinator()).await;
+            let reached = try_from_coordinator(&login, &groups, &inspected).await;
+            (inspected, reached)
+        })
+        .await;
+
+    let writes = survey::writes(formation);
+    let mut found = scopes::judge(formation, writes, &groups, views, &config.namespace);
+    found.extend(server::leaders(formation, &groups, &answers));
+    found.extend(databases::judge(formation, &login, &groups, &inspected));
+    found.extend(server::reached(formation, &groups, &reached));
+    found.extend(groups::judge(
+        formation, writes, &groups, &answers, &inspected,
+    ));
+    if config.formations.len() > 1 {
+        for finding in &mut found {
+            finding.what = format!("{}: {}", formation.name, finding.what);
+        }
+    }
+    found
+}
+
+/// Asks every database of the coordinator at the same time.
+async fn inspect_databases(
+    login: &Login,
+    databases: &[String],
+    coordinator: Option<&HostPort>,
+) -> Inspected {
+    let Some(address) = coordinator else {
+        return BTreeMap::new();
+    };
+    let questions = databases
+        .iter()
+        .map(async |name| (name.clone(), inspect::database(login, address, name).await));
+    join_all(questions).await.into_iter().collect()
+}
+
+/// Has every database of the coordinator try every worker's leader, each on a session of its own.
+async fn try_from_coordinator(login: &Login, groups: &Groups, inspected: &Inspected) -> Reached {
+    let Some(coordinator) = groups.coordinator() else {
+        return BTreeMap::new();
+    };
+    let workers = groups
+        .views
+        .iter()
+        .filter(|(group, _)| **group != COORDINATOR_GROUP);
+    let mut questions = Vec::new();
+    for (group, view) in workers {
+        let Some(to) = view.leader_address() else {
+            continue;
+        };
+        for (name, facts) in inspected {
+            let Some(citus) = facts
+                .as_ref()
+                .ok()
+                .and_then(|facts| facts.citus.as_ref().ok())
+            else {
+                continue;
+            };
+            questions.push(async move {
+                let answer = inspect::reaches(login, coordinator, name, &citus.dialect, to).await;
+                ((*group, name.clone()), answer)
+            });
+        }
+    }
+    stream::iter(questions)
+        .buffer_unordered(TRIES_AT_ONCE)
+        .collect()
+        .await
+}
+
+/// The same finding of several databases is said once, with their names.
+struct PerDatabase<'a> {
+    formation: &'a Formation,
+    found: Vec<(Finding, Vec<&'a str>)>,
+}
+
+impl<'a> PerDatabase<'a> {
+    fn of(formation: &'a Formation) -> Self {
+        Self {
+            formation,
+            found: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, database: &'a str, finding: Finding) {
+        match self.found.iter_mut().find(|(known, _)| *known == finding) {
+            Some((_, databases)) => databases.push(database),
+            None => self.found.push((finding, vec![database])),
+        }
+    }
+
+    fn finish(self) -> Vec<Finding> {
+        let several = self.formation.coordinator.databases.len() > 1;
+        self.found
+            .into_iter()
+            .map(|(mut finding, databases)| {
+                if several {
+                    finding
+                        .detail
+                        .push_str(&format!(" (in {})", databases.join(", ")));
+                }
+                finding
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,15 @@
+//! Pages for a person: values go in, text comes out.
+//!
+//! Pure. What the daemon reports, what `plan` decided and what `check` found enter as values, the
+//! present time as an argument; aligned plain text leaves. No colours: it is read in terminals,
+//! mails and tickets alike.
+
+mod findings;
+mod plan;
+mod status;
+mod table;
+
+pub use findings::{Finding, Verdict, findings};
+pub use plan::{PlanLine, plan};
+pub use status::status;
+pub use table::Table;
