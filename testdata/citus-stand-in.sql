@@ -415,21 +415,23 @@ END $$;
 CREATE OR REPLACE FUNCTION citus_stand_in.connect(link text, host text, port int) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    seconds int;
+    timeout_ms int;
     reason text;
 BEGIN
-    seconds := ceil(extract(epoch FROM CASE
-        WHEN t ~ '^\d+$' THEN t || ' ms' ELSE t END::interval))
+    timeout_ms := extract(epoch FROM (CASE WHEN t ~ '^\d+$' THEN t || ' ms' ELSE t END)::interval) * 1000
         FROM coalesce(nullif(current_setting('citus.node_connection_timeout', true), ''), '30000') t;
     PERFORM citus_stand_in.dblink_connect(link, format('%s host=''%s'' port=%s dbname=''%s'' user=''%s'' connect_timeout=%s',
         current_setting('citus.node_conninfo', true), replace(replace(host, '\', '\\'), '''', '\'''), port,
         replace(replace(current_database(), '\', '\\'), '''', '\'''),
-        replace(replace(session_user, '\', '\\'), '''', '\'''), greatest(seconds, 2)));
+        replace(replace(session_user, '\', '\\'), '''', '\'''), greatest(ceil(timeout_ms / 1000.0), 2)));
 EXCEPTION WHEN sqlclient_unable_to_establish_sqlconnection THEN
     GET STACKED DIAGNOSTICS reason = PG_EXCEPTION_DETAIL;
     reason := rtrim(regexp_replace(reason, '^connection to server at .*, port \d+ failed: ', ''), E'\n');
-    RAISE EXCEPTION 'connection to the remote node %@%:% failed%', session_user, host, port,
-        CASE WHEN reason ~ 'timeout expired' THEN '' ELSE ' with the following error: ' || reason END
+    IF reason ~ 'timeout expired' THEN
+        RAISE WARNING 'could not establish connection after % ms', timeout_ms;
+        RAISE EXCEPTION 'connection to the remote node %@%:% failed', session_user, host, port USING ERRCODE = '08006';
+    END IF;
+    RAISE EXCEPTION 'connection to the remote node %@%:% failed with the following error: %', session_user, host, port, reason
         USING ERRCODE = '08006';
 END $$;
 
@@ -544,28 +546,32 @@ RETURNS int LANGUAGE plpgsql STRICT SECURITY DEFINER SET citus_stand_in.internal
 DECLARE
     n pg_catalog.pg_dist_node;
     primary_node bool := citus_add_node.noderole = 'primary';
-    worker_primary bool := primary_node AND citus_add_node.groupid <> 0;
+    grp int := citus_add_node.groupid;
 BEGIN
     LOCK TABLE pg_catalog.pg_dist_node IN EXCLUSIVE MODE;
     SELECT * INTO n FROM pg_catalog.pg_dist_node d
     WHERE d.nodename = citus_add_node.nodename AND d.nodeport = citus_add_node.nodeport;
     IF FOUND THEN
         RETURN n.nodeid;
-    ELSIF primary_node AND EXISTS (
-        SELECT FROM pg_catalog.pg_dist_node d WHERE d.groupid = citus_add_node.groupid AND d.noderole = 'primary')
+    END IF;
+    -- The sequence knows nothing of groups that were given by number.
+    IF grp = -1 THEN
+        grp := nextval('pg_catalog.pg_dist_groupid_seq');
+    END IF;
+    IF primary_node AND EXISTS (
+        SELECT FROM pg_catalog.pg_dist_node d WHERE d.groupid = grp AND d.noderole = 'primary')
     THEN
-        RAISE EXCEPTION 'group % already has a primary node', citus_add_node.groupid USING ERRCODE = 'XX000';
+        RAISE EXCEPTION 'group % already has a primary node', grp USING ERRCODE = 'XX000';
     ELSIF primary_node AND citus_add_node.nodecluster <> 'default' THEN
         RAISE EXCEPTION 'primaries must be added to the default cluster' USING ERRCODE = 'XX000';
     END IF;
     PERFORM citus_stand_in.refuse_unsynced();
     INSERT INTO pg_catalog.pg_dist_node
         (groupid, nodename, nodeport, noderole, nodecluster, hasmetadata, metadatasynced, shouldhaveshards)
-    VALUES (CASE citus_add_node.groupid WHEN -1 THEN nextval('pg_catalog.pg_dist_groupid_seq') ELSE citus_add_node.groupid END,
-        citus_add_node.nodename, citus_add_node.nodeport, citus_add_node.noderole, citus_add_node.nodecluster,
-        primary_node, primary_node, citus_add_node.groupid <> 0)
+    VALUES (grp, citus_add_node.nodename, citus_add_node.nodeport, citus_add_node.noderole, citus_add_node.nodecluster,
+        primary_node, primary_node, grp <> 0)
     RETURNING * INTO n;
-    IF worker_primary THEN
+    IF primary_node AND grp <> 0 THEN
         PERFORM citus_stand_in.place_reference_tables(n);
         PERFORM citus_stand_in.send_metadata(d) FROM pg_catalog.pg_dist_node d
         WHERE d.hasmetadata AND d.groupid > 0 AND d.noderole = 'primary' ORDER BY d.nodeid <> n.nodeid, d.nodeid;
@@ -747,6 +753,22 @@ BEGIN
         citus_stand_in.send_metadata(n)
     FROM pg_catalog.pg_dist_node n WHERE noderole = 'primary' AND groupid > 0;
 END $$;
+
+-- DROP TABLE takes the metadata along. The table on the nodes stays.
+CREATE OR REPLACE FUNCTION citus_stand_in.forget_dropped_tables() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    gone oid[] := ARRAY(SELECT objid FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table');
+BEGIN
+    DELETE FROM pg_catalog.pg_dist_placement WHERE shardid IN (
+        SELECT shardid FROM pg_catalog.pg_dist_shard WHERE logicalrelid = ANY (gone));
+    DELETE FROM pg_catalog.pg_dist_shard WHERE logicalrelid = ANY (gone);
+    DELETE FROM pg_catalog.pg_dist_partition WHERE logicalrelid = ANY (gone);
+END $$;
+
+DROP EVENT TRIGGER IF EXISTS citus_stand_in_drop;
+CREATE EVENT TRIGGER citus_stand_in_drop ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+    EXECUTE FUNCTION citus_stand_in.forget_dropped_tables();
 
 CREATE OR REPLACE FUNCTION citus_stand_in.shard_of(tab regclass, hashed int) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$

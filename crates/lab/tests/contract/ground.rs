@@ -1,0 +1,372 @@
+//! What every case starts from: a coordinator and two workers with a
+//! distributed table, and sessions that can be watched while they wait.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use lab::postgres::Error as PostgresError;
+use lab::postgres::error::DbError;
+use lab::postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use lab::{Flavour, Postgres, Sandbox, wait_for};
+
+/// Nothing that a case waits for takes longer, even on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// A port that nobody listens on: a move there is visible in the error of the
+/// next query. Reserved by IANA (tcpmux), so not in any lab's block.
+pub(crate) const DEAD_PORT: u16 = 1;
+
+/// Where the cases happen.
+pub(crate) struct Ground {
+    pub(crate) flavour: Flavour,
+    pub(crate) coordinator: Postgres,
+    pub(crate) workers: [Postgres; 2],
+    _sandbox: Sandbox,
+}
+
+impl Ground {
+    /// Starts the servers, registers them as groups 0, 1 and 2, and distributes
+    /// table `kv` over the workers.
+    pub(crate) fn prepare(stand_in: bool) -> Result<Self> {
+        let sandbox = Sandbox::new()?;
+        let start = |name: &str| {
+            let builder = Postgres::builder(&sandbox, name)
+                // A case that has a worker out of sync must not keep the next waiting.
+                .setting("citus.metadata_sync_interval", "200ms")
+                .setting("citus.metadata_sync_retry_interval", "100ms");
+            if stand_in {
+                builder.stand_in()
+            } else {
+                builder
+            }
+            .start()
+        };
+        let coordinator = start("coordinator")?;
+        let workers = [start("worker-1")?, start("worker-2")?];
+        let flavour = coordinator.install_citus("postgres")?;
+        for worker in &workers {
+            worker.install_citus("postgres")?;
+        }
+        let ground = Self {
+            flavour,
+            coordinator,
+            workers,
+            _sandbox: sandbox,
+        };
+        let mut session = ground.session()?;
+        let [one, two] = &ground.workers;
+        for sql in [
+            format!(
+                "SELECT citus_set_coordinator_host('127.0.0.1', {})",
+                ground.coordinator.port()
+            ),
+            format!("SELECT citus_add_node('127.0.0.1', {}, 1)", one.port()),
+            format!("SELECT citus_add_node('127.0.0.1', {}, 2)", two.port()),
+            "CREATE TABLE kv (k bigint PRIMARY KEY, v text)".into(),
+            "SELECT create_distributed_table('kv', 'k', shard_count => 8)".into(),
+        ] {
+            session.run(&sql)?;
+        }
+        Ok(ground)
+    }
+
+    /// Undoes whatever the last case (or its failure) left behind.
+    pub(crate) fn restore(&self) -> Result<()> {
+        for worker in &self.workers {
+            worker.thaw();
+        }
+        let mut session = self.session()?;
+        // Sessions of the last case may still be on their way out.
+        session.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND application_name = 'case' AND pid <> pg_backend_pid()",
+        )?;
+        session.run(
+            "DELETE FROM pg_dist_node WHERE noderole = 'secondary' OR groupid NOT IN (0, 1, 2)",
+        )?;
+        for group in 0..=2 {
+            session.retry(&self.move_group(group, self.port(group)))?;
+        }
+        self.sync()
+    }
+
+    /// The port of the server that a group really has.
+    pub(crate) fn port(&self, group: usize) -> u16 {
+        match group {
+            0 => self.coordinator.port(),
+            worker => self.workers[worker - 1].port(),
+        }
+    }
+
+    /// `citus_update_node` of a group's primary to a port of 127.0.0.1.
+    pub(crate) fn move_group(&self, group: usize, port: u16) -> String {
+        self.move_group_with(group, port, "")
+    }
+
+    /// The same with more arguments, such as `, true, 200`.
+    #[allow(clippy::unused_self)] // reads better at the call
+    pub(crate) fn move_group_with(&self, group: usize, port: u16, more: &str) -> String {
+        format!(
+            "SELECT citus_update_node((SELECT nodeid FROM pg_dist_node
+                WHERE groupid = {group} AND noderole = 'primary'), '127.0.0.1', {port}{more})"
+        )
+    }
+
+    /// `citus_pause_node_within_txn` of a group's primary.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn pause_group(&self, group: usize) -> String {
+        format!(
+            "SELECT citus_pause_node_within_txn((SELECT nodeid FROM pg_dist_node
+                WHERE groupid = {group} AND noderole = 'primary'))"
+        )
+    }
+
+    /// A client's write of a key that lives on `group`.
+    pub(crate) fn write(&self, group: usize, value: &str) -> Result<String> {
+        let key = self.key(group)?;
+        Ok(if self.flavour.is_citus() {
+            format!(
+                "INSERT INTO kv (k, v) VALUES ({key}, '{value}') ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+            )
+        } else {
+            format!("SELECT citus_stand_in_write('kv', {key}, '{value}')")
+        })
+    }
+
+    /// A client's read of the same key.
+    pub(crate) fn read(&self, group: usize) -> Result<String> {
+        let key = self.key(group)?;
+        Ok(if self.flavour.is_citus() {
+            format!("SELECT v FROM kv WHERE k = {key}")
+        } else {
+            format!("SELECT citus_stand_in_read('kv', {key})")
+        })
+    }
+
+    /// The first key whose shard is placed on `group`.
+    fn key(&self, group: usize) -> Result<String> {
+        self.session()?.one(&format!(
+            "SELECT min(k) FROM generate_series(1, 100) k JOIN pg_dist_placement
+                ON shardid = get_shard_id_for_distribution_column('kv', k) WHERE groupid = {group}"
+        ))
+    }
+
+    /// The shards of `kv` on a group, as an array literal.
+    pub(crate) fn shards(&self, group: usize) -> Result<String> {
+        self.session()?.one(&format!(
+            "SELECT array_agg(shardid ORDER BY shardid)::text FROM pg_dist_placement JOIN pg_dist_shard USING (shardid)
+             WHERE logicalrelid = 'kv'::regclass AND groupid = {group}"
+        ))
+    }
+
+    /// `host:port` of a group's primary row, as committed.
+    pub(crate) fn row(&self, group: usize) -> Result<String> {
+        self.session()?.one(&format!(
+            "SELECT nodename || ':' || nodeport FROM pg_catalog.pg_dist_node WHERE groupid = {group} AND noderole = 'primary'"
+        ))
+    }
+
+    /// Waits until all workers have the metadata: Citus's maintenance daemon
+    /// sends it, the stand-in's is us.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let mut session = self.session()?;
+        wait_for("the workers' metadata in sync", DEADLINE, || {
+            if !self.flavour.is_citus() {
+                session.run("SELECT citus_stand_in_sync_metadata()")?;
+            }
+            let unsynced = session.one(
+                "SELECT count(*) FROM pg_dist_node WHERE hasmetadata AND NOT metadatasynced",
+            )?;
+            Ok(unsynced == "0")
+        })
+    }
+
+    /// A new session on the coordinator.
+    pub(crate) fn session(&self) -> Result<Session> {
+        Session::open(self.coordinator.port())
+    }
+
+    /// Starts a statement in a session of its own.
+    pub(crate) fn start(&self, sql: &str) -> Result<Pending> {
+        self.session()?.start(sql)
+    }
+
+    /// Starts a statement and waits until it waits for a lock.
+    pub(crate) fn start_and_block(&self, sql: &str) -> Result<Pending> {
+        let pending = self.start(sql)?;
+        self.wait_blocked(pending.pid)
+            .with_context(|| sql.to_owned())?;
+        Ok(pending)
+    }
+
+    /// Waits until a backend waits for a lock.
+    pub(crate) fn wait_blocked(&self, pid: i32) -> Result<()> {
+        let mut session = self.session()?;
+        wait_for("a session that waits for a lock", DEADLINE, || {
+            let waiting = session.one(&format!(
+                "SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted"
+            ))?;
+            Ok(waiting != "0")
+        })
+    }
+
+    /// Waits until a backend is no more.
+    pub(crate) fn wait_gone(&self, pid: i32) -> Result<()> {
+        let mut session = self.session()?;
+        wait_for("a session that is gone", DEADLINE, || {
+            let there = session.one(&format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"
+            ))?;
+            Ok(there == "0")
+        })
+    }
+}
+
+/// One connection to the coordinator, with limits so that nothing hangs.
+pub(crate) struct Session {
+    client: Client,
+    pub(crate) pid: i32,
+    /// Warnings and notices, as `SQLSTATE: message`.
+    pub(crate) notices: Arc<Mutex<Vec<String>>>,
+}
+
+impl Session {
+    pub(crate) fn open(port: u16) -> Result<Self> {
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let heard = notices.clone();
+        let mut client = Config::new()
+            .host("127.0.0.1")
+            .port(port)
+            .user("postgres")
+            .dbname("postgres")
+            .application_name("case")
+            .options("-c statement_timeout=60s -c idle_in_transaction_session_timeout=120s")
+            .connect_timeout(lab::server::CONNECT_TIMEOUT)
+            .notice_callback(move |notice| {
+                let line = format!("{}: {}", notice.code().code(), notice.message());
+                heard.lock().unwrap().push(line);
+            })
+            .connect(NoTls)?;
+        let pid = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+        Ok(Self {
+            client,
+            pid,
+            notices,
+        })
+    }
+
+    /// Runs statements; gives the rows of the last that had any, as text.
+    pub(crate) fn rows(&mut self, sql: &str) -> Result<Vec<Vec<String>>> {
+        let messages = self
+            .client
+            .simple_query(sql)
+            .with_context(|| sql.to_owned())?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|column| row.get(column).unwrap_or("NULL").to_owned())
+                    .collect(),
+            ),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    /// Runs statements whose answer does not matter.
+    pub(crate) fn run(&mut self, sql: &str) -> Result<()> {
+        self.rows(sql).map(drop)
+    }
+
+    /// The first value of the only row.
+    pub(crate) fn one(&mut self, sql: &str) -> Result<String> {
+        let mut rows = self.rows(sql)?;
+        ensure!(rows.len() == 1, "{} rows from: {sql}", rows.len());
+        Ok(rows.remove(0).remove(0))
+    }
+
+    /// Runs a move again when it was the victim of a deadlock with the
+    /// maintenance daemon.
+    pub(crate) fn retry(&mut self, sql: &str) -> Result<()> {
+        for _ in 0..10 {
+            match self.rows(sql) {
+                Err(error) if sqlstate(&error) == "40P01" => {}
+                other => return other.map(drop),
+            }
+        }
+        bail!("ten deadlocks in a row: {sql}")
+    }
+
+    /// Runs statements that must fail, with this SQLSTATE and a message that
+    /// contains this.
+    pub(crate) fn refused(&mut self, sql: &str, code: &str, message: &str) -> Result<DbError> {
+        let Err(error) = self.rows(sql) else {
+            bail!("should have failed with {code} {message:?}: {sql}");
+        };
+        let refusal = db_error(&error)?;
+        ensure!(
+            refusal.code().code() == code && refusal.message().contains(message),
+            "expected {code} {message:?}, got {} {:?} from: {sql}",
+            refusal.code().code(),
+            refusal.message(),
+        );
+        Ok(refusal)
+    }
+
+    /// Carries on in a thread with one more statement.
+    pub(crate) fn start(mut self, sql: &str) -> Result<Pending> {
+        let (sender, answer) = mpsc::channel();
+        let pid = self.pid;
+        let sql = sql.to_owned();
+        thread::Builder::new().spawn(move || {
+            let outcome = self.rows(&sql);
+            let _ = sender.send((self, outcome));
+        })?;
+        Ok(Pending { pid, answer })
+    }
+}
+
+type Answer = (Session, Result<Vec<Vec<String>>>);
+
+/// A statement that somebody else is running.
+pub(crate) struct Pending {
+    pub(crate) pid: i32,
+    answer: Receiver<Answer>,
+}
+
+impl Pending {
+    /// Its session and outcome, once there.
+    pub(crate) fn outcome(self) -> Result<Answer> {
+        self.answer.recv_timeout(DEADLINE).map_err(|error| {
+            anyhow!(match error {
+                RecvTimeoutError::Timeout => "the statement did not come to an end",
+                RecvTimeoutError::Disconnected => "the statement's thread is gone",
+            })
+        })
+    }
+
+    /// It must succeed.
+    pub(crate) fn succeeds(self) -> Result<Session> {
+        let (session, outcome) = self.outcome()?;
+        outcome?;
+        Ok(session)
+    }
+}
+
+/// The server's words in an error.
+pub(crate) fn db_error(error: &anyhow::Error) -> Result<DbError> {
+    error
+        .downcast_ref::<PostgresError>()
+        .and_then(PostgresError::as_db_error)
+        .cloned()
+        .with_context(|| format!("not an error of the server: {error:#}"))
+}
+
+/// The SQLSTATE of an error, or nothing.
+pub(crate) fn sqlstate(error: &anyhow::Error) -> String {
+    db_error(error).map_or_else(
+        |_| String::new(),
+        |refusal| refusal.code().code().to_owned(),
+    )
+}

@@ -1,0 +1,375 @@
+//! Who waits for whom.
+
+use anyhow::{Result, ensure};
+
+use crate::Case;
+use crate::ground::{DEAD_PORT, Ground, Session, sqlstate};
+
+pub(crate) const CASES: &[Case] = &[
+    ("a move to the same name and port takes no lock", no_op),
+    (
+        "a move locks the group's shards and pg_dist_node until commit",
+        move_locks,
+    ),
+    (
+        "a move waits for an open write of its group, not of another",
+        move_waits_for_writers,
+    ),
+    (
+        "a pause holds writers of its group; readers and other groups pass",
+        pause,
+    ),
+    ("pauses of two groups stand side by side", two_pauses),
+    (
+        "lock_shard_metadata holds writers of its shards",
+        hold_by_shards,
+    ),
+    (
+        "a reference table ties all groups together",
+        reference_table,
+    ),
+    (
+        "an open move makes another group's move wait, until commit",
+        open_move_blocks,
+    ),
+    (
+        "two moves that waited for a third deadlock",
+        three_moves_deadlock,
+    ),
+    (
+        "pause, then LOCK TABLE, then move: no deadlock",
+        three_moves_in_order,
+    ),
+    (
+        "a pause does not wait for another group's open move",
+        pause_beside_move,
+    ),
+    (
+        "lock_timeout ends the wait with 55P03 and changes nothing",
+        lock_timeout,
+    ),
+    (
+        "force terminates who is in the way, after the cooldown",
+        force,
+    ),
+    (
+        "force with a lock_timeout shorter than the cooldown terminates nobody",
+        force_too_short,
+    ),
+    ("force terminates another's open move too", force_on_nodes),
+    (
+        "plain updates of pg_dist_node exclude each other and moves",
+        plain_updates,
+    ),
+    (
+        "a move of the coordinator's own row takes no shard lock",
+        group_zero,
+    ),
+];
+
+/// What a session holds: advisory locks, and modes on `pg_dist_node`.
+fn held(session: &mut Session) -> Result<(usize, Vec<String>)> {
+    let locks = session.rows(
+        "SELECT locktype, mode FROM pg_locks WHERE pid = pg_backend_pid() AND granted
+         AND (locktype = 'advisory' OR relation = 'pg_dist_node'::regclass) ORDER BY 1, 2",
+    )?;
+    let advisory = locks.iter().filter(|lock| lock[0] == "advisory").count();
+    let nodes = locks
+        .into_iter()
+        .filter(|lock| lock[0] == "relation" && lock[1] != "AccessShareLock")
+        .map(|mut lock| lock.remove(1))
+        .collect();
+    Ok((advisory, nodes))
+}
+
+fn no_op(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    session.run(&format!("BEGIN; {}", ground.move_group(1, ground.port(1))))?;
+    let locks = held(&mut session)?;
+    ensure!(locks == (0, vec![]), "{locks:?}");
+    let synced = session.one("SELECT bool_and(metadatasynced) FROM pg_dist_node")?;
+    ensure!(synced == "t", "marked for resync");
+    Ok(())
+}
+
+fn move_locks(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    session.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
+    let (shards, nodes) = held(&mut session)?;
+    ensure!(shards == 4, "{shards} of the group's four shards");
+    ensure!(nodes == ["ExclusiveLock", "RowExclusiveLock"], "{nodes:?}");
+    // The mode is the one thing that SQL cannot imitate.
+    let modes = session.one(
+        "SELECT string_agg(DISTINCT mode || ' ' || objsubid, ',') FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'",
+    )?;
+    let expected = if ground.flavour.is_citus() {
+        "AccessExclusiveLock 8"
+    } else {
+        "ExclusiveLock 2"
+    };
+    ensure!(modes == expected, "{modes}");
+    // A reader of the rows is not kept waiting and sees the old ones.
+    let row = ground.row(1)?;
+    ensure!(row == format!("127.0.0.1:{}", ground.port(1)), "{row}");
+    Ok(())
+}
+
+fn move_waits_for_writers(ground: &Ground) -> Result<()> {
+    let mut writer = ground.session()?;
+    writer.run(&format!("BEGIN; {}", ground.write(1, "open")?))?;
+    let blocked = ground.start_and_block(&ground.move_group(1, DEAD_PORT))?;
+    writer.run("COMMIT")?;
+    blocked.succeeds()?;
+    let mut writer = ground.session()?;
+    writer.run(&format!("BEGIN; {}", ground.write(2, "open")?))?;
+    let mut other = ground.session()?;
+    other.run("SET lock_timeout = '5s'")?;
+    other.retry(&ground.move_group(1, ground.port(1)))
+}
+
+fn pause(ground: &Ground) -> Result<()> {
+    let mut hold = ground.session()?;
+    let mut reader = ground.session()?;
+    reader.run(&ground.write(1, "before")?)?;
+    hold.run(&format!("BEGIN; {}", ground.pause_group(1)))?;
+    let (shards, nodes) = held(&mut hold)?;
+    ensure!(shards == 4 && nodes.is_empty(), "{shards} {nodes:?}");
+    let writer = ground.start_and_block(&ground.write(1, "after")?)?;
+    reader.run("SET lock_timeout = '5s'")?;
+    let value = reader.one(&ground.read(1)?)?;
+    ensure!(value == "before", "{value}");
+    reader.run(&ground.write(2, "elsewhere")?)?;
+    hold.run("COMMIT")?;
+    writer.succeeds()?;
+    let value = reader.one(&ground.read(1)?)?;
+    ensure!(value == "after", "{value}");
+    Ok(())
+}
+
+fn two_pauses(ground: &Ground) -> Result<()> {
+    let mut one = ground.session()?;
+    let mut two = ground.session()?;
+    one.run(&format!(
+        "BEGIN; SET LOCAL lock_timeout = '5s'; {}",
+        ground.pause_group(1)
+    ))?;
+    two.run(&format!(
+        "BEGIN; SET LOCAL lock_timeout = '5s'; {}",
+        ground.pause_group(2)
+    ))?;
+    let mut zero = ground.session()?;
+    zero.run(&format!(
+        "BEGIN; SET LOCAL lock_timeout = '5s'; {}",
+        ground.pause_group(0)
+    ))?;
+    // The same group twice is another matter.
+    let again = ground.start_and_block(&ground.pause_group(1))?;
+    one.run("ROLLBACK")?;
+    again.succeeds()?;
+    Ok(())
+}
+
+fn hold_by_shards(ground: &Ground) -> Result<()> {
+    let mut hold = ground.session()?;
+    hold.run(&format!(
+        "BEGIN; SELECT lock_shard_metadata(7, '{}')",
+        ground.shards(1)?
+    ))?;
+    let writer = ground.start_and_block(&ground.write(1, "held")?)?;
+    let paused = ground.start_and_block(&ground.pause_group(1))?;
+    let mut other = ground.session()?;
+    other.run("SET lock_timeout = '5s'")?;
+    other.run(&ground.write(2, "free")?)?;
+    hold.run("COMMIT")?;
+    writer.succeeds()?;
+    paused.succeeds()?;
+    // A writer's own mode: two side by side.
+    hold.run(&format!(
+        "BEGIN; SELECT lock_shard_metadata(5, '{}')",
+        ground.shards(1)?
+    ))?;
+    other.run(&ground.write(1, "shared")?)
+}
+
+fn reference_table(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    session.run("CREATE TABLE countries (id bigint PRIMARY KEY, name text)")?;
+    session.run("SELECT create_reference_table('countries')")?;
+    let outcome = (|| {
+        let mut hold = ground.session()?;
+        hold.run(&format!("BEGIN; {}", ground.pause_group(1)))?;
+        for tied in [
+            ground.pause_group(2),
+            ground.pause_group(0),
+            ground.move_group(2, DEAD_PORT),
+        ] {
+            session.refused(
+                &format!("SET lock_timeout = '200ms'; {tied}"),
+                "55P03",
+                "lock timeout",
+            )?;
+        }
+        // A hold by the group's own shards ties nobody.
+        hold.run(&format!(
+            "ROLLBACK; BEGIN; SELECT lock_shard_metadata(7, '{}')",
+            ground.shards(1)?
+        ))?;
+        session.run(&format!(
+            "SET lock_timeout = '5s'; BEGIN; {}; ROLLBACK",
+            ground.pause_group(2)
+        ))
+    })();
+    session.run("ROLLBACK; DROP TABLE countries")?;
+    outcome
+}
+
+fn open_move_blocks(ground: &Ground) -> Result<()> {
+    let mut open = ground.session()?;
+    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
+    let other = ground.start_and_block(&ground.move_group(2, DEAD_PORT + 1))?;
+    open.run("COMMIT")?;
+    other.succeeds()?;
+    for (group, port) in [(1, DEAD_PORT), (2, DEAD_PORT + 1)] {
+        let row = ground.row(group)?;
+        ensure!(row == format!("127.0.0.1:{port}"), "{row}");
+    }
+    Ok(())
+}
+
+fn three_moves_deadlock(ground: &Ground) -> Result<()> {
+    let mut open = ground.session()?;
+    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
+    let two = ground.start_and_block(&ground.move_group(2, DEAD_PORT + 1))?;
+    let zero = ground.start_and_block(&ground.move_group(0, DEAD_PORT + 2))?;
+    open.run("COMMIT")?;
+    let outcomes = [two.outcome()?.1, zero.outcome()?.1];
+    let codes: Vec<String> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err().map(sqlstate))
+        .collect();
+    ensure!(codes == ["40P01"], "{codes:?}");
+    Ok(())
+}
+
+fn three_moves_in_order(ground: &Ground) -> Result<()> {
+    let in_order = |group, port| {
+        format!(
+            "BEGIN; {}; LOCK TABLE pg_catalog.pg_dist_node IN EXCLUSIVE MODE; {}; COMMIT",
+            ground.pause_group(group),
+            ground.move_group(group, port)
+        )
+    };
+    let mut open = ground.session()?;
+    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
+    let two = ground.start_and_block(&in_order(2, DEAD_PORT + 1))?;
+    let zero = ground.start_and_block(&in_order(0, DEAD_PORT + 2))?;
+    open.run("COMMIT")?;
+    two.succeeds()?;
+    zero.succeeds()?;
+    Ok(())
+}
+
+fn pause_beside_move(ground: &Ground) -> Result<()> {
+    let mut open = ground.session()?;
+    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
+    let mut other = ground.session()?;
+    other.run(&format!(
+        "SET lock_timeout = '5s'; BEGIN; {}",
+        ground.pause_group(2)
+    ))
+}
+
+fn lock_timeout(ground: &Ground) -> Result<()> {
+    let mut hold = ground.session()?;
+    hold.run(&format!("BEGIN; {}", ground.pause_group(1)))?;
+    let mut session = ground.session()?;
+    session.run("SET lock_timeout = '100ms'")?;
+    let before = ground.row(1)?;
+    let words = "canceling statement due to lock timeout";
+    session.refused(&ground.move_group(1, DEAD_PORT), "55P03", words)?;
+    session.refused(&ground.pause_group(1), "55P03", words)?;
+    session.refused(&ground.write(1, "x")?, "55P03", words)?;
+    hold.run("ROLLBACK")?;
+    ensure!(ground.row(1)? == before);
+    let timeout = session.one("SHOW lock_timeout")?;
+    ensure!(timeout == "100ms", "{timeout}");
+    Ok(())
+}
+
+fn force(ground: &Ground) -> Result<()> {
+    let mut writer = ground.session()?;
+    writer.run(&format!("BEGIN; {}", ground.write(1, "in the way")?))?;
+    let pid = writer.pid;
+    let mut session = ground.session()?;
+    session.run(&ground.move_group_with(1, DEAD_PORT, ", force => true, lock_cooldown => 200"))?;
+    ground.wait_gone(pid)?;
+    let row = ground.row(1)?;
+    ensure!(row == format!("127.0.0.1:{DEAD_PORT}"), "{row}");
+    let Err(error) = writer.run("SELECT 1") else {
+        anyhow::bail!("the writer's session is still alive");
+    };
+    ensure!(
+        ["57P01", ""].contains(&sqlstate(&error).as_str()),
+        "{error:?}"
+    );
+    Ok(())
+}
+
+fn force_too_short(ground: &Ground) -> Result<()> {
+    let mut writer = ground.session()?;
+    writer.run(&format!("BEGIN; {}", ground.write(1, "safe")?))?;
+    let mut session = ground.session()?;
+    session.run("SET lock_timeout = '100ms'")?;
+    session.refused(
+        &ground.move_group_with(1, DEAD_PORT, ", true, 10000"),
+        "55P03",
+        "lock timeout",
+    )?;
+    writer.run("COMMIT")
+}
+
+fn force_on_nodes(ground: &Ground) -> Result<()> {
+    let mut open = ground.session()?;
+    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
+    let mut session = ground.session()?;
+    session.run(&ground.move_group_with(2, DEAD_PORT + 1, ", true, 200"))?;
+    ground.wait_gone(open.pid)?;
+    let row = ground.row(1)?;
+    ensure!(
+        row == format!("127.0.0.1:{}", ground.port(1)),
+        "the open move was rolled back, but {row}"
+    );
+    Ok(())
+}
+
+fn plain_updates(ground: &Ground) -> Result<()> {
+    let mut open = ground.session()?;
+    let update =
+        |group| format!("UPDATE pg_dist_node SET noderack = 'default' WHERE groupid = {group}");
+    open.run(&format!("BEGIN; {}", update(1)))?;
+    let (_, nodes) = held(&mut open)?;
+    ensure!(
+        nodes == ["RowExclusiveLock", "ShareRowExclusiveLock"],
+        "{nodes:?}"
+    );
+    let other = ground.start_and_block(&update(2))?;
+    open.run("COMMIT")?;
+    other.succeeds()?;
+    open.run(&format!("BEGIN; {}", update(1)))?;
+    let other = ground.start_and_block(&ground.move_group(2, DEAD_PORT))?;
+    open.run("COMMIT")?;
+    other.succeeds()?;
+    Ok(())
+}
+
+fn group_zero(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    session.run(&format!("BEGIN; {}", ground.move_group(0, DEAD_PORT)))?;
+    let (shards, nodes) = held(&mut session)?;
+    ensure!(shards == 0, "{shards} shard locks");
+    ensure!(nodes == ["ExclusiveLock", "RowExclusiveLock"], "{nodes:?}");
+    session.run("COMMIT")?;
+    let row = ground.row(0)?;
+    ensure!(row == format!("127.0.0.1:{DEAD_PORT}"), "{row}");
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! What a node that cannot be used looks like from the coordinator.
+
+use std::net::TcpListener;
+
+use anyhow::{Result, ensure};
+
+use crate::Case;
+use crate::ground::{DEAD_PORT, Ground, Session};
+use lab::wait_for;
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "citus_check_connection_to_node says yes to a server that answers",
+        answers,
+    ),
+    (
+        "… no to a closed port, with a warning and not an error",
+        closed,
+    ),
+    (
+        "… no to a server that never answers, within citus.node_connection_timeout",
+        mute,
+    ),
+    (
+        "reads and writes of a group whose node is gone fail with 08006",
+        gone,
+    ),
+    (
+        "a write to a read-only node fails with 25006, a read does not",
+        read_only,
+    ),
+];
+
+fn check(session: &mut Session, port: u16) -> Result<String> {
+    session.one(&format!(
+        "SELECT citus_check_connection_to_node('127.0.0.1', {port})"
+    ))
+}
+
+fn answers(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    ensure!(check(&mut session, ground.port(1))? == "t");
+    ensure!(session.notices.lock().unwrap().is_empty());
+    Ok(())
+}
+
+fn closed(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    ensure!(check(&mut session, DEAD_PORT)? == "f");
+    let notices = session.notices.lock().unwrap().clone();
+    let words = format!(
+        "08006: connection to the remote node postgres@127.0.0.1:{DEAD_PORT} failed with the following error: Connection refused"
+    );
+    ensure!(
+        notices.len() == 1 && notices[0].starts_with(&words),
+        "{notices:?}"
+    );
+    Ok(())
+}
+
+fn mute(ground: &Ground) -> Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?; // the kernel accepts, nobody answers
+    let mut session = ground.session()?;
+    session.run("SET citus.node_connection_timeout = 300")?;
+    // Bounded by the session's statement_timeout, if by nothing else.
+    let port = listener.local_addr()?.port();
+    ensure!(check(&mut session, port)? == "f");
+    let notices = session.notices.lock().unwrap().clone();
+    let words = [
+        "01000: could not establish connection after 300 ms".to_owned(),
+        format!("08006: connection to the remote node postgres@127.0.0.1:{port} failed"),
+    ];
+    ensure!(notices == words, "{notices:?}");
+    Ok(())
+}
+
+fn gone(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    session.run(&ground.move_group(1, DEAD_PORT))?;
+    let words = format!(
+        "connection to the remote node postgres@127.0.0.1:{DEAD_PORT} failed with the following error: Connection refused"
+    );
+    session.refused(&ground.write(1, "x")?, "08006", &words)?;
+    session.refused(&ground.read(1)?, "08006", &words)?;
+    session.run(&ground.write(2, "x")?)
+}
+
+fn read_only(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    session.run(&ground.write(1, "old")?)?;
+    let mut worker = Session::open(ground.port(1))?;
+    let set = |worker: &mut Session, value: &str| {
+        // The session itself must stay able to write its settings.
+        worker.run("SET default_transaction_read_only = off")?;
+        worker.run(&format!(
+            "ALTER SYSTEM SET default_transaction_read_only = {value}"
+        ))?;
+        worker.run("SELECT pg_reload_conf()")?;
+        wait_for(
+            "the setting to take effect",
+            crate::ground::DEADLINE,
+            || {
+                let seen =
+                    Session::open(ground.port(1))?.one("SHOW default_transaction_read_only")?;
+                Ok(seen == value)
+            },
+        )
+    };
+    set(&mut worker, "on")?;
+    let outcome = (|| {
+        let mut client = ground.session()?;
+        client.refused(
+            &ground.write(1, "new")?,
+            "25006",
+            "cannot execute INSERT in a read-only transaction",
+        )?;
+        let value = client.one(&ground.read(1)?)?;
+        ensure!(value == "old", "{value}");
+        Ok(())
+    })();
+    set(&mut worker, "off")?;
+    outcome
+}
