@@ -48,10 +48,14 @@ impl Observer {
     /// The keys that tell of a change of leader, as etcd announces them.
     fn watch_keys(&self, scope: &Scope, timeline: Timeline) -> Result<()> {
         let prefix = scope.path("");
-        let stream = scope.etcd.watch(&prefix)?;
+        let mut stream = BufReader::new(scope.etcd.watch(&prefix)?);
+        // The first message says that the watch stands.
+        stream
+            .read_line(&mut String::new())
+            .context("waiting for the watch")?;
         let stop = Arc::clone(&self.stop);
         thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            for line in stream.lines().map_while(Result::ok) {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
@@ -108,7 +112,7 @@ impl Observer {
     }
 
     /// Asks again and again; tells when the answer has changed. The first
-    /// answer is no news.
+    /// answer, before this returns, is no news.
     fn watch_server(
         &self,
         port: u16,
@@ -117,9 +121,9 @@ impl Observer {
         tell: impl Fn(Option<&str>) + Send + 'static,
     ) {
         let stop = Arc::clone(&self.stop);
+        let mut client = connect(port, &database).ok();
+        let mut known = client.as_mut().and_then(|open| ask(open).ok());
         thread::spawn(move || {
-            let mut client = None;
-            let mut known: Option<Option<String>> = None;
             while !stop.load(Ordering::SeqCst) {
                 if client.is_none() {
                     client = connect(port, &database).ok();
@@ -128,10 +132,10 @@ impl Observer {
                 if now.is_none() {
                     client = None;
                 }
-                if known.as_ref().is_some_and(|before| *before != now) {
+                if known != now {
                     tell(now.as_deref());
+                    known = now;
                 }
-                known = Some(now);
                 thread::sleep(LOOK);
             }
         });
