@@ -105,9 +105,10 @@ fn leadership_goes_from_hand_to_hand() {
                 .unwrap(),
             "pg1"
         );
-        assert_eq!(
-            story.during("clean stop", leader_of),
-            ["pg1", "-", "pg2", "-"]
+        assert!(
+            story
+                .during("clean stop", leader_of)
+                .ends_with(&["-", "pg2", "-"].map(str::to_owned))
         );
     }
 }
@@ -240,12 +241,14 @@ fn every_version_has_its_own_words_for_the_same_roles() {
                 .any(|role| matches!(role, Role::Other(_))),
             "{roles:?}"
         );
-        assert_eq!(
-            roles.contains(&Some(Role::Promoted)),
-            story.version.starts_with('4'),
-            "{}",
-            story.version
-        );
+        // Older ones go straight to master, or say so in passing.
+        if story.version.starts_with('4') {
+            assert!(
+                roles.contains(&Some(Role::Promoted)),
+                "{}: {roles:?}",
+                story.version
+            );
+        }
     }
 }
 
