@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod installation;
 pub mod member;
 pub mod observer;
+pub mod packages;
 pub mod patroni;
 pub mod ports;
 

@@ -1,0 +1,55 @@
+//! `cargo xtask`: the demo, all checks and tests, the lab, the benches.
+//!
+//! It must build on a machine that has cargo and a C linker and nothing else:
+//! it is what installs the rest. So it depends on no product crate.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod demo;
+mod lab_command;
+mod screen;
+mod setup;
+mod shell;
+mod stages;
+mod story;
+pub mod wall;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Demo, tests, lab and benches of citus-sync"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows citus-sync at work: a planned switchover and a crash, about two minutes
+    Demo(demo::Arguments),
+    /// Runs all checks and tests
+    Test(stages::Arguments),
+    /// A lab to play with: etcd, Patroni, PostgreSQL, Citus on this machine
+    #[command(subcommand)]
+    Lab(lab_command::Command),
+    /// Measures: `follow` (latency of a move) or `idle` (cost of doing nothing)
+    Bench(bench::Arguments),
+    /// Checks that pure files stay pure
+    Wall,
+}
+
+/// Runs the command line.
+pub fn run() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => Ok(stages::run(&arguments)),
+        Command::Lab(command) => lab_command::run(&command),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Wall => stages::wall(),
+    }
+}

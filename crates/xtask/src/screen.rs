@@ -1,0 +1,63 @@
+//! What the terminal shows. In: headings and lines. Out: text, bold where the
+//! terminal can do it and nobody objects (`NO_COLOR`).
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// Lines of a timeline are cut here unless the terminal says otherwise.
+const WIDTH: usize = 110;
+
+/// A heading, with an empty line before it.
+pub(crate) fn heading(text: &str) {
+    println!("\n{}", bold(text));
+}
+
+/// An indented line.
+pub(crate) fn line(text: &str) {
+    println!("  {text}");
+}
+
+/// Says what is being done, does it, and says how long it took.
+pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    print!("  {what:<66}");
+    let _ = std::io::stdout().flush();
+    let began = Instant::now();
+    let outcome = work();
+    match &outcome {
+        Ok(_) => println!(" {:>8}", seconds(began.elapsed())),
+        Err(_) => println!("   failed"),
+    }
+    outcome
+}
+
+/// `12.3 s`.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Seconds or milliseconds, whichever reads better.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration >= Duration::from_secs(1) {
+        format!("{:.2} s", duration.as_secs_f64())
+    } else {
+        format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+    }
+}
+
+/// Columns to print in.
+pub(crate) fn width() -> usize {
+    std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(WIDTH)
+}
+
+fn bold(text: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !std::io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+    format!("\x1b[1m{text}\x1b[0m")
+}

@@ -1,0 +1,270 @@
+//! `cargo xtask test`. In: the workspace. Out: one line per stage, a summary,
+//! and a failure if any stage failed. Every stage runs, so that one look shows
+//! all that is wrong.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use lab::Version;
+use lab::installation::Installation;
+
+use crate::{screen, setup, shell, wall};
+
+/// The target that needs a lab, and a machine to itself.
+const END_TO_END: &str = "e2e";
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out the end-to-end tests
+    #[arg(long)]
+    quick: bool,
+    /// End-to-end tests with this Patroni only: 3 (Debian's) or 4 (4.1)
+    #[arg(long)]
+    patroni: Option<Version>,
+}
+
+/// A stage that has run.
+struct Done {
+    name: String,
+    took: Duration,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+#[derive(Default)]
+struct Stages {
+    done: Vec<Done>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let began = Instant::now();
+    let versions = match arguments.patroni {
+        Some(version) => vec![version],
+        None => vec![Version::Debian, Version::V4_1],
+    };
+    let mut stages = Stages::default();
+
+    stages.run("set-up", || {
+        setup::for_build()?;
+        versions
+            .iter()
+            .try_for_each(|version| setup::for_lab(*version))
+    });
+    stages.run("wall", check_wall);
+    stages.run("format", || {
+        shell::run(&mut shell::cargo(&["fmt", "--all", "--check"]))
+    });
+    stages.run("clippy", || {
+        let arguments = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        shell::run(&mut shell::cargo(&arguments))
+    });
+    stages.dependencies();
+    stages.run("unit and integration tests", unit_tests);
+    stages.run("documentation tests", || {
+        shell::run(&mut shell::cargo(&[
+            "test",
+            "--workspace",
+            "--doc",
+            "--quiet",
+        ]))
+    });
+    if arguments.quick {
+        stages.skip("end-to-end tests", "--quick");
+    } else {
+        stages.end_to_end(&versions);
+    }
+    stages.summary(began.elapsed())
+}
+
+/// `cargo xtask wall`.
+pub(crate) fn wall() -> Result<ExitCode> {
+    check_wall()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_wall() -> Result<()> {
+    let findings = wall::scan(&shell::root())?;
+    for warning in &findings.warnings {
+        screen::line(&format!("warning: {warning}"));
+    }
+    for breach in &findings.breaches {
+        screen::line(&breach.to_string());
+    }
+    if !findings.breaches.is_empty() {
+        bail!(
+            "{} lines are on the wrong side of the wall",
+            findings.breaches.len()
+        );
+    }
+    screen::line(&format!("{} files, none breaks the wall", findings.files));
+    Ok(())
+}
+
+/// All tests but the end-to-end ones, which cannot be excluded by name.
+fn unit_tests() -> Result<()> {
+    let metadata = shell::cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata = shell::run_quietly(&mut { metadata })?;
+    let mut command = shell::cargo(&["test", "--workspace", "--lib", "--bins"]);
+    for target in test_targets(&metadata)? {
+        if target != END_TO_END {
+            command.args(["--test", &target]);
+        }
+    }
+    shell::run(&mut command)
+}
+
+fn test_targets(metadata: &str) -> Result<Vec<String>> {
+    let metadata: serde_json::Value =
+        serde_json::from_str(metadata).context("reading cargo's metadata")?;
+    let none = Vec::new();
+    let packages = metadata["packages"].as_array().unwrap_or(&none);
+    let mut names: Vec<String> = packages
+        .iter()
+        .flat_map(|package| package["targets"].as_array().unwrap_or(&none))
+        .filter(|target| target["kind"][0] == "test")
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+impl Stages {
+    fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
+        screen::heading(name);
+        let began = Instant::now();
+        let outcome = match work() {
+            Ok(()) => Outcome::Passed,
+            Err(error) => {
+                screen::line(&format!("{error:#}"));
+                Outcome::Failed(format!("{error:#}"))
+            }
+        };
+        self.done.push(Done {
+            name: name.into(),
+            took: began.elapsed(),
+            outcome,
+        });
+    }
+
+    fn skip(&mut self, name: &str, why: &str) {
+        let outcome = Outcome::Skipped(why.into());
+        self.done.push(Done {
+            name: name.into(),
+            took: Duration::ZERO,
+            outcome,
+        });
+    }
+
+    /// Licences and advisories, where the tool for it is at hand.
+    fn dependencies(&mut self) {
+        if shell::run_quietly(&mut shell::cargo(&["deny", "--version"])).is_ok() {
+            self.run("dependencies", || {
+                shell::run(&mut shell::cargo(&["deny", "check"]))
+            });
+        } else {
+            self.skip("dependencies", "cargo-deny is not installed");
+        }
+    }
+
+    /// On each Patroni, with the stand-in and, where it is installed, Citus.
+    fn end_to_end(&mut self, versions: &[Version]) {
+        let citus = Installation::find().is_ok_and(|found| found.has_citus);
+        for version in versions {
+            for stand_in in [true, false] {
+                let contents = if stand_in { "stand-in" } else { "Citus" };
+                let name = format!("end to end, {version}, {contents}");
+                if !stand_in && !citus {
+                    self.skip(&name, "Citus is not installed");
+                    continue;
+                }
+                self.run(&name, || end_to_end(*version, stand_in));
+            }
+        }
+    }
+
+    fn summary(&self, took: Duration) -> ExitCode {
+        screen::heading("summary");
+        let mut failed = false;
+        for stage in &self.done {
+            let (word, why) = match &stage.outcome {
+                Outcome::Passed => ("passed", String::new()),
+                Outcome::Skipped(why) => ("skipped", format!("  {why}")),
+                Outcome::Failed(why) => {
+                    failed = true;
+                    (
+                        "FAILED",
+                        format!("  {}", why.lines().next().unwrap_or_default()),
+                    )
+                }
+            };
+            let took = screen::seconds(stage.took);
+            screen::line(&format!("{word:<8} {took:>8}  {}{why}", stage.name));
+        }
+        screen::line(&format!("all of it took {}", screen::seconds(took)));
+        if failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn end_to_end(version: Version, stand_in: bool) -> Result<()> {
+    let mut command = shell::cargo(&[
+        "test",
+        "-p",
+        "citus-sync",
+        "--test",
+        END_TO_END,
+        "--",
+        "--test-threads=1",
+    ]);
+    command
+        .env(
+            "LAB_PATRONI",
+            if version == Version::V4_1 { "4" } else { "3" },
+        )
+        .env("LAB_STAND_IN", if stand_in { "1" } else { "0" });
+    shell::run(&mut command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_targets_come_from_cargo_once_each() {
+        let metadata = r#"{"packages": [
+            {"targets": [{"kind": ["lib"], "name": "a"}, {"kind": ["test"], "name": "e2e"}]},
+            {"targets": [{"kind": ["test"], "name": "config"}, {"kind": ["test"], "name": "e2e"}]}
+        ]}"#;
+        assert_eq!(test_targets(metadata).unwrap(), ["config", "e2e"]);
+        assert!(test_targets("not json").is_err());
+    }
+
+    #[test]
+    fn one_failure_fails_it_all() {
+        let mut stages = Stages::default();
+        stages.run("good", || Ok(()));
+        stages.skip("left out", "not here");
+        assert_eq!(stages.summary(Duration::ZERO), ExitCode::SUCCESS);
+        stages.run("bad", || bail!("broken"));
+        stages.run("good again", || Ok(()));
+        assert_eq!(stages.summary(Duration::ZERO), ExitCode::FAILURE);
+    }
+}
