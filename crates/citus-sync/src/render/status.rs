@@ -140,10 +140,8 @@ fn groups_table(groups: &[GroupReport]) -> Table {
     ];
     let mut table = Table::new(&header).indented(2);
     for group in groups {
-        let rule = match group.paused {
-            true => format!("{} (paused)", group.rule.name()),
-            false => group.rule.name().to_owned(),
-        };
+        let paused = if group.paused { " (paused)" } else { "" };
+        let rule = format!("{}{paused}", group.rule.name());
         let mut line = |database: &str, row: Option<&HostPort>, step: String| {
             table.row([
                 group.group.to_string(),

@@ -1,0 +1,279 @@
+//! The daemon's pages and its end, over real HTTP against the real program.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the command line, which use the rest"
+)]
+#[path = "cli/world.rs"]
+mod world;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use citus_sync::report::State;
+use lab::{Daemon, Sandbox, wait_for};
+use world::{WORLD, black_hole, native, run};
+
+/// Far more than anything here needs.
+const SOON: Duration = Duration::from_secs(30);
+
+fn daemon(sandbox: &Sandbox, endpoint: &str, namespace: &str, database: &str) -> (Daemon, u16) {
+    let listen = sandbox.port().unwrap();
+    let more = format!("listen: 127.0.0.1:{listen}\n");
+    let text = native(
+        endpoint,
+        namespace,
+        "postgres",
+        &[database],
+        &[(1, "wk1")],
+        &more,
+    );
+    let program = Path::new(env!("CARGO_BIN_EXE_citus-sync"));
+    let daemon = Daemon::start(sandbox, program, &text, listen).unwrap();
+    wait_for("the daemon to serve", SOON, || {
+        Ok(daemon.get("/livez")?.0 == 200)
+    })
+    .unwrap();
+    (daemon, listen)
+}
+
+fn content_type(listen: u16, path: &str) -> String {
+    let response = ureq::get(format!("http://127.0.0.1:{listen}{path}"))
+        .call()
+        .unwrap();
+    response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn every_page_is_there_while_etcd_is_not() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_silent, etcd) = black_hole();
+    let (daemon, listen) = daemon(
+        &sandbox,
+        &format!("http://127.0.0.1:{etcd}"),
+        "service",
+        "app",
+    );
+
+    assert_eq!(daemon.get("/livez").unwrap(), (200, "ok\n".to_owned()));
+    let (status, reasons) = daemon.get("/readyz").unwrap();
+    assert_eq!(status, 503);
+    let lines: Vec<&str> = reasons.lines().collect();
+    assert!(lines.iter().any(|line| line.contains("etcd")), "{reasons}");
+    assert!(
+        lines.iter().any(|line| line.contains("formation cn")),
+        "{reasons}"
+    );
+
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(content_type(listen, "/metrics"), openmetrics);
+    let (_, metrics) = daemon.get("/metrics").unwrap();
+    assert!(metrics.contains("citus_sync_ready 0\n"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+
+    assert_eq!(content_type(listen, "/api/v1/state"), "application/json");
+    let (_, state) = daemon.get("/api/v1/state").unwrap();
+    let state: State = serde_json::from_str(&state).unwrap();
+    assert!(!state.ready && !state.etcd.fresh, "{state:?}");
+    assert_eq!(state.not_ready, lines);
+
+    let (status, page) = daemon.get("/").unwrap();
+    assert_eq!(status, 200);
+    let (status, other) = daemon.get("/nothing/here").unwrap();
+    assert_eq!(status, 404);
+    for path in ["/metrics", "/livez", "/readyz", "/api/v1/state"] {
+        assert!(page.contains(&format!("href=\"{path}\"")), "{page}");
+        assert!(other.lines().any(|line| line.starts_with(path)), "{other}");
+    }
+    assert_eq!(daemon.stop(SOON).unwrap(), Some(0));
+}
+
+#[test]
+fn a_daemon_that_sees_everything_is_ready_and_status_shows_it() {
+    WORLD.citus_database("pages");
+    WORLD.put_both("pages");
+    let endpoint = WORLD.etcd.endpoint();
+    let (daemon, listen) = daemon(&WORLD.sandbox, &endpoint, "pages", "pages");
+    daemon.wait_ready(SOON).unwrap();
+    wait_for("both groups to be settled", SOON, || {
+        let state: State = serde_json::from_str(&daemon.get("/api/v1/state")?.1)?;
+        let groups = &state.formations[0].groups;
+        Ok(groups.len() == 2 && groups.iter().all(|group| group.settled))
+    })
+    .unwrap();
+    assert_eq!(daemon.get("/readyz").unwrap(), (200, "ok\n".to_owned()));
+    assert!(
+        daemon
+            .get("/metrics")
+            .unwrap()
+            .1
+            .contains("citus_sync_ready 1\n")
+    );
+
+    let url = format!("http://127.0.0.1:{listen}");
+    let config = daemon.config().to_str().unwrap();
+    for arguments in [["status", "--url", &url], ["status", "-c", config]] {
+        let ran = run(world::command(&arguments));
+        ran.ended(0);
+        assert!(
+            ran.stdout.contains("formation cn: 2 of 2 groups settled"),
+            "{ran:?}"
+        );
+        let port = WORLD.worker.port();
+        let row = ran
+            .stdout
+            .lines()
+            .find(|line| line.contains("wk1-1"))
+            .unwrap();
+        assert!(
+            row.contains(&format!("127.0.0.1:{port}")) && row.ends_with("settled"),
+            "{row}"
+        );
+    }
+    let ran = run(world::command(&["status", "--json", "--url", &url]));
+    ran.ended(0);
+    let state: State = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(state.ready);
+}
+
+#[test]
+fn clients_that_neither_speak_nor_listen_do_not_delay_the_end() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_silent, etcd) = black_hole();
+    let (daemon, listen) = daemon(
+        &sandbox,
+        &format!("http://127.0.0.1:{etcd}"),
+        "service",
+        "app",
+    );
+    let connect = || TcpStream::connect(("127.0.0.1", listen)).unwrap();
+    let mute = connect();
+    let mut half = connect();
+    half.write_all(b"GET /livez HTTP/1.1\r\nHost: ").unwrap();
+    let mut deaf = connect();
+    // Requests whose answers nobody takes, until they fill every buffer between us.
+    deaf.set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    while deaf.write_all(&request).is_ok() {}
+    // Another connection is served all the while.
+    assert_eq!(daemon.get("/livez").unwrap().0, 200);
+    // Less than the half minute for which a client may take its time otherwise.
+    assert_eq!(daemon.stop(Duration::from_secs(20)).unwrap(), Some(0));
+    drop((mute, half, deaf));
+}
+
+#[test]
+fn a_keep_alive_client_is_told_that_the_daemon_stops() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_silent, etcd) = black_hole();
+    let (daemon, listen) = daemon(
+        &sandbox,
+        &format!("http://127.0.0.1:{etcd}"),
+        "service",
+        "app",
+    );
+    let mut client = TcpStream::connect(("127.0.0.1", listen)).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    client
+        .write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    assert_eq!(daemon.stop(SOON).unwrap(), Some(0));
+    // End of file, not a reset.
+    client.read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// A daemon as a plain child of the test, whose exit code can be had however it ends.
+fn child(sandbox: &Sandbox) -> (Child, u16, world::File) {
+    let listen = sandbox.port().unwrap();
+    let etcd = sandbox.port().unwrap();
+    let more = format!("listen: 127.0.0.1:{listen}\n");
+    let endpoint = format!("http://127.0.0.1:{etcd}");
+    let text = native(
+        &endpoint,
+        "service",
+        "postgres",
+        &["app"],
+        &[(1, "wk1")],
+        &more,
+    );
+    let file = world::file(&text);
+    let mut command = world::command(&["run", "-c", file.path().to_str().unwrap()]);
+    let child = sandbox
+        .mark(&mut command)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the daemon to serve", SOON, || {
+        Ok(TcpStream::connect(("127.0.0.1", listen)).is_ok())
+    })
+    .unwrap();
+    (child, listen, file)
+}
+
+#[test]
+fn control_c_ends_it_as_cleanly_as_systemd_does() {
+    let sandbox = Sandbox::new().unwrap();
+    for name in ["INT", "TERM"] {
+        let (mut child, _, _file) = child(&sandbox);
+        signal(&child, name);
+        assert_eq!(world::end_of(&mut child), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_daemon_at_once() {
+    let sandbox = Sandbox::new().unwrap();
+    let (mut child, listen, _file) = child(&sandbox);
+    // A request under way keeps it for its last second.
+    let mut half = TcpStream::connect(("127.0.0.1", listen)).unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\nHost: ").unwrap();
+    // Both signals wait for it when it wakes up: neither can come too late.
+    for name in ["STOP", "INT", "TERM", "CONT"] {
+        signal(&child, name);
+    }
+    let code = world::end_of(&mut child);
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
+}
+
+#[test]
+fn an_address_in_use_is_told_with_its_key() {
+    let (listener, port) = black_hole();
+    let listen = format!("listen: 127.0.0.1:{port}\n");
+    let text = native(
+        "http://127.0.0.1:1",
+        "s",
+        "postgres",
+        &["a"],
+        &[(1, "wk1")],
+        &listen,
+    );
+    let ran = world::with_file(&["run"], &world::file(&text));
+    ran.ended(1);
+    assert!(
+        ran.stderr
+            .contains(&format!("cannot listen on 127.0.0.1:{port} (`listen`)")),
+        "{ran:?}"
+    );
+    drop(listener);
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
