@@ -22,245 +22,17 @@
 //! - The silence limit is checked before each input, so that a process that was itself suspended
 //!   does not take what waited in its socket for news.
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::event::{Event, Record};
+use crate::event::Event;
 
-/// Time since some fixed start; only differences count.
-pub type Moment = Duration;
+mod terms;
+
+pub use terms::{Header, Input, Moment, News, Output, Reason, Timing};
 
 /// How long a stream that has been resumed may be quiet before it counts as caught up when etcd
 /// still answers. etcd looks for what a new watch has missed every 100 ms.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
-
-/// The limits the machine keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// After how much quiet to ask for a sign of life.
-    pub progress_every: Duration,
-    /// After how much silence to give up.
-    pub silence_after: Duration,
-    /// How often to list for no reason at all.
-    pub relist_every: Duration,
-}
-
-/// What etcd says of itself in each answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Header {
-    /// The cluster's id.
-    pub cluster_id: u64,
-    /// The member that answered.
-    pub member_id: u64,
-    /// The store's revision.
-    pub revision: i64,
-    /// The raft term.
-    pub raft_term: u64,
-}
-
-/// Why a list is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Nothing is known yet.
-    First,
-    /// The stream broke before it had delivered anything.
-    Disconnected,
-    /// etcd has compacted away what the watch would need.
-    Compacted,
-    /// etcd canceled the watch.
-    Canceled,
-    /// Nothing was heard for too long.
-    Silence,
-    /// Another etcd cluster answered.
-    ClusterChanged,
-    /// The revision was lower than one known before.
-    RevisionFell,
-    /// The raft term was lower than one known before.
-    TermFell,
-    /// An event is missing.
-    Gap,
-    /// It was time.
-    Timer,
-}
-
-impl Reason {
-    /// All of them, in a fixed order.
-    pub const ALL: [Self; 10] = [
-        Self::First,
-        Self::Disconnected,
-        Self::Compacted,
-        Self::Canceled,
-        Self::Silence,
-        Self::ClusterChanged,
-        Self::RevisionFell,
-        Self::TermFell,
-        Self::Gap,
-        Self::Timer,
-    ];
-
-    /// A word for a metric's label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Disconnected => "disconnected",
-            Self::Compacted => "compacted",
-            Self::Canceled => "canceled",
-            Self::Silence => "silence",
-            Self::ClusterChanged => "cluster_changed",
-            Self::RevisionFell => "revision_fell",
-            Self::TermFell => "term_fell",
-            Self::Gap => "gap",
-            Self::Timer => "timer",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::First => "nothing is known yet",
-            Self::Disconnected => "the watch broke off before it had delivered anything",
-            Self::Compacted => "etcd has compacted the revisions in between",
-            Self::Canceled => "etcd canceled the watch",
-            Self::Silence => "etcd was silent for too long",
-            Self::ClusterChanged => "another etcd cluster answered",
-            Self::RevisionFell => "etcd's revision is lower than before",
-            Self::TermFell => "etcd's raft term is lower than before",
-            Self::Gap => "an event is missing",
-            Self::Timer => "it was time for a full look",
-        })
-    }
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// Begin.
-    Start,
-    /// The connection that was asked for stands.
-    Connected,
-    /// A page of a list.
-    Page {
-        /// etcd's header; of the first page it says the revision of the list.
-        header: Header,
-        /// The keys in it.
-        records: Vec<Record>,
-        /// There are more.
-        more: bool,
-    },
-    /// The watch was confirmed.
-    Opened {
-        /// etcd's header.
-        header: Header,
-    },
-    /// Events.
-    Events {
-        /// etcd's header.
-        header: Header,
-        /// Puts and deletes in the order of their revisions.
-        events: Vec<Event>,
-    },
-    /// A sign of life.
-    Progress {
-        /// etcd's header.
-        header: Header,
-        /// Sent by etcd on its own accord, in order with the events: everything up to the header's
-        /// revision has been delivered.
-        ordered: bool,
-    },
-    /// etcd ended the watch.
-    Canceled {
-        /// Not 0: the first revision that is still there.
-        compact_revision: i64,
-        /// In etcd's words, often none.
-        reason: String,
-    },
-    /// The connection, the list, or the watch failed.
-    Failed {
-        /// What and where, in words.
-        error: String,
-    },
-    /// Whoever folds the events misses one.
-    Gap,
-    /// Time passed.
-    Tick,
-}
-
-/// What is to be done, or to be known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Drop connection and stream, and connect.
-    Connect {
-        /// To the next endpoint.
-        rotate: bool,
-        /// After a pause.
-        pause: bool,
-    },
-    /// Drop the stream, and list from the start.
-    List {
-        /// After a pause.
-        pause: bool,
-    },
-    /// List on.
-    NextPage {
-        /// At this revision.
-        revision: i64,
-        /// After this key.
-        after: Vec<u8>,
-    },
-    /// Open a watch of everything from this revision on.
-    Open {
-        /// The revision, itself included: what it repeats is dropped here.
-        from: i64,
-    },
-    /// Ask for a sign of life in the stream.
-    AskProgress,
-    /// For whoever folds the events.
-    Event(Event),
-    /// For whoever wants to know how the stream fares.
-    News(News),
-}
-
-/// How the stream fares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
-    /// A list begins.
-    Listing {
-        /// Why.
-        reason: Reason,
-    },
-    /// A list is complete.
-    Listed {
-        /// At this revision.
-        revision: i64,
-        /// So many keys.
-        keys: usize,
-    },
-    /// The watch is open and the view complete.
-    Fresh,
-    /// The watch goes on where an earlier one broke off.
-    Resumed {
-        /// After this revision.
-        after: i64,
-    },
-    /// A connection, a list or a watch failed.
-    Broken {
-        /// What and where, in words.
-        error: String,
-    },
-    /// etcd has been silent for too long.
-    Stale {
-        /// In words.
-        reason: String,
-    },
-    /// etcd's history is not the one known before.
-    Lineage {
-        /// The new count.
-        lineage: u64,
-        /// In words.
-        reason: String,
-    },
-}
 
 /// Where the machine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,18 +61,22 @@ pub enum State {
         listed: Option<Moment>,
     },
     /// The watch is open.
-    Watching {
-        /// The revision that was known when it opened.
-        after: i64,
-        /// The last revision a stream delivered.
-        delivered: Option<i64>,
-        /// Events up to this revision may still be on their way.
-        behind: Option<i64>,
-        /// When it opened.
-        opened: Moment,
-        /// When a sign of life was last asked for.
-        asked: Moment,
-    },
+    Watching(Watching),
+}
+
+/// An open watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watching {
+    /// The revision that was known when it opened.
+    pub after: i64,
+    /// The last revision a stream delivered.
+    pub delivered: Option<i64>,
+    /// Events up to this revision may still be on their way.
+    pub behind: Option<i64>,
+    /// When it opened.
+    pub opened: Moment,
+    /// When a sign of life was last asked for.
+    pub asked: Moment,
 }
 
 /// What to do with a new connection.
@@ -360,321 +136,354 @@ pub fn step(
     now: Moment,
     timing: &Timing,
 ) -> (Machine, Vec<Output>) {
-    let Machine { state, mut known } = machine;
-    let mut out = Vec::new();
+    let Machine { state, known } = machine;
     let silent = known.heard.is_some_and(|heard| overdue(heard, now, timing));
-    if silent && known.fresh {
-        known.fresh = false;
-        let reason = format!(
-            "nothing heard from etcd for {} ms",
-            timing.silence_after.as_millis()
-        );
-        out.push(Output::News(News::Stale { reason }));
+    let mut turn = Turn {
+        known,
+        now,
+        timing,
+        silent,
+        out: Vec::new(),
+    };
+    if silent && turn.known.fresh {
+        turn.known.fresh = false;
+        let silence = timing.silence_after.as_millis();
+        turn.tell(News::Stale {
+            reason: format!("nothing heard from etcd for {silence} ms"),
+        });
     }
-    let state = match (state, input) {
-        (State::Idle, Input::Start) => {
-            out.push(Output::Connect {
-                rotate: false,
-                pause: false,
-            });
-            State::Connecting {
-                then: Then::List(Reason::First),
+    let state = match state {
+        State::Idle => turn.idle(&input),
+        State::Connecting { then } => turn.connecting(then, input),
+        State::Listing {
+            reason,
+            first,
+            keys,
+        } => turn.listing(reason, first, keys, input),
+        State::Opening { after, listed } => turn.opening(after, listed, input),
+        State::Watching(watching) => turn.watching(watching, input),
+    };
+    (
+        Machine {
+            state,
+            known: turn.known,
+        },
+        turn.out,
+    )
+}
+
+/// A step that is being taken. In each state, an input that is not named comes too late (its
+/// question was dropped) or does not concern it, and changes nothing.
+struct Turn<'a> {
+    known: Known,
+    now: Moment,
+    timing: &'a Timing,
+    /// The views were last known to be complete too long ago.
+    silent: bool,
+    out: Vec<Output>,
+}
+
+impl Turn<'_> {
+    fn idle(&mut self, input: &Input) -> State {
+        if *input != Input::Start {
+            return State::Idle;
+        }
+        self.out.push(Output::Connect {
+            rotate: false,
+            pause: false,
+        });
+        State::Connecting {
+            then: Then::List(Reason::First),
+        }
+    }
+
+    fn connecting(&mut self, then: Then, input: Input) -> State {
+        match (then, input) {
+            (Then::List(reason), Input::Connected) => self.list(reason, false),
+            // What has been missed for so long only a list can tell.
+            (Then::Resume { .. }, Input::Connected) if self.silent => {
+                self.list(Reason::Silence, false)
             }
-        }
-
-        // Whatever an overdue stream still says, only a list can tell what is missing from it.
-        (State::Watching { .. }, Input::Failed { error }) if silent => {
-            out.push(Output::News(News::Broken { error }));
-            reconnect(Then::List(Reason::Silence), &mut out)
-        }
-        (State::Watching { .. }, _) if silent => reconnect(Then::List(Reason::Silence), &mut out),
-        (
-            State::Connecting {
-                then: Then::Resume { .. },
-            },
-            Input::Connected,
-        ) if silent => list(Reason::Silence, false, &mut out),
-        (State::Opening { listed: None, .. }, Input::Opened { .. }) if silent => {
-            list(Reason::Silence, false, &mut out)
-        }
-
-        (
-            State::Connecting {
-                then: Then::List(reason),
-            },
-            Input::Connected,
-        ) => list(reason, false, &mut out),
-        (
-            State::Connecting {
-                then: Then::Resume { after },
-            },
-            Input::Connected,
-        ) => {
-            out.push(Output::Open { from: after });
-            State::Opening {
-                after,
-                listed: None,
+            (Then::Resume { after }, Input::Connected) => {
+                self.out.push(Output::Open { from: after });
+                State::Opening {
+                    after,
+                    listed: None,
+                }
             }
+            (then, Input::Failed { error }) => self.broken(error, then),
+            (then, _) => State::Connecting { then },
         }
-        (State::Connecting { then }, Input::Failed { error }) => {
-            out.push(Output::News(News::Broken { error }));
-            reconnect(then, &mut out)
-        }
+    }
 
-        (
-            State::Listing {
-                reason,
-                first,
-                keys,
-            },
+    fn listing(
+        &mut self,
+        reason: Reason,
+        first: Option<(Header, Moment)>,
+        keys: usize,
+        input: Input,
+    ) -> State {
+        match input {
             Input::Page {
                 header,
                 records,
                 more,
-            },
-        ) => {
-            let (first, since) = first.unwrap_or_else(|| {
-                judge(&mut known, header, &mut out);
-                out.push(Output::Event(Event::Init));
-                (header, now)
-            });
-            let keys = keys + records.len();
-            let last = records.last().map(|record| record.key.clone());
-            out.extend(
-                records
-                    .into_iter()
-                    .map(|record| Output::Event(Event::InitPut(record))),
-            );
-            if let (true, Some(after)) = (more, last) {
-                out.push(Output::NextPage {
-                    revision: first.revision,
-                    after,
+            } => {
+                let (first, since) = first.unwrap_or_else(|| {
+                    self.judge(header);
+                    self.out.push(Output::Event(Event::Init));
+                    (header, self.now)
                 });
-                State::Listing {
-                    reason,
-                    first: Some((first, since)),
-                    keys,
+                let revision = first.revision;
+                let keys = keys + records.len();
+                let last = records.last().map(|record| record.key.clone());
+                let puts = records.into_iter().map(Event::InitPut);
+                self.out.extend(puts.map(Output::Event));
+                if let (true, Some(after)) = (more, last) {
+                    self.out.push(Output::NextPage { revision, after });
+                    return State::Listing {
+                        reason,
+                        first: Some((first, since)),
+                        keys,
+                    };
                 }
-            } else {
-                known.listed = now;
-                out.push(Output::Event(Event::InitDone {
-                    revision: first.revision,
-                }));
-                out.push(Output::News(News::Listed {
-                    revision: first.revision,
-                    keys,
-                }));
-                out.push(Output::Open {
-                    from: first.revision,
-                });
+                self.known.listed = self.now;
+                self.out.push(Output::Event(Event::InitDone { revision }));
+                self.tell(News::Listed { revision, keys });
+                self.out.push(Output::Open { from: revision });
                 State::Opening {
-                    after: first.revision,
+                    after: revision,
                     listed: Some(since),
                 }
             }
-        }
-        (State::Listing { reason, .. }, Input::Failed { error }) => {
-            out.push(Output::News(News::Broken { error }));
-            reconnect(Then::List(reason), &mut out)
-        }
-
-        (State::Opening { after, listed }, Input::Opened { header }) => {
-            if let Some(reason) = mismatch(&known, header, after) {
-                list(reason, true, &mut out)
-            } else if listed.is_some_and(|since| overdue(since, now, timing))
-                && header.revision > after
-            {
-                // The list has grown old while the watch was being opened.
-                list(Reason::Silence, true, &mut out)
-            } else {
-                known.revision = known.revision.max(header.revision);
-                let behind = (header.revision > after).then_some(header.revision);
-                if let Some(since) = listed {
-                    known.heard = Some(if behind.is_none() { now } else { since });
-                    known.fresh = true;
-                    out.push(Output::News(News::Fresh));
-                } else {
-                    out.push(Output::News(News::Resumed { after }));
-                    if behind.is_none() {
-                        known.heard = Some(now);
-                    }
-                }
-                let delivered = listed.is_none().then_some(after);
-                State::Watching {
-                    after,
-                    delivered,
-                    behind,
-                    opened: now,
-                    asked: now,
-                }
-            }
-        }
-        (State::Opening { after, listed }, Input::Failed { error }) => {
-            out.push(Output::News(News::Broken { error }));
-            let then = match listed {
-                Some(_) => Then::List(Reason::Disconnected),
-                None => Then::Resume { after },
-            };
-            reconnect(then, &mut out)
-        }
-
-        (
-            State::Watching {
-                after,
-                delivered,
-                behind,
-                opened,
-                asked,
+            Input::Failed { error } => self.broken(error, Then::List(reason)),
+            _ => State::Listing {
+                reason,
+                first,
+                keys,
             },
-            Input::Events { header, events },
-        ) => {
-            if let Some(reason) = mismatch(&known, header, after) {
-                list(reason, true, &mut out)
-            } else {
-                let mut last = delivered.unwrap_or(after);
-                for event in events {
-                    if let Event::Put(record) | Event::Delete(record) = &event {
-                        // The first answer repeats what the watch began from.
-                        if record.mod_revision <= after {
-                            continue;
-                        }
-                        last = last.max(record.mod_revision);
-                        out.push(Output::Event(event));
-                    }
-                }
-                known.revision = known.revision.max(last);
-                let behind = behind.filter(|behind| last < *behind);
-                if behind.is_none() {
-                    known.heard = Some(now);
-                }
-                let delivered = delivered.or((last > after).then_some(last)).map(|_| last);
-                State::Watching {
-                    after,
-                    delivered,
-                    behind,
-                    opened,
-                    asked,
-                }
-            }
         }
-        (
-            State::Watching {
-                after,
-                delivered,
-                behind,
-                opened,
-                asked,
-            },
-            Input::Progress { header, ordered },
-        ) => {
-            if let Some(reason) = mismatch(&known, header, after) {
-                list(reason, true, &mut out)
-            } else {
-                known.revision = known.revision.max(header.revision);
-                let delivered = if ordered {
-                    delivered.max(Some(header.revision))
-                } else {
-                    delivered
-                };
-                let settled = ordered || now.saturating_sub(opened) >= SETTLED_AFTER;
-                let behind = behind.filter(|_| !settled);
-                if behind.is_none() {
-                    known.heard = Some(now);
-                }
-                State::Watching {
-                    after,
-                    delivered,
-                    behind,
-                    opened,
-                    asked,
-                }
-            }
-        }
-        (
-            State::Opening { .. } | State::Watching { .. },
+    }
+
+    fn opening(&mut self, after: i64, listed: Option<Moment>, input: Input) -> State {
+        match input {
+            Input::Opened { header } => self.opened(after, listed, header),
             Input::Canceled {
                 compact_revision,
                 reason,
-            },
-        ) => {
-            if compact_revision > 0 {
-                list(Reason::Compacted, true, &mut out)
-            } else {
-                let reason = if reason.is_empty() {
-                    "etcd canceled the watch and gave no reason (an expired token or a missing right looks like this)".to_owned()
-                } else {
-                    format!("etcd canceled the watch: {reason}")
+            } => self.canceled(compact_revision, &reason),
+            Input::Failed { error } => {
+                let then = match listed {
+                    Some(_) => Then::List(Reason::Disconnected),
+                    None => Then::Resume { after },
                 };
-                out.push(Output::News(News::Broken { error: reason }));
-                list(Reason::Canceled, true, &mut out)
+                self.broken(error, then)
             }
+            _ => State::Opening { after, listed },
         }
-        (State::Watching { delivered, .. }, Input::Failed { error }) => {
-            out.push(Output::News(News::Broken { error }));
-            let then = match delivered {
-                Some(after) => Then::Resume { after },
-                None => Then::List(Reason::Disconnected),
-            };
-            reconnect(then, &mut out)
+    }
+
+    fn opened(&mut self, after: i64, listed: Option<Moment>, header: Header) -> State {
+        if let Some(reason) = mismatch(&self.known, header, after) {
+            return self.list(reason, true);
         }
-        (State::Watching { .. }, Input::Gap) => list(Reason::Gap, true, &mut out),
-        (
-            State::Watching {
-                after,
-                delivered,
-                behind,
-                opened,
-                asked,
-            },
-            Input::Tick,
-        ) => {
-            if now.saturating_sub(known.listed) >= timing.relist_every {
-                list(Reason::Timer, false, &mut out)
-            } else {
-                let quiet_since = known.heard.unwrap_or(opened).max(asked);
-                let ask = now.saturating_sub(quiet_since) >= timing.progress_every;
-                let asked = if ask {
-                    out.push(Output::AskProgress);
-                    now
-                } else {
-                    asked
+        let behind = (header.revision > after).then_some(header.revision);
+        // Opened, but so late that a break may not be bridged any more, or that the list has
+        // grown old meanwhile.
+        let too_late = match listed {
+            None => self.silent,
+            Some(since) => behind.is_some() && overdue(since, self.now, self.timing),
+        };
+        if too_late {
+            return self.list(Reason::Silence, true);
+        }
+        self.known.revision = self.known.revision.max(header.revision);
+        if behind.is_none() {
+            self.known.heard = Some(self.now);
+        } else if let Some(since) = listed {
+            self.known.heard = Some(since);
+        }
+        if listed.is_some() {
+            self.known.fresh = true;
+            self.tell(News::Fresh);
+        } else {
+            self.tell(News::Resumed { after });
+        }
+        let delivered = listed.is_none().then_some(after);
+        State::Watching(Watching {
+            after,
+            delivered,
+            behind,
+            opened: self.now,
+            asked: self.now,
+        })
+    }
+
+    fn watching(&mut self, mut watching: Watching, input: Input) -> State {
+        // Whatever an overdue stream still says, only a list can tell what is missing from it.
+        if self.silent {
+            if let Input::Failed { error } = input {
+                self.tell(News::Broken { error });
+            }
+            return self.reconnect(Then::List(Reason::Silence));
+        }
+        if let Input::Events { header, .. } | Input::Progress { header, .. } = &input
+            && let Some(reason) = mismatch(&self.known, *header, watching.after)
+        {
+            return self.list(reason, true);
+        }
+        match input {
+            Input::Events { events, .. } => self.events(&mut watching, events),
+            Input::Progress { header, ordered } => self.progress(&mut watching, header, ordered),
+            Input::Canceled {
+                compact_revision,
+                reason,
+            } => {
+                return self.canceled(compact_revision, &reason);
+            }
+            Input::Failed { error } => {
+                let then = match watching.delivered {
+                    Some(after) => Then::Resume { after },
+                    None => Then::List(Reason::Disconnected),
                 };
-                State::Watching {
-                    after,
-                    delivered,
-                    behind,
-                    opened,
-                    asked,
+                return self.broken(error, then);
+            }
+            Input::Gap => return self.list(Reason::Gap, true),
+            Input::Tick => {
+                let since_list = self.now.saturating_sub(self.known.listed);
+                if since_list >= self.timing.relist_every {
+                    return self.list(Reason::Timer, false);
+                }
+                let heard = self.known.heard.unwrap_or(watching.opened);
+                let quiet = self.now.saturating_sub(heard.max(watching.asked));
+                if quiet >= self.timing.progress_every {
+                    self.out.push(Output::AskProgress);
+                    watching.asked = self.now;
                 }
             }
+            Input::Start | Input::Connected | Input::Page { .. } | Input::Opened { .. } => {}
         }
+        State::Watching(watching)
+    }
 
-        // Time passing elsewhere, and answers that come after their question was dropped.
-        (state, _) => state,
-    };
-    (Machine { state, known }, out)
+    fn events(&mut self, watching: &mut Watching, events: Vec<Event>) {
+        for event in events {
+            let (Event::Put(record) | Event::Delete(record)) = &event else {
+                continue;
+            };
+            // The first answer repeats what the watch began from.
+            if record.mod_revision <= watching.after {
+                continue;
+            }
+            watching.delivered = watching.delivered.max(Some(record.mod_revision));
+            self.out.push(Output::Event(event));
+        }
+        if let Some(delivered) = watching.delivered {
+            self.known.revision = self.known.revision.max(delivered);
+            watching.behind = watching.behind.filter(|behind| delivered < *behind);
+        }
+        self.alive(watching);
+    }
+
+    fn progress(&mut self, watching: &mut Watching, header: Header, ordered: bool) {
+        self.known.revision = self.known.revision.max(header.revision);
+        if ordered {
+            watching.delivered = watching.delivered.max(Some(header.revision));
+        }
+        if ordered || self.now.saturating_sub(watching.opened) >= SETTLED_AFTER {
+            watching.behind = None;
+        }
+        self.alive(watching);
+    }
+
+    /// A sign of life, if nothing is known to be on its way still.
+    fn alive(&mut self, watching: &Watching) {
+        if watching.behind.is_none() {
+            self.known.heard = Some(self.now);
+        }
+    }
+
+    fn canceled(&mut self, compact_revision: i64, reason: &str) -> State {
+        if compact_revision > 0 {
+            return self.list(Reason::Compacted, true);
+        }
+        let reason = if reason.is_empty() {
+            "gave no reason (an expired token or a missing right looks like this)"
+        } else {
+            reason
+        };
+        self.tell(News::Broken {
+            error: format!("etcd canceled the watch: {reason}"),
+        });
+        self.list(Reason::Canceled, true)
+    }
+
+    fn broken(&mut self, error: String, then: Then) -> State {
+        self.tell(News::Broken { error });
+        self.reconnect(then)
+    }
+
+    fn reconnect(&mut self, then: Then) -> State {
+        self.out.push(Output::Connect {
+            rotate: true,
+            pause: true,
+        });
+        State::Connecting { then }
+    }
+
+    fn list(&mut self, reason: Reason, pause: bool) -> State {
+        self.tell(News::Listing { reason });
+        self.out.push(Output::List { pause });
+        State::Listing {
+            reason,
+            first: None,
+            keys: 0,
+        }
+    }
+
+    /// Holds a list against what is known, and begins a new lineage if it cannot be of the same
+    /// history.
+    fn judge(&mut self, header: Header) {
+        let known = self.known;
+        let reason = known.cluster_id.and_then(|cluster_id| {
+            if cluster_id != header.cluster_id {
+                let new = header.cluster_id;
+                Some(format!(
+                    "etcd cluster {new:x} answers where {cluster_id:x} did before"
+                ))
+            } else if header.revision < known.revision {
+                let (old, new) = (known.revision, header.revision);
+                Some(format!(
+                    "etcd's revision fell from {old} to {new}: it was restored or wiped"
+                ))
+            } else if header.raft_term < known.raft_term {
+                let (old, new) = (known.raft_term, header.raft_term);
+                Some(format!(
+                    "etcd's raft term fell from {old} to {new}: it was restored or wiped"
+                ))
+            } else {
+                None
+            }
+        });
+        self.known.cluster_id = Some(header.cluster_id);
+        self.known.raft_term = header.raft_term;
+        self.known.revision = header.revision;
+        if let Some(reason) = reason {
+            self.known.lineage += 1;
+            self.tell(News::Lineage {
+                lineage: self.known.lineage,
+                reason,
+            });
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        self.out.push(Output::News(news));
+    }
 }
 
 fn overdue(heard: Moment, now: Moment, timing: &Timing) -> bool {
     now.saturating_sub(heard) > timing.silence_after
-}
-
-fn reconnect(then: Then, out: &mut Vec<Output>) -> State {
-    out.push(Output::Connect {
-        rotate: true,
-        pause: true,
-    });
-    State::Connecting { then }
-}
-
-fn list(reason: Reason, pause: bool, out: &mut Vec<Output>) -> State {
-    out.push(Output::News(News::Listing { reason }));
-    out.push(Output::List { pause });
-    State::Listing {
-        reason,
-        first: None,
-        keys: 0,
-    }
 }
 
 /// Whether a stream's header is behind what the last list said.
@@ -691,37 +500,6 @@ fn mismatch(known: &Known, header: Header, after: i64) -> Option<Reason> {
     } else {
         None
     }
-}
-
-/// Holds a list against what is known, and begins a new lineage if it cannot be the same history.
-fn judge(known: &mut Known, header: Header, out: &mut Vec<Output>) {
-    let reason = match known.cluster_id {
-        None => None,
-        Some(cluster_id) if cluster_id != header.cluster_id => Some(format!(
-            "etcd cluster {:x} answers where {cluster_id:x} did before",
-            header.cluster_id
-        )),
-        Some(_) if header.revision < known.revision => Some(format!(
-            "etcd's revision fell from {} to {}: it was restored or wiped",
-            known.revision, header.revision
-        )),
-        Some(_) if header.raft_term < known.raft_term => Some(format!(
-            "etcd's raft term fell from {} to {}: it was restored or wiped",
-            known.raft_term, header.raft_term
-        )),
-        Some(_) => None,
-    };
-    known.cluster_id = Some(header.cluster_id);
-    known.raft_term = header.raft_term;
-    if let Some(reason) = reason {
-        known.lineage += 1;
-        known.revision = header.revision;
-        out.push(Output::News(News::Lineage {
-            lineage: known.lineage,
-            reason,
-        }));
-    }
-    known.revision = known.revision.max(header.revision);
 }
 
 #[cfg(test)]

@@ -298,12 +298,12 @@ impl Store {
         let (id, notice) = match parse_ref(&self.namespace, &record.key) {
             Ok(key) if !matters(key.field) => return applied,
             Ok(key) => {
-                let view = match self.scopes.get_mut(key.scope) {
-                    Some(view) => view,
-                    None => {
-                        let empty = self.empty(key.id());
-                        self.scopes.entry(key.scope.into()).or_insert(empty)
-                    }
+                // Looked up twice at most, and without an allocation when it is there.
+                if !self.scopes.contains_key(key.scope) {
+                    self.scopes.insert(key.scope.into(), self.empty(key.id()));
+                }
+                let Some(view) = self.scopes.get_mut(key.scope) else {
+                    return applied;
                 };
                 let existed = view.exists();
                 let folded = fold(view, &key, record);
@@ -357,15 +357,13 @@ impl Store {
         };
         let key = parse_ref(&self.namespace, &record.key);
         let path = match &key {
-            Ok(key) => key.scope.to_owned(),
-            Err(_) => match folder(&self.namespace, &record.key) {
-                Some(id) => id.to_string(),
-                None => {
-                    let name = excerpt(&record.key);
-                    self.strays.retain(|problem| problem.key != name);
-                    return applied;
-                }
-            },
+            Ok(key) => Some(key.scope.to_owned()),
+            Err(_) => folder(&self.namespace, &record.key).map(|id| id.to_string()),
+        };
+        let Some(path) = path else {
+            let name = excerpt(&record.key);
+            self.strays.retain(|problem| problem.key != name);
+            return applied;
         };
         let Some(view) = self.scopes.get_mut(path.as_str()) else {
             return applied;

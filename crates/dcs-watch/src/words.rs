@@ -169,8 +169,8 @@ fn failover(before: Option<&[u8]>, now: Option<&[u8]>) -> String {
                 scheduled_at,
             })),
         ) => {
-            let from = leader.map_or_else(|| "the leader".to_owned(), |leader| leader);
-            let to = candidate.map_or_else(|| "any member".to_owned(), |candidate| candidate);
+            let from = leader.unwrap_or_else(|| "the leader".to_owned());
+            let to = candidate.unwrap_or_else(|| "any member".to_owned());
             let when = scheduled_at.map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
             format!("switchover asked for, from {from} to {to}, {when}")
         }

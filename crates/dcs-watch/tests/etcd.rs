@@ -1,5 +1,7 @@
 //! Against a real etcd: what the machine was told in its tests, etcd really does.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +30,7 @@ fn etcd() -> (Sandbox, Etcd) {
 /// Impatient, so that the tests are quick; the proportions are those of the defaults.
 fn settings(endpoints: &[String]) -> Settings {
     let mut settings = Settings::new(endpoints.to_vec());
-    settings.request_timeout = Duration::from_millis(1000);
+    settings.request_timeout = Duration::from_secs(1);
     settings.progress_every = Duration::from_millis(300);
     settings.silence_after = Duration::from_millis(1500);
     settings.retry_max = Duration::from_millis(300);
@@ -332,11 +334,11 @@ fn dead_and_deaf_endpoints_are_passed_over() {
     etcd.kv().put("/service/wk1/leader", "pg1").unwrap();
     let dead = format!("http://127.0.0.1:{}", sandbox.port().unwrap());
     // Accepts and never says a word.
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    let black_hole = format!("http://{}", deaf.local_addr().unwrap());
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let black_hole = format!("http://{}", silent.local_addr().unwrap());
     std::thread::spawn(move || {
         let mut kept = Vec::new();
-        for stream in deaf.incoming() {
+        for stream in silent.incoming() {
             kept.push(stream);
         }
     });

@@ -3,6 +3,8 @@
 //! A model of etcd makes a random history; the machine and the store follow it through breaks,
 //! compactions, repeated deliveries, members that lag, wiped clusters and suspended processes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The recorded streams of five Patroni versions tell one story, and the view tells it too.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use dcs_watch::event::Event;
 use dcs_watch::recording::{What, parse};
 use dcs_watch::store::Store;

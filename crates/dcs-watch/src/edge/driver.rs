@@ -40,7 +40,7 @@ pub(super) trait Sink {
 
 /// What an errand brought home.
 enum Errand {
-    Connected(Connection),
+    Connected(Box<Connection>),
     Page(Page),
     Opened(Box<Stream>, Input),
 }
@@ -60,7 +60,6 @@ pub(super) async fn drive(
         silence_after: settings.silence_after,
         relist_every: settings.relist_every,
     };
-    let mut retry = Retry::new(settings.retry_first, settings.retry_max);
     // Often enough to keep each limit to within a quarter.
     let mut ticks =
         tokio::time::interval((settings.progress_every / 2).max(Duration::from_millis(10)));
@@ -68,40 +67,27 @@ pub(super) async fn drive(
     let mut shutdown = std::pin::pin!(shutdown);
     let mut machine = Machine::default();
     let mut inputs = VecDeque::from([Input::Start]);
-    let mut turn = 0;
-    let mut connection: Option<Connection> = None;
-    let mut stream: Option<Box<Stream>> = None;
-    let mut errand: Option<Running> = None;
+    let mut driver = Driver {
+        settings,
+        counters,
+        sink,
+        retry: Retry::new(settings.retry_first, settings.retry_max),
+        turn: 0,
+        connection: None,
+        stream: None,
+        errand: None,
+    };
     loop {
-        let endpoint = settings.endpoints[turn % settings.endpoints.len()].as_str();
-        let input = match inputs.pop_front() {
-            Some(input) => input,
-            None => tokio::select! {
+        let input = if let Some(input) = inputs.pop_front() {
+            input
+        } else {
+            tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                home = run(&mut errand) => match home {
-                    Ok(Errand::Connected(new)) => {
-                        connection = Some(new);
-                        Input::Connected
-                    }
-                    Ok(Errand::Page(Page { header, records, more })) => {
-                        Input::Page { header, records, more }
-                    }
-                    Ok(Errand::Opened(new, first)) => {
-                        stream = Some(new);
-                        first
-                    }
-                    Err(error) => failed(endpoint, &error),
-                },
+                home = run(&mut driver.errand) => driver.home(home),
                 _ = ticks.tick() => Input::Tick,
-                next = next(&mut stream) => match next {
-                    Ok(Input::Failed { error }) => {
-                        Input::Failed { error: format!("etcd {endpoint}: {error}") }
-                    }
-                    Ok(input) => input,
-                    Err(error) => failed(endpoint, &error),
-                },
-            },
+                next = next(&mut driver.stream) => driver.heard(next),
+            }
         };
         let outputs;
         (machine, outputs) = machine::step(machine, input, started.elapsed(), &timing);
@@ -109,64 +95,7 @@ pub(super) async fn drive(
             counters.heard(heard);
         }
         for output in outputs {
-            let endpoint = settings.endpoints[turn % settings.endpoints.len()].as_str();
-            let mut wait = |pause: bool| if pause { retry.pause() } else { Duration::ZERO };
-            let reply = match output {
-                Output::Connect { rotate, pause } => {
-                    stream = None;
-                    connection = None;
-                    if rotate {
-                        bump(&counters.reconnects);
-                        turn = (turn + 1) % settings.endpoints.len();
-                    }
-                    errand = Some(connect(settings, turn, wait(pause)));
-                    Reply::Go
-                }
-                Output::List { pause } => {
-                    stream = None;
-                    bump(&counters.list_requests);
-                    errand = page(settings, connection.as_ref(), None, wait(pause));
-                    Reply::Go
-                }
-                Output::NextPage { revision, after } => {
-                    bump(&counters.list_requests);
-                    let on = Some((revision, after));
-                    errand = page(settings, connection.as_ref(), on, Duration::ZERO);
-                    Reply::Go
-                }
-                Output::Open { from } => {
-                    bump(&counters.watch_requests);
-                    errand = open(settings, connection.as_ref(), from);
-                    Reply::Go
-                }
-                Output::AskProgress => {
-                    if let Some(stream) = &mut stream {
-                        bump(&counters.progress_requests);
-                        stream.ask_progress().await;
-                    }
-                    Reply::Go
-                }
-                Output::Event(event) => {
-                    if matches!(event, Event::Put(_) | Event::Delete(_)) {
-                        bump(&counters.events);
-                    }
-                    sink.event(event)
-                }
-                Output::News(news) => {
-                    match &news {
-                        News::Listing { reason } => counters.relist(*reason),
-                        News::Stale { .. } => bump(&counters.stale),
-                        News::Fresh => retry.succeeded(),
-                        News::Resumed { .. } => {
-                            bump(&counters.resumes);
-                            retry.succeeded();
-                        }
-                        _ => {}
-                    }
-                    sink.news(&news, endpoint, &machine.known)
-                }
-            };
-            match reply {
+            match driver.carry_out(output, &machine.known).await {
                 Reply::Go => {}
                 Reply::Gap => inputs.push_back(Input::Gap),
                 Reply::Stop => return,
@@ -175,9 +104,147 @@ pub(super) async fn drive(
     }
 }
 
-fn failed(endpoint: &str, error: &EtcdError) -> Input {
-    Input::Failed {
-        error: format!("etcd {endpoint}: {error}"),
+struct Driver<'a, S> {
+    settings: &'a Arc<Settings>,
+    counters: &'a Counters,
+    sink: &'a mut S,
+    retry: Retry,
+    /// The endpoint in use, by its place in the settings.
+    turn: usize,
+    connection: Option<Box<Connection>>,
+    stream: Option<Box<Stream>>,
+    errand: Option<Running>,
+}
+
+impl<S: Sink> Driver<'_, S> {
+    fn endpoint(&self) -> &str {
+        &self.settings.endpoints[self.turn]
+    }
+
+    fn home(&mut self, home: Result<Errand, EtcdError>) -> Input {
+        match home {
+            Ok(Errand::Connected(connection)) => {
+                self.connection = Some(connection);
+                Input::Connected
+            }
+            Ok(Errand::Page(Page {
+                header,
+                records,
+                more,
+            })) => Input::Page {
+                header,
+                records,
+                more,
+            },
+            Ok(Errand::Opened(stream, first)) => {
+                self.stream = Some(stream);
+                first
+            }
+            Err(error) => self.failed(&error.what),
+        }
+    }
+
+    fn heard(&self, next: Result<Input, EtcdError>) -> Input {
+        match next {
+            Ok(Input::Failed { error }) | Err(EtcdError { what: error, .. }) => self.failed(&error),
+            Ok(input) => input,
+        }
+    }
+
+    fn failed(&self, error: &str) -> Input {
+        Input::Failed {
+            error: format!("etcd {}: {error}", self.endpoint()),
+        }
+    }
+
+    async fn carry_out(&mut self, output: Output, known: &Known) -> Reply {
+        match output {
+            Output::Connect { rotate, pause } => {
+                self.stream = None;
+                self.connection = None;
+                if rotate {
+                    bump(&self.counters.reconnects);
+                    self.turn = (self.turn + 1) % self.settings.endpoints.len();
+                }
+                let wait = self.wait(pause);
+                self.errand = Some(self.connect(wait));
+            }
+            Output::List { pause } => {
+                self.stream = None;
+                let wait = self.wait(pause);
+                self.errand = self.page(None, wait);
+            }
+            Output::NextPage { revision, after } => {
+                self.errand = self.page(Some((revision, after)), Duration::ZERO);
+            }
+            Output::Open { from } => self.errand = self.open(from),
+            Output::AskProgress => {
+                if let Some(stream) = &mut self.stream {
+                    bump(&self.counters.progress_requests);
+                    stream.ask_progress().await;
+                }
+            }
+            Output::Event(event) => {
+                if matches!(event, Event::Put(_) | Event::Delete(_)) {
+                    bump(&self.counters.events);
+                }
+                return self.sink.event(event);
+            }
+            Output::News(news) => {
+                self.count(&news);
+                let endpoint = &self.settings.endpoints[self.turn];
+                return self.sink.news(&news, endpoint, known);
+            }
+        }
+        Reply::Go
+    }
+
+    fn count(&mut self, news: &News) {
+        match news {
+            News::Listing { reason } => self.counters.relist(*reason),
+            News::Stale { .. } => bump(&self.counters.stale),
+            News::Fresh => self.retry.succeeded(),
+            News::Resumed { .. } => {
+                bump(&self.counters.resumes);
+                self.retry.succeeded();
+            }
+            News::Listed { .. } | News::Broken { .. } | News::Lineage { .. } => {}
+        }
+    }
+
+    fn wait(&mut self, pause: bool) -> Duration {
+        if pause {
+            self.retry.pause()
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn connect(&self, wait: Duration) -> Running {
+        let (settings, turn) = (Arc::clone(self.settings), self.turn);
+        Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            let connection = Connection::open(&settings, &settings.endpoints[turn]).await?;
+            Ok(Errand::Connected(Box::new(connection)))
+        })
+    }
+
+    fn page(&self, on: Option<(i64, Vec<u8>)>, wait: Duration) -> Option<Running> {
+        bump(&self.counters.list_requests);
+        let (settings, mut connection) = (Arc::clone(self.settings), self.connection.clone()?);
+        Some(Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            connection.page(&settings, on).await.map(Errand::Page)
+        }))
+    }
+
+    fn open(&self, from: i64) -> Option<Running> {
+        bump(&self.counters.watch_requests);
+        let (settings, mut connection) = (Arc::clone(self.settings), self.connection.clone()?);
+        Some(Box::pin(async move {
+            let (stream, first) = connection.watch(&settings, from).await?;
+            Ok(Errand::Opened(Box::new(stream), first))
+        }))
     }
 }
 
@@ -205,35 +272,4 @@ async fn next(stream: &mut Option<Box<Stream>>) -> Result<Input, EtcdError> {
         *stream = None;
     }
     next
-}
-
-fn connect(settings: &Arc<Settings>, turn: usize, wait: Duration) -> Running {
-    let settings = Arc::clone(settings);
-    Box::pin(async move {
-        tokio::time::sleep(wait).await;
-        Connection::open(&settings, &settings.endpoints[turn])
-            .await
-            .map(Errand::Connected)
-    })
-}
-
-fn page(
-    settings: &Arc<Settings>,
-    connection: Option<&Connection>,
-    on: Option<(i64, Vec<u8>)>,
-    wait: Duration,
-) -> Option<Running> {
-    let (settings, mut connection) = (Arc::clone(settings), connection?.clone());
-    Some(Box::pin(async move {
-        tokio::time::sleep(wait).await;
-        connection.page(&settings, on).await.map(Errand::Page)
-    }))
-}
-
-fn open(settings: &Arc<Settings>, connection: Option<&Connection>, from: i64) -> Option<Running> {
-    let (settings, mut connection) = (Arc::clone(settings), connection?.clone());
-    Some(Box::pin(async move {
-        let (stream, first) = connection.watch(&settings, from).await?;
-        Ok(Errand::Opened(Box::new(stream), first))
-    }))
 }

@@ -121,27 +121,22 @@ impl Printer {
     }
 
     fn change(&mut self, when: When, event: &str, record: Record, listed: bool) -> io::Result<()> {
-        let deleted = event == "delete";
-        let before = if deleted {
-            self.known.remove(&record.key)
+        let key = record.key.clone();
+        let fields = EventFields::new(event, &record);
+        let revision = record.mod_revision;
+        let (before, now) = if event == "delete" {
+            (self.known.remove(&key), None)
         } else {
-            self.known.insert(record.key.clone(), record.clone())
+            let now = record.value.clone();
+            (self.known.insert(key.clone(), record), Some(now))
         };
-        let (scope, field, words) = match key::parse(&self.namespace, &record.key) {
+        let (scope, field, words) = match key::parse(&self.namespace, &key) {
             Ok((scope, field)) => {
                 let before = before.as_ref().map(|before| before.value.as_slice());
-                let words = describe(
-                    &field,
-                    before,
-                    (!deleted).then_some(record.value.as_slice()),
-                );
+                let words = describe(&field, before, now.as_deref());
                 (Some(scope), Some(field.to_string()), words)
             }
-            Err(error) => (
-                key::folder(&self.namespace, &record.key),
-                None,
-                error.to_string(),
-            ),
+            Err(error) => (key::folder(&self.namespace, &key), None, error.to_string()),
         };
         // What belongs to no scope is shown unless scopes were asked for.
         if !scope
@@ -156,15 +151,12 @@ impl Printer {
                 let scope = scope.map_or_else(|| "-".to_owned(), |scope| scope.to_string());
                 let at = if listed { "as of" } else { "revision" };
                 let time = time.unwrap_or_else(|| format!("{t:10.3}"));
-                self.write(&format!(
-                    "{time}  {scope:<12} {words} ({at} {})",
-                    record.mod_revision
-                ))
+                self.write(&format!("{time}  {scope:<12} {words} ({at} {revision})"))
             }
             Output::Json => self.json(&JsonEvent {
                 t,
                 time,
-                fields: EventFields::new(event, &record),
+                fields,
                 scope: scope.map(|scope| scope.to_string()),
                 field,
                 listed,

@@ -273,3 +273,6 @@ fn tell(notice: &Notice) {
         problem.what
     );
 }
+
+#[cfg(test)]
+mod tests;

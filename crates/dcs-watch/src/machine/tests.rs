@@ -1,6 +1,7 @@
 //! Every edge of the machine.
 
 use super::*;
+use crate::event::Record;
 
 const TIMING: Timing = Timing {
     progress_every: Duration::from_secs(2),
@@ -182,12 +183,12 @@ fn it_connects_lists_opens_and_watches() {
     );
     assert!(matches!(
         bench.state(),
-        State::Watching {
+        State::Watching(Watching {
             after: 10,
             delivered: None,
             behind: None,
             ..
-        }
+        })
     ));
 }
 
@@ -248,18 +249,18 @@ fn events_are_passed_on_and_what_the_watch_repeats_is_dropped() {
     assert_eq!(out, [Output::Event(put(11)), Output::Event(put(12))]);
     assert!(matches!(
         bench.state(),
-        State::Watching {
+        State::Watching(Watching {
             delivered: Some(12),
             ..
-        }
+        })
     ));
     assert_eq!(bench.give(events(12, &[10])), []);
     assert!(matches!(
         bench.state(),
-        State::Watching {
+        State::Watching(Watching {
             delivered: Some(12),
             ..
-        }
+        })
     ));
 }
 
@@ -269,10 +270,10 @@ fn what_a_watch_repeats_counts_as_nothing_delivered() {
     bench.give(events(10, &[10]));
     assert!(matches!(
         bench.state(),
-        State::Watching {
+        State::Watching(Watching {
             delivered: None,
             ..
-        }
+        })
     ));
 }
 

@@ -1,0 +1,262 @@
+//! Who is woken by what: the publisher alone, without an etcd.
+
+use super::*;
+use crate::event::Record;
+use crate::key::Namespace;
+
+const MEMBER: &str = r#"{"conn_url":"postgres://h:1/x","state":"running","role":"replica"}"#;
+
+fn publisher() -> Publisher {
+    let started = Instant::now();
+    let hub = Hub {
+        store: Store::new(Namespace::default()),
+        channels: HashMap::new(),
+        scopes: watch::Sender::default(),
+        health: watch::Sender::new(Health {
+            freshness: Freshness::Unknown,
+            lineage: 0,
+            endpoint: String::new(),
+            cluster_id: None,
+            revision: 0,
+            keys: 0,
+            last_error: None,
+        }),
+    };
+    let counters = Arc::new(Counters::new(started));
+    Publisher {
+        views: Views {
+            hub: Arc::new(Mutex::new(hub)),
+            counters,
+        },
+        told: HashSet::new(),
+    }
+}
+
+fn record(key: &str, value: &str, revision: i64, version: i64) -> Record {
+    Record {
+        key: format!("/service/{key}").into_bytes(),
+        value: value.into(),
+        mod_revision: revision,
+        create_revision: revision + 1 - version,
+        version,
+        lease: 0,
+    }
+}
+
+fn put(key: &str, value: &str, revision: i64, version: i64) -> Event {
+    Event::Put(record(key, value, revision, version))
+}
+
+fn tell(publisher: &mut Publisher, news: &News, lineage: u64) {
+    let known = Known {
+        lineage,
+        cluster_id: Some(7),
+        ..Known::default()
+    };
+    publisher.news(news, "http://e:1", &known);
+}
+
+struct Subscriber(watch::Receiver<Arc<ScopeView>>);
+
+impl Subscriber {
+    fn of(publisher: &Publisher, scope: &str) -> Self {
+        Self(publisher.views.scope(&ScopeId::new(scope)))
+    }
+
+    /// Whether it was woken since it last looked, and what it sees.
+    fn look(&mut self) -> (bool, Arc<ScopeView>) {
+        let woken = self.0.has_changed().unwrap();
+        (woken, self.0.borrow_and_update().clone())
+    }
+
+    fn woken(&mut self) -> bool {
+        self.look().0
+    }
+}
+
+#[test]
+fn only_the_scope_that_changed_is_woken() {
+    let mut publisher = publisher();
+    let mut one = Subscriber::of(&publisher, "wk1");
+    let mut two = Subscriber::of(&publisher, "wk2");
+    publisher.event(put("wk1/leader", "pg1", 1, 1));
+    let (woken, view) = one.look();
+    assert!(woken);
+    assert_eq!(view.leader.as_ref().unwrap().value, "pg1");
+    assert!(!two.woken());
+    assert_eq!(
+        publisher.views.counters().published.load(Ordering::Relaxed),
+        1
+    );
+}
+
+#[test]
+fn heartbeats_and_positions_wake_nobody() {
+    let mut publisher = publisher();
+    publisher.event(put("wk1/members/pg1", MEMBER, 1, 1));
+    let mut one = Subscriber::of(&publisher, "wk1");
+    let mut scopes = publisher.views.scopes();
+    let mut health = publisher.views.health();
+    scopes.mark_unchanged();
+    health.mark_unchanged();
+    for version in 2..20 {
+        let beat = MEMBER.replace(
+            '}',
+            &format!(",\"xlog_location\":{version},\"replay_lsn\":7}}"),
+        );
+        publisher.event(put("wk1/members/pg1", &beat, version, version));
+        publisher.event(put("wk1/status", &beat, version + 100, version - 1));
+        publisher.event(put("wk1/history", &beat, version + 200, version - 1));
+    }
+    assert!(!one.woken());
+    assert!(!scopes.has_changed().unwrap() && !health.has_changed().unwrap());
+    publisher.event(put(
+        "wk1/members/pg1",
+        &MEMBER.replace("running", "stopped"),
+        300,
+        20,
+    ));
+    assert!(one.woken());
+}
+
+#[test]
+fn a_list_that_says_the_same_wakes_nobody() {
+    let mut publisher = publisher();
+    publisher.event(put("wk1/leader", "pg1", 1, 1));
+    publisher.event(put("wk1/members/pg1", MEMBER, 2, 1));
+    let mut one = Subscriber::of(&publisher, "wk1");
+    publisher.event(Event::Init);
+    publisher.event(Event::InitPut(record("wk1/leader", "pg1", 1, 1)));
+    publisher.event(Event::InitPut(record("wk1/members/pg1", MEMBER, 9, 4)));
+    publisher.event(Event::InitDone { revision: 10 });
+    tell(
+        &mut publisher,
+        &News::Listed {
+            revision: 10,
+            keys: 2,
+        },
+        0,
+    );
+    assert!(!one.woken());
+}
+
+#[test]
+fn everybody_is_woken_when_the_views_go_stale_and_fresh_again() {
+    let mut publisher = publisher();
+    publisher.event(put("wk1/leader", "pg1", 1, 1));
+    let mut all = [
+        Subscriber::of(&publisher, "wk1"),
+        Subscriber::of(&publisher, "nobody"),
+    ];
+    let stale = News::Stale {
+        reason: "silence".into(),
+    };
+    for (news, freshness) in [
+        (News::Fresh, Freshness::Fresh),
+        (
+            stale,
+            Freshness::Stale {
+                reason: "silence".into(),
+            },
+        ),
+        (News::Fresh, Freshness::Fresh),
+    ] {
+        tell(&mut publisher, &news, 0);
+        for subscriber in &mut all {
+            let (woken, view) = subscriber.look();
+            assert!(woken && view.freshness == freshness, "{news:?} {view:?}");
+        }
+        assert_eq!(publisher.views.health().borrow().freshness, freshness);
+        tell(&mut publisher, &news, 0);
+        assert!(all.iter_mut().all(|subscriber| !subscriber.woken()), "once");
+    }
+}
+
+#[test]
+fn a_new_lineage_reaches_every_view_together_with_its_list() {
+    let mut publisher = publisher();
+    publisher.event(put("wk1/leader", "pg1", 50, 1));
+    let mut all = [
+        Subscriber::of(&publisher, "wk1"),
+        Subscriber::of(&publisher, "nobody"),
+    ];
+    tell(
+        &mut publisher,
+        &News::Lineage {
+            lineage: 1,
+            reason: String::new(),
+        },
+        1,
+    );
+    assert!(
+        all.iter_mut().all(|subscriber| !subscriber.woken()),
+        "not with the old content"
+    );
+    publisher.event(Event::Init);
+    publisher.event(Event::InitPut(record("wk1/leader", "pg1", 2, 1)));
+    publisher.event(Event::InitDone { revision: 3 });
+    tell(
+        &mut publisher,
+        &News::Listed {
+            revision: 3,
+            keys: 1,
+        },
+        1,
+    );
+    for subscriber in &mut all {
+        let (woken, view) = subscriber.look();
+        assert!(woken && view.lineage == 1, "{view:?}");
+    }
+    let health = publisher.views.health().borrow().clone();
+    assert_eq!(
+        (health.lineage, health.cluster_id, health.revision),
+        (1, Some(7), 3)
+    );
+}
+
+#[test]
+fn a_missing_event_is_reported_back() {
+    let mut publisher = publisher();
+    assert_eq!(publisher.event(put("wk1/leader", "pg1", 1, 1)), Reply::Go);
+    assert_eq!(publisher.event(put("wk1/leader", "pg1", 5, 3)), Reply::Gap);
+}
+
+#[test]
+fn an_error_is_part_of_the_health_until_all_is_well() {
+    let mut publisher = publisher();
+    tell(
+        &mut publisher,
+        &News::Broken {
+            error: "refused".into(),
+        },
+        0,
+    );
+    let health = publisher.views.health();
+    assert_eq!(health.borrow().last_error.as_deref(), Some("refused"));
+    assert_eq!(health.borrow().endpoint, "http://e:1");
+    tell(&mut publisher, &News::Resumed { after: 3 }, 0);
+    assert_eq!(health.borrow().last_error, None);
+}
+
+#[test]
+fn scopes_are_told_when_one_comes_or_goes() {
+    let mut publisher = publisher();
+    let mut scopes = publisher.views.scopes();
+    publisher.event(put("wk1/leader", "pg1", 1, 1));
+    assert!(scopes.has_changed().unwrap());
+    assert_eq!(scopes.borrow_and_update().len(), 1);
+    publisher.event(put("wk1/sync", "{}", 2, 1));
+    assert!(!scopes.has_changed().unwrap());
+}
+
+#[test]
+fn channels_that_nobody_listens_to_are_dropped_with_the_next_list() {
+    let mut publisher = publisher();
+    let kept = Subscriber::of(&publisher, "kept");
+    drop(Subscriber::of(&publisher, "dropped"));
+    publisher.event(Event::Init);
+    publisher.event(Event::InitDone { revision: 1 });
+    let left: Vec<_> = publisher.views.lock().channels.keys().cloned().collect();
+    assert_eq!(left, [ScopeId::new("kept")]);
+    drop(kept);
+}
