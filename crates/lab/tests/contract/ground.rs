@@ -13,7 +13,7 @@ use lab::postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use lab::{Flavour, Postgres, Sandbox, wait_for};
 
 /// Nothing that a case waits for takes longer, even on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// A port that nobody listens on: a move there is visible in the error of the
 /// next query. Reserved by IANA (tcpmux), so not in any lab's block.
 pub(crate) const DEAD_PORT: u16 = 1;
