@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::installation::Installation;
-use crate::server::{base_settings, hba_lines};
+use crate::server::{WAL_SEGMENT_MB, base_settings, hba_lines};
 use crate::venv;
 
 /// Which Patroni a lab runs.
@@ -156,7 +156,7 @@ pub(crate) fn configuration(plan: &MemberPlan<'_>) -> Result<String> {
                     "parameters": settings,
                 },
             },
-            "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, {"auth": "trust"}, "no-sync"],
+            "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, {"auth": "trust"}, {"wal-segsize": WAL_SEGMENT_MB}, "no-sync"],
         },
         "postgresql": {
             "listen": address,

@@ -26,6 +26,9 @@ const START: Duration = Duration::from_secs(30);
 /// `CREATE ROLE scram_only LOGIN PASSWORD '…'`.
 pub const PASSWORD_ROLE: &str = "scram_only";
 
+/// Small segments: a lab has many servers, each writes and copies a few.
+pub(crate) const WAL_SEGMENT_MB: &str = "4";
+
 /// A server to be.
 #[derive(Debug)]
 pub struct PostgresBuilder {
@@ -187,7 +190,7 @@ impl Postgres {
                 "--no-sync",
                 "--encoding=UTF8",
             ])
-            .args(["--locale=C.UTF-8", "-D"])
+            .args(["--locale=C.UTF-8", "--wal-segsize", WAL_SEGMENT_MB, "-D"])
             .arg(self.data())
             .output()
             .context("running initdb")?;

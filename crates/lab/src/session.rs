@@ -1,7 +1,9 @@
 //! A database session of which no call blocks for longer than its caller
 //! allows. In: an address and statements, each with a limit. Out: answers, or
-//! the reason why there is none; after a missing answer the session is over.
+//! the reason why there is none. After a missing answer the session is of no use.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub(crate) struct Session {
     ask: Sender<Request>,
     hear: Receiver<Answer>,
     cancel: CancelToken,
+    lost: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -36,11 +39,23 @@ impl Session {
         let cancel = client.cancel_token();
         let (ask, requests) = mpsc::channel();
         let (tell, hear) = mpsc::channel();
-        thread::spawn(move || serve(client, &requests, &tell));
-        Ok(Self { ask, hear, cancel })
+        let lost = Arc::new(AtomicBool::new(false));
+        let tell_lost = Arc::clone(&lost);
+        thread::spawn(move || serve(client, &requests, &tell, &tell_lost));
+        Ok(Self {
+            ask,
+            hear,
+            cancel,
+            lost,
+        })
     }
 
-    /// Runs one statement. An error ends the session: drop it.
+    /// False when the server has ended the session, or did not answer in time.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Runs one statement.
     pub(crate) fn run(&self, request: Request, limit: Duration) -> Answer {
         self.ask
             .send(request)
@@ -49,6 +64,7 @@ impl Session {
             Ok(answer) => answer,
             Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the session is over"),
             Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.lost.store(true, Ordering::SeqCst);
                 // The statement would run on: leaving it does not cancel it.
                 let cancel = self.cancel.clone();
                 thread::spawn(move || cancel.cancel_query(NoTls));
@@ -58,12 +74,19 @@ impl Session {
     }
 }
 
-fn serve(mut client: Client, requests: &Receiver<Request>, tell: &Sender<Answer>) {
+fn serve(
+    mut client: Client,
+    requests: &Receiver<Request>,
+    tell: &Sender<Answer>,
+    lost: &AtomicBool,
+) {
     let mut prepared: Option<(&'static str, Statement)> = None;
     for request in requests {
         let answer = perform(&mut client, &mut prepared, &request);
-        let over = answer.is_err();
-        if tell.send(answer).is_err() || over {
+        if client.is_closed() {
+            lost.store(true, Ordering::SeqCst);
+        }
+        if tell.send(answer).is_err() {
             return;
         }
     }

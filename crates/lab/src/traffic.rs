@@ -255,7 +255,8 @@ fn work(shared: &Shared, kind: Kind, group: u32, keys: &[i64]) {
     }
 }
 
-/// One statement, on a new session if there is none. An error costs the session.
+/// One statement, on a new session if there is none. As in an application, an
+/// error costs the session only if the server ended it.
 fn step(
     shared: &Shared,
     kind: Kind,
@@ -269,8 +270,11 @@ fn step(
     };
     let note = (kind == Kind::Write).then(|| number.to_string());
     let sql = statement(kind, shared.flavour.is_citus());
-    open.run(Request { sql, key, note }, shared.load.patience)?;
-    *session = Some(open);
+    let answer = open.run(Request { sql, key, note }, shared.load.patience);
+    if open.is_usable() {
+        *session = Some(open);
+    }
+    answer?;
     if kind == Kind::Write {
         locked(&shared.acknowledged).insert(key, number);
     }
