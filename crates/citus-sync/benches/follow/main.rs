@@ -1,0 +1,158 @@
+//! How fast a row follows its leader: from etcd's acknowledgement of a leader
+//! key to the row committed, for a leader that already takes writes.
+//!
+//! Beside it, in the same run and in turn with it, the floor: the least that
+//! anybody can do with the same etcd and the same coordinator ([`floor`]).
+
+mod floor;
+mod ground;
+mod mover;
+mod numbers;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use serde_json::json;
+
+use self::ground::Ground;
+use self::mover::{Measured, Mover, Side};
+use self::numbers::{Numbers, ratio};
+use self::support::daemon::Daemon;
+use self::support::machine::Machine;
+use self::support::table;
+
+/// The goals: of the daemon's latency by the floor's.
+const GOAL_P50: f64 = 1.25;
+const GOAL_P99: f64 = 2.0;
+
+/// Measures from etcd's acknowledgement of a leader key to the row committed
+#[derive(Debug, Parser)]
+struct Args {
+    /// Moves by the daemon, and as many by the floor
+    #[arg(long, default_value_t = 1000)]
+    moves: usize,
+    /// Moves of each side before the counting begins
+    #[arg(long, default_value_t = 50)]
+    warm_up: usize,
+    /// Quiet time between two moves, after the coordinator has told all nodes of the last one
+    #[arg(long, default_value_t = 20)]
+    pause_ms: u64,
+    /// Use the stand-in although Citus is installed
+    #[arg(long)]
+    stand_in: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Given by `cargo bench`; without it, as under `cargo test --all-targets`, nothing is done
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if !args.bench {
+        println!("follow: nothing is measured without --bench; run `cargo xtask bench follow`");
+        return Ok(());
+    }
+    let ground = Ground::prepare(args.stand_in)?;
+    let mut machine = ground.machine()?;
+    let daemon = Daemon::start(&ground.sandbox, &ground.etcd.endpoint(), ground::DATABASE, 1)?;
+    let mover = Mover::new(&ground)?;
+    let measured = measure(&args, &daemon, mover).with_context(|| daemon.last_words())?;
+    machine.finish();
+    report(&args, &machine, &measured);
+    Ok(())
+}
+
+fn measure(args: &Args, daemon: &Daemon, mut mover: Mover) -> Result<Measured> {
+    let mut measured = Measured::default();
+    for round in 0..args.warm_up + args.moves {
+        for side in [Side::Daemon, Side::Floor] {
+            let sample = mover.run(side)?;
+            measured.unsettled += usize::from(!mover.settle()?);
+            if side == Side::Daemon && round >= args.warm_up {
+                measured.phases(&daemon.groups()?);
+            }
+            thread::sleep(Duration::from_millis(args.pause_ms));
+            if round >= args.warm_up {
+                measured.add(side, &sample);
+            }
+        }
+    }
+    mover.finish()?;
+    Ok(measured)
+}
+
+fn report(args: &Args, machine: &Machine, measured: &Measured) {
+    let (floor, daemon) = (Numbers::of(&measured.floor), Numbers::of(&measured.daemon));
+    let (p50, p99) = (ratio(daemon.p50, floor.p50), ratio(daemon.p99, floor.p99));
+    let phases = [
+        ("leader key seen -> found writable", Numbers::of(&measured.writable)),
+        ("leader key seen -> shards locked", Numbers::of(&measured.locked)),
+        ("leader key seen -> commit acknowledged", Numbers::of(&measured.committed)),
+    ];
+    let lag = Numbers::of(&measured.lag);
+    let poll = Numbers::of(&measured.poll);
+    if args.json {
+        let document = json!({
+            "machine": machine,
+            "moves": args.moves,
+            "pause_ms": args.pause_ms,
+            "unit": "us",
+            "floor": floor,
+            "daemon": daemon,
+            "ratio": {
+                "p50": p50, "p95": ratio(daemon.p95, floor.p95), "p99": p99,
+            },
+            "goal": {
+                "p50": GOAL_P50, "p99": GOAL_P99, "reached": p50 <= GOAL_P50 && p99 <= GOAL_P99,
+            },
+            "daemon_phases": phases.iter().map(|(name, numbers)| (*name, numbers)).collect::<std::collections::BTreeMap<_, _>>(),
+            "poll_interval": poll,
+            "floor_seen_after_acknowledged": lag,
+            "unsettled": measured.unsettled,
+        });
+        println!("{document:#}");
+        return;
+    }
+    println!("from etcd's acknowledgement of the leader key to the row committed, {} moves each", args.moves);
+    println!("{machine}\n");
+    let head = ["milliseconds", "min", "p50", "p95", "p99", "max"];
+    let mut rows = vec![floor.row("floor"), daemon.row("citus-sync")];
+    rows.push(daemon.ratio_row("ratio", &floor));
+    table::print(&head, &rows);
+    println!(
+        "goal: p50 within {GOAL_P50} x the floor: {}; p99 within {GOAL_P99} x: {}\n",
+        said(p50 <= GOAL_P50),
+        said(p99 <= GOAL_P99)
+    );
+    println!("the daemon's own clock, from the moment its view changed:");
+    table::print(&head, &phases.iter().map(|(name, numbers)| numbers.row(name)).collect::<Vec<_>>());
+    println!(
+        "\nA commit is seen by asking for both rows in a loop on a connection of its own; one turn \
+         of it takes {:.2} ms (p50),\nand the floor's commits were seen {:.2} ms (p50) after their \
+         own acknowledgement. Both sides are seen the same way.",
+        poll.p50 / 1e3,
+        lag.p50 / 1e3
+    );
+    println!(
+        "The floor: a bare etcd watch of another key and a bare SELECT citus_update_node(id, host, \
+         port) on one warm connection,\nfor a row that the daemon does not know; in turn with the \
+         daemon's moves, {} ms apart.",
+        args.pause_ms
+    );
+    if measured.unsettled > 0 {
+        println!(
+            "{} moves began before all nodes had the metadata of the move before.",
+            measured.unsettled
+        );
+    }
+}
+
+fn said(reached: bool) -> &'static str {
+    if reached { "reached" } else { "NOT reached" }
+}

@@ -1,0 +1,191 @@
+//! What the daemon costs while nothing moves: CPU time, memory, connections
+//! and requests to etcd, with every member's key and every `/status` rewritten
+//! every ten seconds, as Patroni does.
+
+mod ground;
+mod process;
+mod requests;
+#[path = "../support/mod.rs"]
+mod support;
+mod writer;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use serde::Serialize;
+use serde_json::json;
+
+use self::ground::Ground;
+use self::process::Usage;
+use self::requests::Requests;
+use self::support::daemon::Daemon;
+use self::support::machine::Machine;
+use self::support::table;
+use self::writer::Writer;
+
+/// The goals, at the largest size.
+const GOAL_CPU_PERCENT: f64 = 0.5;
+const GOAL_MEMORY_MIB: f64 = 25.0;
+
+/// Quiet time between the start of the writing and that of the measurement.
+const WARM_UP: Duration = Duration::from_secs(5);
+
+/// Measures what the daemon costs while nothing moves
+#[derive(Debug, Parser)]
+struct Args {
+    /// Worker scopes, one run for each number
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 500])]
+    scopes: Vec<u32>,
+    /// How long each run is measured
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Given by `cargo bench`; without it, as under `cargo test --all-targets`, nothing is done
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+struct Run {
+    scopes: u32,
+    seconds: f64,
+    cpu_ms: f64,
+    cpu_percent: f64,
+    /// Of it, in the kernel.
+    system_percent: f64,
+    wakeups_per_second: f64,
+    memory_mib: f64,
+    /// Of it, not backed by a file.
+    anonymous_mib: f64,
+    peak_mib: f64,
+    threads: u64,
+    connections_coordinator: i64,
+    connections_workers: i64,
+    keys_written: u64,
+    events: u64,
+    requests: Requests,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if !args.bench {
+        println!("idle: nothing is measured without --bench; run `cargo xtask bench idle`");
+        return Ok(());
+    }
+    let mut runs = Vec::new();
+    let mut machine: Option<Machine> = None;
+    for scopes in &args.scopes {
+        let ground = Ground::prepare(*scopes)?;
+        if machine.is_none() {
+            machine = Some(ground.machine()?);
+        }
+        let endpoint = ground.etcd.endpoint();
+        let daemon = Daemon::start(&ground.sandbox, &endpoint, ground::DATABASE, *scopes)?;
+        let run = measure(&ground, &daemon, *scopes, Duration::from_secs(args.seconds));
+        runs.push(run.with_context(|| daemon.last_words())?);
+    }
+    let mut machine = machine.context("--scopes names no size")?;
+    machine.finish();
+    report(&args, &machine, &runs);
+    Ok(())
+}
+
+fn measure(ground: &Ground, daemon: &Daemon, scopes: u32, period: Duration) -> Result<Run> {
+    let writer = Writer::start(&ground.etcd.endpoint(), ground.heartbeats())?;
+    thread::sleep(WARM_UP);
+    let asked = Requests::read(daemon, &ground.etcd)?;
+    let (before, written, began) = (Usage::of(daemon.pid())?, writer.count(), Instant::now());
+    thread::sleep(period);
+    let (after, elapsed) = (Usage::of(daemon.pid())?, began.elapsed().as_secs_f64());
+    let keys_written = writer.count() - written;
+    let requests = Requests::read(daemon, &ground.etcd)?.since(&asked);
+    writer.finish()?;
+    let (connections_coordinator, connections_workers) = ground.connections()?;
+    let cpu = after.cpu.saturating_sub(before.cpu);
+    let percent = |time: Duration| time.as_secs_f64() / elapsed * 100.0;
+    Ok(Run {
+        scopes,
+        seconds: elapsed,
+        cpu_ms: cpu.as_secs_f64() * 1e3,
+        cpu_percent: percent(cpu),
+        system_percent: percent(after.system.saturating_sub(before.system)),
+        wakeups_per_second: f64::from(u32::try_from(after.switches - before.switches)?) / elapsed,
+        memory_mib: after.resident_mib,
+        anonymous_mib: after.anonymous_mib,
+        peak_mib: after.peak_mib,
+        threads: after.threads,
+        connections_coordinator,
+        connections_workers,
+        keys_written,
+        events: requests.events,
+        requests,
+    })
+}
+
+fn report(args: &Args, machine: &Machine, runs: &[Run]) {
+    let largest = runs.iter().max_by_key(|run| run.scopes);
+    let reached = largest.is_some_and(|run| {
+        run.cpu_percent < GOAL_CPU_PERCENT && run.memory_mib < GOAL_MEMORY_MIB
+    });
+    if args.json {
+        let document = json!({
+            "machine": machine,
+            "runs": runs,
+            "goal": {
+                "cpu_percent": GOAL_CPU_PERCENT,
+                "memory_mib": GOAL_MEMORY_MIB,
+                "reached": reached,
+            },
+        });
+        println!("{document:#}");
+        return;
+    }
+    println!("an idle citus-sync, {} s each; three members a scope, all keys rewritten every 10 s", args.seconds);
+    println!("{machine}\n");
+    let names: Vec<String> = runs.iter().map(|run| format!("{} scopes", run.scopes)).collect();
+    let head: Vec<&str> = [""].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let row = |name: &str, cell: &dyn Fn(&Run) -> String| -> Vec<String> {
+        [name.to_owned()].into_iter().chain(runs.iter().map(cell)).collect()
+    };
+    let minute = |run: &Run, count: u64| format!("{:.1}", per_minute(count, run.seconds));
+    table::print(&head, &[
+        row("CPU time, % of one core", &|run| format!("{:.3}", run.cpu_percent)),
+        row("  of it in the kernel", &|run| format!("{:.3}", run.system_percent)),
+        row("CPU time, ms in all", &|run| format!("{:.0}", run.cpu_ms)),
+        row("wakeups a second", &|run| format!("{:.1}", run.wakeups_per_second)),
+        row("resident memory, MiB", &|run| format!("{:.1}", run.memory_mib)),
+        row("  of it anonymous", &|run| format!("{:.1}", run.anonymous_mib)),
+        row("  at its peak", &|run| format!("{:.1}", run.peak_mib)),
+        row("threads", &|run| run.threads.to_string()),
+        row("connections to the coordinator", &|run| run.connections_coordinator.to_string()),
+        row("connections to workers", &|run| run.connections_workers.to_string()),
+        row("keys written a minute", &|run| minute(run, run.keys_written)),
+        row("events received a minute", &|run| minute(run, run.events)),
+        row("requests to etcd a minute, by its own count", &|run| minute(run, run.requests.calls())),
+        row("  lists, by the daemon's count", &|run| minute(run, run.requests.lists)),
+        row("  watches opened", &|run| minute(run, run.requests.watches)),
+        row("  signs of life asked for inside the watch", &|run| minute(run, run.requests.progress)),
+    ]);
+    if let Some(run) = largest {
+        println!(
+            "\ngoal at {} scopes: under {GOAL_CPU_PERCENT} % of one core and {GOAL_MEMORY_MIB} MiB: {}",
+            run.scopes,
+            if reached { "reached" } else { "NOT reached" }
+        );
+    }
+    println!(
+        "PostgreSQL has the stand-in here: what idling costs does not depend on Citus. All leaders \
+         are one server under many addresses.\netcd's own count is that of calls begun, without \
+         the puts of the bench."
+    );
+}
+
+fn per_minute(count: u64, seconds: f64) -> f64 {
+    // Counts of minutes are far below 2^32.
+    u32::try_from(count).map_or(f64::NAN, f64::from) * 60.0 / seconds
+}
