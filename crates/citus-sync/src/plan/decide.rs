@@ -25,7 +25,12 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
 
     // 8: the leader key is gone. The old primary may well run on (patroni#2070): change nothing.
     let Some(leader) = &view.leader else {
-        return all_wait(situation, Rule::LeaderGone, &Wait::LeaderGone, vec![]);
+        let wait = if view.exists() {
+            Wait::LeaderGone
+        } else {
+            Wait::NoScope { scope: view.scope.to_string() }
+        };
+        return all_wait(situation, Rule::LeaderGone, &wait, vec![]);
     };
     let Some(address) = view.leader_address() else {
         let wait = Wait::NoAddress { member: leader.value.clone() };

@@ -146,6 +146,11 @@ pub enum Wait {
         /// What we saw of it.
         why: String,
     },
+    /// etcd holds nothing of this scope.
+    NoScope {
+        /// Its name.
+        scope: String,
+    },
     /// The leader key is absent, or its value is no member's name.
     LeaderGone,
     /// The leader key names a member without a usable `conn_url`.
@@ -222,6 +227,11 @@ impl fmt::Display for Wait {
         match self {
             Self::ViewUnknown => f.write_str("nothing was read from etcd yet"),
             Self::ViewStale { why } => write!(f, "etcd's view is stale ({why}): nothing changes"),
+            Self::NoScope { scope } => write!(
+                f,
+                "etcd knows no scope {scope}: mend its name (`citus-sync check` names the ones \
+                 there are), or start Patroni there"
+            ),
             Self::LeaderGone => f.write_str("nobody holds the leader key"),
             Self::NoAddress { member } => write!(
                 f,

@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use citus_sync::report::{GroupReport, State};
-use lab::{Lab, wait_for, wait_until};
+use lab::{Lab, Sandbox, wait_for, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,10 +37,20 @@ impl Daemon {
         let text = lab.daemon_configuration(listen).expect("a configuration");
         let mut config: Value = serde_json::from_str(&text).expect("JSON is YAML");
         change(&mut config);
+        Self::start_configured(lab.sandbox(), listen, &config, |_| {})
+    }
+
+    /// Starts it with this configuration, whose `listen` has this port; does not wait.
+    pub(crate) fn start_configured(
+        sandbox: &Sandbox,
+        listen: u16,
+        config: &Value,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("citus-sync.yml");
-        fs::write(&path, serde_json::to_string_pretty(&config).expect("text")).expect("written");
-        let child = spawn(lab, &path, &folder.path().join("log"));
+        fs::write(&path, serde_json::to_string_pretty(config).expect("text")).expect("written");
+        let child = spawn(sandbox, &path, &folder.path().join("log"), change);
         Self { child, listen, folder, config: path }
     }
 
@@ -52,7 +62,7 @@ impl Daemon {
 
     /// Started again, after [`Daemon::kill`].
     pub(crate) fn start_again(&mut self, lab: &Lab) {
-        self.child = spawn(lab, &self.config, &self.folder.path().join("log"));
+        self.child = spawn(lab.sandbox(), &self.config, &self.folder.path().join("log"), |_| {});
     }
 
     /// SIGKILL.
@@ -146,11 +156,17 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(lab: &Lab, config: &std::path::Path, log: &std::path::Path) -> Child {
+fn spawn(
+    sandbox: &Sandbox,
+    config: &Path,
+    log: &Path,
+    change: impl FnOnce(&mut Command),
+) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_citus-sync"));
     command.arg("run").arg("-c").arg(config).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+    change(&mut command);
     // So that it ends with the lab even when this process is killed.
-    lab.sandbox().mark(&mut command).spawn().expect("the program")
+    sandbox.mark(&mut command).spawn().expect("the program")
 }

@@ -1,4 +1,4 @@
-//! etcd away, frozen, compacted, restored, or full of nonsense.
+//! etcd restarted, compacted, or full of nonsense, under real Patroni clusters.
 
 use lab::{Lab, wait_for};
 use serde_json::json;
@@ -35,38 +35,6 @@ fn etcd_restarted_and_compacted_under_the_watch_is_survived() {
     wait_fresh(&daemon);
     make_whole(&lab);
     lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
-    settled(&lab, &daemon);
-}
-
-#[test]
-fn nothing_changes_while_etcd_is_away() {
-    let lab = laboratory();
-    let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
-    lab.etcd().freeze();
-    wait_stale(&daemon);
-
-    // A row spoilt by hand stays as it is: on a stale view nobody knows what is right.
-    let mut client = coordinator(&lab);
-    let (nodeid, port): (i32, i32) = {
-        let row = client
-            .query_one("SELECT nodeid, nodeport FROM pg_dist_node WHERE groupid = 1", &[])
-            .expect("the row");
-        (row.get(0), row.get(1))
-    };
-    let update = "UPDATE pg_dist_node SET nodeport = $2 WHERE nodeid = $1";
-    client.execute(update, &[&nodeid, &(port + 20_000)]).expect("spoilt");
-    let group = daemon.group(1).expect("a report");
-    assert_eq!(group.rule, citus_sync::plan::Rule::Stale, "{group:?}");
-    let moves = daemon.metric("citus_sync_steps_total", &[]).expect("metrics");
-    assert_eq!(moves, 0.0, "{}", daemon.log());
-
-    lab.etcd().thaw();
-    wait_fresh(&daemon);
-    make_whole(&lab);
-    // Nobody told the daemon of the spoilt row: the slow timer would, a restart does at once.
-    drop(daemon);
-    let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
 }
 
@@ -150,21 +118,4 @@ fn a_leader_key_that_names_nobody_moves_nothing() {
     }
     assert_eq!(daemon.metric("citus_sync_steps_total", &[]).expect("metrics"), 0.0);
     kv.delete_prefix("/service/made/").expect("deleted");
-}
-
-#[test]
-fn an_etcd_restored_from_a_backup_moves_no_row_back() {
-    let lab = laboratory();
-    let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
-    let backup = lab.etcd().backup().expect("a backup");
-    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
-    settled(&lab, &daemon);
-    let rows = lab.rows("postgres").expect("rows");
-    // The backup says that the old leader, a standby by now, holds the key.
-    lab.etcd().restore(&backup).expect("restored");
-    wait_fresh(&daemon);
-    assert_eq!(lab.rows("postgres").expect("rows"), rows, "{}", daemon.log());
-    make_whole(&lab);
-    settled(&lab, &daemon);
 }

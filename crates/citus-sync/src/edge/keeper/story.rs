@@ -11,7 +11,7 @@ use crate::edge::sql::StepError;
 use crate::metrics::{
     GroupLabels, Operation, OperationLabels, Outcome, RowLabels, StepLabels,
 };
-use crate::plan::{Decision, ProbeState, Rows, Rule, Situation, Step};
+use crate::plan::{Decision, ProbeState, Rows, Rule, Situation, Step, Wait};
 use crate::report::{GroupDatabaseReport, GroupReport, MoveReport};
 
 /// What the log last said of this group: a line is written when this changes, not on each turn.
@@ -19,7 +19,7 @@ use crate::report::{GroupDatabaseReport, GroupReport, MoveReport};
 pub(super) struct Told {
     rule: Rule,
     leader: Option<String>,
-    waits: Vec<String>,
+    waits: String,
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -50,13 +50,17 @@ impl Keeper {
     fn log(&mut self, situation: &Situation<'_>, decision: &Decision) {
         let mut waits: Vec<String> = Vec::new();
         for (_, wait) in decision.waits() {
+            // Why rows are not known is told by the database's own task, once for all groups.
             let text = wait.to_string();
-            if !waits.contains(&text) {
+            if !matches!(wait, Wait::RowsUnknown { .. }) && !waits.contains(&text) {
                 waits.push(text);
             }
         }
+        let waits = waits.join("; ");
         let leader = situation.view.leader.as_ref().map(|leader| leader.value.clone());
-        let told = Told { rule: decision.rule, leader, waits };
+        // A leader that cannot be reached says so in several ways while it goes down: one event.
+        let event = if decision.rule == Rule::Unreachable { String::new() } else { waits.clone() };
+        let told = Told { rule: decision.rule, leader, waits: event };
         if self.told.as_ref() == Some(&told) {
             return;
         }
@@ -66,13 +70,16 @@ impl Keeper {
             Rule::Settled => info!(formation, group, %scope, leader, "settled"),
             // The step's own end is the event.
             Rule::Move => {}
-            // Said once for the whole watch, by the watcher; and asked again within a moment.
-            Rule::Stale | Rule::Unproven if told.waits.len() < 2 => {}
+            // The watcher tells of a stale view, once for all groups.
+            Rule::Stale => {}
+            // Asked this very moment; the answer is the event. No address is one that lasts.
+            Rule::Unproven if situation.view.leader_address().is_some() => {}
             Rule::Promoting | Rule::LeaderGone => {
-                info!(formation, group, %scope, leader, "waiting: {}", told.waits.join("; "));
+                info!(formation, group, %scope, leader, "waiting: {waits}");
             }
-            Rule::Stale | Rule::Unproven | Rule::Unreachable | Rule::Blocked => {
-                warn!(formation, group, %scope, leader, "waiting: {}", told.waits.join("; "));
+            Rule::Blocked if waits.is_empty() => {}
+            Rule::Unproven | Rule::Unreachable | Rule::Blocked => {
+                warn!(formation, group, %scope, leader, "waiting: {waits}");
             }
         }
         self.told = Some(told);
@@ -185,10 +192,13 @@ impl Keeper {
             }
             Err(error) => {
                 let failures = self.attempts.failure(&database).map_or(1, |retry| retry.failures);
-                warn!(
-                    formation, group, %scope, database, failures,
-                    "failed, will be tried again: {step}: {error}"
-                );
+                // The first, second, fourth, eighth … failure: a night of retries stays readable.
+                if failures.is_power_of_two() {
+                    warn!(
+                        formation, group, %scope, database, failures,
+                        "failed, will be tried again: {step}: {error}"
+                    );
+                }
                 match error {
                     StepError::Ambiguous(_) => Outcome::Ambiguous,
                     _ => Outcome::Failed,

@@ -78,6 +78,11 @@ pub async fn carry_out(
         Err(StepError::Ambiguous(error)) => {
             database.doubt(&format!("read again after an unanswered COMMIT: {error}"));
         }
+        // Citus refused: the rows may not be what the decision took them for (a name that somebody
+        // else has given away meanwhile). If this fails as well, the retry meets the same error.
+        Err(StepError::Sql(_)) if session.is_usable() => {
+            let _ = database.refresh(&mut session, &dialect).await;
+        }
         Err(_) => {}
     }
     database.release(session);

@@ -44,6 +44,14 @@ fn a_leader_key_that_is_gone_moves_nothing() {
 }
 
 #[test]
+fn a_scope_that_etcd_does_not_know_is_named() {
+    let mut story = Story::new().no_leader();
+    story.view.members.clear();
+    let Step::Wait(wait) = &story.decide().steps["app"] else { panic!() };
+    assert!(wait.to_string().starts_with("etcd knows no scope wk1"), "{wait}");
+}
+
+#[test]
 fn a_leader_in_recovery_is_waited_for_and_asked_eagerly() {
     let decision = Story::new().leader("pg2").says(ProbeState::InRecovery).decide();
     assert_eq!(decision.rule, Rule::Promoting);
