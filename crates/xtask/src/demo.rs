@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "A coordinator and two worker groups, each a Patroni cluster of two, on one etcd.",
     );
     screen::line("Clients write and read through the coordinator, in both groups, all the time.");
-    println!();
+    screen::put("\n");
     setup::for_build()?;
     setup::for_lab(arguments.patroni)?;
     screen::step(
@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let code = code.context("citus-sync was ended by a signal")?;
     screen::line(&format!("citus-sync stopped with exit code {code}"));
     screen::step("removing the lab", || lab.remove())?;
-    println!();
+    screen::put("\n");
     screen::line("cargo xtask lab up      a lab of your own to break");
     screen::line("cargo xtask test        all checks and tests");
     Ok(ExitCode::SUCCESS)

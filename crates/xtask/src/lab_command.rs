@@ -130,7 +130,9 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
             let revived = lab.scope(scope)?.revive()?;
             screen::line(&format!("started: {}", revived.join(", ")));
         }
-        Command::Config { listen } => println!("{}", attach()?.daemon_configuration(*listen)?),
+        Command::Config { listen } => {
+            screen::put(&format!("{}\n", attach()?.daemon_configuration(*listen)?));
+        }
         Command::Down => down()?,
     }
     Ok(ExitCode::SUCCESS)
@@ -144,19 +146,19 @@ fn up(builder: lab::LabBuilder) -> Result<()> {
         );
     }
     let lab = screen::step("starting etcd, Patroni and PostgreSQL", || builder.start())?;
-    screen::line(&format!("{}, {}", lab.version(), lab.flavour()));
-    status(&lab)?;
     let file = pointer();
     fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
     let root = lab.detach()?;
     fs::write(&file, root.display().to_string())
         .with_context(|| format!("writing {}", file.display()))?;
+    status(&attach()?)?;
     screen::line("");
     screen::line("cargo xtask lab status | switchover wk1 | crash wk1 | config | down");
     Ok(())
 }
 
 fn status(lab: &Lab) -> Result<()> {
+    screen::line(&format!("{}, {}", lab.version(), lab.flavour()));
     screen::line(&format!("etcd  {}", lab.etcd().endpoint()));
     for scope in lab.scopes() {
         show(scope)?;

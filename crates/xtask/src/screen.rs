@@ -11,25 +11,31 @@ const WIDTH: usize = 110;
 
 /// A heading, with an empty line before it.
 pub(crate) fn heading(text: &str) {
-    println!("\n{}", bold(text));
+    put(&format!("\n{}\n", bold(text)));
 }
 
 /// An indented line.
 pub(crate) fn line(text: &str) {
-    println!("  {text}");
+    put(&format!("  {text}\n"));
 }
 
 /// Says what is being done, does it, and says how long it took.
 pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    print!("  {what:<66}");
-    let _ = std::io::stdout().flush();
+    put(&format!("  {what:<66}"));
     let began = Instant::now();
     let outcome = work();
     match &outcome {
-        Ok(_) => println!(" {:>8}", seconds(began.elapsed())),
-        Err(_) => println!("   failed"),
+        Ok(_) => put(&format!(" {:>8}\n", seconds(began.elapsed()))),
+        Err(_) => put("   failed\n"),
     }
     outcome
+}
+
+/// Text as it is. A reader that went away (`| head`) is no reason to fail: what
+/// is under way must still be finished.
+pub(crate) fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// `12.3 s`.

@@ -2,7 +2,7 @@
 //! and a failure if any stage failed. Every stage runs, so that one look shows
 //! all that is wrong.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -124,7 +124,15 @@ fn unit_tests() -> Result<()> {
             command.args(["--test", &target]);
         }
     }
-    shell::run(&mut command)
+    shell::run(in_memory(&mut command))
+}
+
+/// Labs start and go quicker in memory; what they test is the same.
+fn in_memory(command: &mut Command) -> &mut Command {
+    if let (None, Some(folder)) = (std::env::var_os("TMPDIR"), lab::sandbox::memory_folder()) {
+        command.env("TMPDIR", folder);
+    }
+    command
 }
 
 fn test_targets(metadata: &str) -> Result<Vec<String>> {
@@ -240,7 +248,7 @@ fn end_to_end(version: Version, stand_in: bool) -> Result<()> {
             if version == Version::V4_1 { "4" } else { "3" },
         )
         .env("LAB_STAND_IN", if stand_in { "1" } else { "0" });
-    shell::run(&mut command)
+    shell::run(in_memory(&mut command))
 }
 
 #[cfg(test)]

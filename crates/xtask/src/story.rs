@@ -80,7 +80,8 @@ pub(crate) fn tell(
     for entry in daemon.log().entries() {
         timeline.add_at(entry.at, &entry.source, message(&entry.text));
     }
-    println!("{}", timeline.render(began, ended, screen::width()));
+    screen::put(&timeline.render(began, ended, screen::width()));
+    screen::put("\n");
     sum_up(
         lab,
         scope,
