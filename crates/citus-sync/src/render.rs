@@ -8,8 +8,10 @@ mod findings;
 mod plan;
 mod status;
 mod table;
+mod words;
 
 pub use findings::{Finding, Verdict, findings};
 pub use plan::{PlanLine, plan};
 pub use status::status;
 pub use table::Table;
+pub use words::counted;

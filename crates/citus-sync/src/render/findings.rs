@@ -116,7 +116,7 @@ pub fn findings(findings: &[Finding]) -> String {
         count(Verdict::Warn),
         count(Verdict::Fail),
     );
-    let _ = writeln!(text, "\n{pass} passed, {warn} to know of, {fail} to mend");
+    let _ = writeln!(text, "\n{pass} pass, {warn} warn, {fail} fail");
     text
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
 
-use super::Table;
+use super::{Table, counted};
 use crate::plan::Rule;
 
 /// One group in one database.
@@ -100,14 +100,6 @@ fn table(lines: &[PlanLine]) -> Table {
         ]);
     }
     table
-}
-
-pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
-    if number == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{number} {many}")
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use dcs_watch::HostPort;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Table;
-use super::plan::counted;
 use super::table::one_line;
+use super::{Table, counted};
 use crate::plan::{Wait, Writes};
 use crate::report::{
     DatabaseReport, EtcdReport, FormationReport, GroupDatabaseReport, GroupReport, MoveReport,

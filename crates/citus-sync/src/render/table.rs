@@ -33,7 +33,7 @@ impl Table {
     /// put into its message. An empty cell shows as `-`.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows
-            .push(cells.iter().map(|cell| one_line(cell)).collect());
+            .push(cells.into_iter().map(|cell| one_line(&cell)).collect());
     }
 
     /// Whether there is no row.

@@ -9,6 +9,7 @@ use dcs_watch::ScopeView;
 use dcs_watch::edge::watcher::list_once;
 use futures_util::future::{join, join_all};
 
+use super::advice::say;
 use super::stdout::{complain, print, print_json};
 use super::survey::{self, Answers, Groups, Views};
 use super::{Done, Outcome, block_on, load};
@@ -65,7 +66,7 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
             None => Rows::Unknown(no_coordinator(formation, &groups)),
             Some(address) => match inspect::rows(&login, address, name).await {
                 Ok(rows) => Rows::known(rows),
-                Err(error) => Rows::Unknown(format!("{address}: {error}")),
+                Err(error) => Rows::Unknown(format!("{address}: {}", say(&error))),
             },
         };
         (name.clone(), rows)

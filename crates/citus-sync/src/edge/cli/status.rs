@@ -34,8 +34,7 @@ pub(super) struct Options {
         conflicts_with = "url"
     )]
     file: Option<PathBuf>,
-    /// The daemon's address [default: http://127.0.0.1:8009]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = format!("The daemon's address [default: {DEFAULT_URL}]"))]
     url: Option<String>,
     /// Show it again every second until interrupted
     #[arg(long)]

@@ -41,14 +41,13 @@ impl Groups {
     pub(super) fn of(formation: &Formation, views: &Views) -> Self {
         let (mut scopes, unresolved) = formation.resolve(views.values());
         scopes.insert(0, formation.coordinator.scope.clone());
-        let view = |scope: &ScopeId| match views.get(scope) {
-            Some(view) => view.clone(),
-            None => {
+        let view = |scope: &ScopeId| {
+            views.get(scope).cloned().unwrap_or_else(|| {
                 // It was listed and was not there: that is news, not ignorance.
                 let mut view = ScopeView::empty(scope.clone());
                 view.freshness = Freshness::Fresh;
                 view
-            }
+            })
         };
         // Citus stores groups as int4, and the configuration was checked against that.
         let views = scopes

@@ -114,12 +114,11 @@ async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Rece
         // The answer is a lock guard, which must not live across an await.
         () = async { drop(shutdown.wait_for(|stop| *stop).await) } => None,
     };
-    let result = match ended {
-        Some(result) => result,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
-        }
+    let result = if let Some(result) = ended {
+        result
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = result {
         debug!("HTTP: {error}");
@@ -172,10 +171,9 @@ async fn state(Shared(board): Shared<Board>) -> Json<State> {
 }
 
 async fn front_page() -> Html<String> {
-    let links: String = PATHS
-        .iter()
+    let links = PATHS
         .map(|(path, what)| format!("<li><a href=\"{path}\">{path}</a> {what}</li>\n"))
-        .collect();
+        .concat();
     let version = env!("CARGO_PKG_VERSION");
     Html(format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>citus-sync</title>\
@@ -184,10 +182,9 @@ async fn front_page() -> Html<String> {
 }
 
 async fn not_found(uri: Uri) -> (StatusCode, String) {
-    let paths: String = PATHS
-        .iter()
+    let paths = PATHS
         .map(|(path, what)| format!("{path}  {what}\n"))
-        .collect();
+        .concat();
     (
         StatusCode::NOT_FOUND,
         format!("there is no {}; there is\n{paths}", uri.path()),

@@ -2,13 +2,13 @@
 
 use dcs_watch::HostPort;
 
-use super::{Inspected, PerDatabase};
+use super::{Inspected, PerDatabase, databases_named};
 use crate::config::{Coordinator, Formation};
 use crate::edge::cli::advice::{advice, name, say};
 use crate::edge::cli::survey::Groups;
 use crate::edge::sql::inspect::{CallableFunction, CitusFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
-use crate::render::Finding;
+use crate::render::{Finding, counted};
 
 /// What `citus.node_conninfo` should say for the coordinator to notice a silent worker within
 /// seconds (citus#5203, #6259); without it cached connections linger for many minutes.
@@ -71,13 +71,6 @@ fn facts(inspected: &Inspected) -> impl Iterator<Item = (&String, &Facts)> {
         .filter_map(|(name, answer)| Some((name, answer.as_ref().ok()?)))
 }
 
-fn databases_named(names: &[String]) -> String {
-    match names {
-        [one] => format!("database {one}"),
-        many => format!("databases {}", many.join(", ")),
-    }
-}
-
 /// The server let us into no database, and no database is at fault: `leaders` has said why.
 fn all_shut_out(coordinator: &Coordinator, inspected: &Inspected) -> Option<Finding> {
     let shut_out = |answer: &Result<Facts, SqlError>| {
@@ -109,17 +102,14 @@ fn one(
         Finding::fail(&what, format!("{address}: {}", say(error)), mend)
     };
     match answer {
-        Err(error) => failed(error),
-        Ok(Facts {
+        Err(error)
+        | Ok(Facts {
             citus: Err(error), ..
         }) => failed(error),
         Ok(Facts {
             citus: Ok(citus), ..
         }) => {
-            let rows = match citus.rows.len() {
-                1 => "1 row".to_owned(),
-                number => format!("{number} rows"),
-            };
+            let rows = counted(citus.rows.len(), "row", "rows");
             Finding::pass(
                 what,
                 format!("{}, {rows} in pg_dist_node", citus.dialect.version),

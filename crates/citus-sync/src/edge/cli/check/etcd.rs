@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::edge::cli::survey::Views;
-use crate::render::Finding;
+use crate::render::{Finding, counted};
 
 type Answer = Result<Views, ListError>;
 
@@ -48,7 +48,10 @@ fn judge(settings: &Settings, answers: &[(String, Answer)]) -> Vec<Finding> {
                 let scopes = views.values().filter(|view| view.exists()).count();
                 Finding::pass(
                     what,
-                    format!("answers; {scopes} Patroni scopes under {namespace}"),
+                    format!(
+                        "answers; {} under {namespace}",
+                        counted(scopes, "Patroni scope", "Patroni scopes")
+                    ),
                 )
             }
             Err(error @ (ListError::Unreachable { .. } | ListError::Settings(_))) => {

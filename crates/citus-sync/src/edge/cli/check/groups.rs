@@ -86,10 +86,18 @@ fn row(
                 "none: the coordinator's own row is optional (citus_set_coordinator_host)",
             ),
         },
-        Step::Move(_) | Step::Repair(_) => Finding::warn(
+        Step::Move(step) => Finding::warn(
             what,
-            "is not as its leader and replicas are",
-            format!("`run` will {step}"),
+            format!(
+                "node {} is at {}, but its leader is at {}",
+                step.nodeid, step.from, step.to
+            ),
+            format!("`run` will {}", Step::Move(step.clone())),
+        ),
+        Step::Repair(step) => Finding::warn(
+            what,
+            format!("node {} bears a temporary name, {}", step.nodeid, step.from),
+            format!("`run` will {}", Step::Repair(step.clone())),
         ),
         Step::Register(_) => Finding::warn(
             what,
@@ -101,7 +109,7 @@ fn row(
             wait.to_string(),
             "Patroni, or whoever else is in charge, moves it",
         ),
-        Step::Wait(Wait::NoRow { .. }) => no_row(what, group, view),
+        Step::Wait(Wait::NoRow { .. }) => no_row(what, group, view, rows),
         Step::Wait(
             wait @ (Wait::TwoPrimaries { .. }
             | Wait::AddressTaken { .. }
@@ -114,20 +122,30 @@ fn row(
             if primary.is_some() || group == COORDINATOR_GROUP || formation.register {
                 return None;
             }
-            no_row(what, group, view)
+            no_row(what, group, view, rows)
         }
     })
 }
 
-fn no_row(what: String, group: i32, view: &ScopeView) -> Finding {
-    let address = view.leader_address();
-    let host = address.map_or("HOST", |address| address.host.as_str());
-    let port = address.map_or("PORT".to_owned(), |address| address.port.to_string());
-    Finding::fail(
-        what,
-        format!("pg_dist_node has no primary row for group {group}"),
-        format!("SELECT citus_add_node('{host}', {port}, {group}), or set `register: true`"),
-    )
+fn no_row(what: String, group: i32, view: &ScopeView, rows: &[Row]) -> Finding {
+    let detail = format!("pg_dist_node has no primary row for group {group}");
+    let Some(address) = view.leader_address() else {
+        let mend = "add it with citus_add_node when it has a leader, or set `register: true`";
+        return Finding::fail(what, detail, mend);
+    };
+    if let Some(other) = rows.iter().find(|row| row.address == *address) {
+        let (other, nodeid) = (other.groupid, other.nodeid);
+        return Finding::fail(
+            what,
+            format!(
+                "{detail}; its leader's address {address} is that of node {nodeid}, group {other}"
+            ),
+            "correct the group of this scope under `workers`, or the rows",
+        );
+    }
+    let (host, port) = (&address.host, address.port);
+    let mend = format!("SELECT citus_add_node('{host}', {port}, {group}), or set `register: true`");
+    Finding::fail(what, detail, mend)
 }
 
 /// Rows that nobody here follows.

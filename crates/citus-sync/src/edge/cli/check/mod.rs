@@ -26,7 +26,7 @@ use crate::config::{Config, Formation, Workers};
 use crate::edge::sql::inspect::{self, Facts};
 use crate::edge::sql::{Login, SqlError};
 use crate::plan::COORDINATOR_GROUP;
-use crate::render::{self, Finding, Verdict};
+use crate::render::{self, Finding, Verdict, counted};
 
 /// The longest that one statement of `check` may take, whatever the policy grants to those of
 /// `run`: a person is waiting.
@@ -78,23 +78,20 @@ fn configuration(config: &Config) -> Vec<Finding> {
         .iter()
         .map(|formation| {
             let workers = match &formation.workers {
-                Workers::Listed(listed) => match listed.len() {
-                    1 => "1 worker group".to_owned(),
-                    many => format!("{many} worker groups"),
-                },
+                Workers::Listed(listed) => counted(listed.len(), "worker group", "worker groups"),
                 Workers::Discovered(discover) => {
                     format!("workers like {}", discover.pattern())
                 }
                 Workers::AtNodes(groups) => {
-                    format!("{} worker groups known by address", groups.len())
+                    format!(
+                        "{} known by address",
+                        counted(groups.len(), "worker group", "worker groups")
+                    )
                 }
             };
             let coordinator = &formation.coordinator;
-            let databases = coordinator.databases.join(", ");
-            format!(
-                "coordinator {}, databases {databases}, {workers}",
-                coordinator.scope
-            )
+            let databases = databases_named(&coordinator.databases);
+            format!("coordinator {}, {databases}, {workers}", coordinator.scope)
         })
         .collect();
     let file = config.source.display();
@@ -200,6 +197,16 @@ async fn try_from_coordinator(login: &Login, groups: &Groups, inspected: &Inspec
         .await
 }
 
+/// `database app`, `databases app, shop`.
+fn databases_named(names: &[String]) -> String {
+    let word = if names.len() == 1 {
+        "database"
+    } else {
+        "databases"
+    };
+    format!("{word} {}", names.join(", "))
+}
+
 /// The same finding of several databases is said once, with their names.
 struct PerDatabase<'a> {
     formation: &'a Formation,
@@ -227,9 +234,7 @@ impl<'a> PerDatabase<'a> {
             .into_iter()
             .map(|(mut finding, databases)| {
                 if several {
-                    finding
-                        .detail
-                        .push_str(&format!(" (in {})", databases.join(", ")));
+                    finding.detail = format!("{} (in {})", finding.detail, databases.join(", "));
                 }
                 finding
             })

@@ -8,10 +8,13 @@ use crate::config::Formation;
 use crate::edge::cli::advice::nearest;
 use crate::edge::cli::survey::{Groups, Views};
 use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::render::Finding;
+use crate::render::{Finding, counted};
 
 /// Unreadable keys that are told one by one; a scope with more has one common cause.
 const PROBLEMS_TOLD: usize = 5;
+
+/// Scopes that are named when none of them is like the one that is missing.
+const SCOPES_TOLD: usize = 8;
 
 pub(super) fn judge(
     formation: &Formation,
@@ -88,35 +91,22 @@ fn missing(what: &str, group: i32, view: &ScopeView, views: &Views, namespace: &
     } else {
         "workers"
     };
-    let detail = if near.is_empty() {
-        let (shown, more) = names.split_at(names.len().min(8));
-        let more = if more.is_empty() {
-            String::new()
-        } else {
-            format!(" and {} more", more.len())
-        };
-        format!(
-            "etcd has no scope {scope} under {namespace}; it has {}{more}",
-            shown.join(", ")
-        )
+    let mut detail = format!("etcd has no scope {scope} under {namespace}");
+    let mut mend = format!("correct `{key}`, or start Patroni for {scope}");
+    if near.is_empty() {
+        let (shown, more) = names.split_at(names.len().min(SCOPES_TOLD));
+        detail = format!("{detail}; it has {}", shown.join(", "));
+        if !more.is_empty() {
+            detail = format!("{detail} and {} more", more.len());
+        }
     } else {
-        format!(
-            "etcd has no scope {scope} under {namespace}; did you mean {}?",
-            near.join(" or ")
-        )
-    };
-    Finding::fail(
-        what,
-        detail,
-        format!("correct `{key}`, or start Patroni for {scope}"),
-    )
+        mend = format!("did you mean {}? If not, {mend}", near.join(" or "));
+    }
+    Finding::fail(what, detail, mend)
 }
 
 fn leader(what: &str, view: &ScopeView) -> Finding {
-    let members = match view.members.len() {
-        1 => "1 member".to_owned(),
-        number => format!("{number} members"),
-    };
+    let members = counted(view.members.len(), "member", "members");
     let list = format!("`patronictl list {}` shows more", view.scope.name);
     let Some(leader) = &view.leader else {
         let known: Vec<String> = view
