@@ -4,7 +4,7 @@
 
 use dcs_watch::event::Event;
 use dcs_watch::recording::{What, parse};
-use dcs_watch::store::Store;
+use dcs_watch::store::{Applied, Store};
 use dcs_watch::{Namespace, Role, ScopeId, ScopeView};
 
 const VERSIONS: [&str; 5] = ["2.1.7", "3.0.4", "3.3.11", "4.0.11", "4.1.5"];
@@ -39,13 +39,13 @@ fn replay(version: &'static str) -> Story {
                 );
                 assert_eq!(
                     store.apply(event),
-                    Default::default(),
+                    Applied::default(),
                     "{version}: twice is once"
                 );
                 if applied.news.is_empty() {
                     quiet += 1;
                 } else {
-                    assert_eq!(applied.news, [wk1.clone()]);
+                    assert_eq!(applied.news, std::slice::from_ref(&wk1));
                     chapters.push((note.clone(), store.view(&wk1)));
                 }
             }
