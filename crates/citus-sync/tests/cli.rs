@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/world.rs"]
 mod world;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 
 use world::{WORLD, black_hole, command, end_of, file, native, run, with_file};
@@ -214,331 +217,6 @@ fn a_scope_that_does_not_exist_gets_the_nearest_names() {
 }
 
 #[test]
-fn what_patroni_left_broken_is_told_by_scope() {
-    let kv = WORLD.etcd.kv();
-    let (_listener, port) = black_hole();
-    WORLD.put_scope("broken", "cn", &[("cn-1", port), ("cn-2", port)]);
-    kv.put(
-        "/broken/wk1/members/a",
-        "{\"state\": \"running\", \"role\": \"replica\"}",
-    )
-    .unwrap();
-    kv.put("/broken/wk1/config", "{\"pause\": true}").unwrap();
-    kv.put(
-        "/broken/wk2/members/b",
-        "{\"state\": \"running\", \"role\": \"primary\"}",
-    )
-    .unwrap();
-    kv.put("/broken/wk2/leader", "b").unwrap();
-    kv.put("/broken/wk3/leader", "nobody").unwrap();
-    kv.put("/broken/wk3/members/c", "{no json").unwrap();
-    let file = WORLD.file(
-        "broken",
-        &["app"],
-        &[(1, "wk1"), (2, "wk2"), (3, "wk3")],
-        "",
-    );
-    let ran = with_file(&["check"], &file);
-    ran.ended(1);
-    let line = ran.line("fail", "scope wk1 (group 1)");
-    assert!(
-        line.contains("nobody holds the leader key; members: a (replica, running)"),
-        "{line}"
-    );
-    ran.line("warn", "Patroni is paused");
-    let line = ran.line("fail", "scope wk2 (group 2)");
-    assert!(line.contains("connect_address"), "{line}");
-    ran.line(
-        "fail",
-        "nobody holds the leader key but has no readable member key",
-    );
-    ran.line("warn", "/broken/wk3/members/c");
-    let line = ran.line("fail", &format!("address 127.0.0.1:{port}"));
-    assert!(line.contains("cn/cn-1, cn/cn-2"), "{line}");
-}
-
-#[test]
-fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
-    WORLD.citus_database("healthy");
-    WORLD.put_both("healthy");
-    let file = WORLD.file("healthy", &["healthy"], &[(1, "wk1")], "");
-    let ran = with_file(&["check"], &file);
-    ran.ended(0);
-    ran.none("fail");
-    for words in [
-        "scope cn",
-        "leader of wk1",
-        "database healthy ",
-        "row of group 1",
-        "lock table",
-    ] {
-        ran.line("pass", words);
-    }
-    ran.line("pass", "coordinator to wk1");
-
-    let ran = with_file(&["plan"], &file);
-    ran.ended(0);
-    assert!(ran.stdout.contains("0 rows would change"), "{}", ran.stdout);
-
-    // The coordinator's server leads group 1 now: the row must follow, but it is taken.
-    WORLD.put_scope("moved", "cn", &[("cn-1", WORLD.coordinator.port())]);
-    WORLD.put_scope("moved", "wk1", &[("wk1-1", WORLD.coordinator.port())]);
-    let file = WORLD.file("moved", &["healthy"], &[(1, "wk1")], "");
-    let ran = with_file(&["check"], &file);
-    ran.ended(1);
-    let line = ran.line("fail", "row of group 1 (wk1)");
-    assert!(
-        line.contains("already belongs to node") && line.contains("of group 0"),
-        "{line}"
-    );
-
-    // The row is elsewhere: a move, which check only tells of.
-    WORLD
-        .coordinator
-        .execute(
-            "healthy",
-            "SELECT citus_update_node(nodeid, 'localhost', nodeport) \
-                 FROM pg_dist_node WHERE groupid = 1",
-        )
-        .unwrap();
-    let file = WORLD.file("healthy", &["healthy"], &[(1, "wk1")], "");
-    let ran = with_file(&["check"], &file);
-    ran.ended(0);
-    let line = ran.line("warn", "row of group 1 (wk1)");
-    assert!(line.contains("`run` will move node"), "{line}");
-    let ran = with_file(&["plan", "--json"], &file);
-    ran.ended(0);
-    let lines: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    let group = lines
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|line| line["group"] == 1)
-        .unwrap();
-    assert_eq!(
-        (&group["changes"], &group["rule"]),
-        (&true.into(), &"move".into()),
-        "{group}"
-    );
-    let port = WORLD.worker.port();
-    assert_eq!(group["row"], format!("localhost:{port}"));
-    assert_eq!(group["address"], format!("127.0.0.1:{port}"));
-}
-
-#[test]
-fn a_wrong_password_is_told_by_where_it_comes_from_and_never_shown() {
-    WORLD.put_both("password");
-    let role = "CREATE ROLE scram_only LOGIN PASSWORD 'right'";
-    WORLD.coordinator.execute("postgres", role).unwrap();
-    let endpoint = WORLD.etcd.endpoint();
-    let workers = [(1, "wk1")];
-    let text = native(
-        &endpoint,
-        "password",
-        "scram_only",
-        &["postgres"],
-        &workers,
-        "",
-    );
-    let file = file(&text);
-    let path = file.path();
-    for arguments in [["check", "-c"], ["plan", "-c"]] {
-        let mut command = command(&[arguments[0], arguments[1], path.to_str().unwrap()]);
-        command.env("PGPASSWORD", "hunter2");
-        let ran = run(command);
-        ran.ended(1);
-        assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
-        assert!(
-            ran.stdout.contains("password authentication failed"),
-            "{ran:?}"
-        );
-        if arguments[0] == "check" {
-            let line = ran.line("fail", "leader of cn");
-            assert!(
-                line.contains("role scram_only") && line.contains("PGPASSWORD"),
-                "{line}"
-            );
-            ran.line("warn", "not looked at: the leader of cn cannot be asked");
-        }
-    }
-    // No password at all.
-    let ran = with_file(&["check"], &file);
-    ran.ended(1);
-    let line = ran.line("fail", "leader of cn");
-    assert!(
-        line.contains("needs a password") && line.contains("passfile"),
-        "{line}"
-    );
-}
-
-#[test]
-fn each_database_fails_alone() {
-    WORLD.citus_database("whole");
-    WORLD
-        .coordinator
-        .execute("postgres", "CREATE DATABASE bare")
-        .unwrap();
-    WORLD.put_both("databases");
-    let file = WORLD.file("databases", &["bare", "gone", "whole"], &[(1, "wk1")], "");
-    let ran = with_file(&["check"], &file);
-    ran.ended(1);
-    ran.line("pass", "database whole");
-    let line = ran.line("fail", "database bare");
-    assert!(line.contains("CREATE EXTENSION citus"), "{line}");
-    let line = ran.line("fail", "database gone");
-    assert!(
-        line.contains("does not exist") && line.contains("`databases`"),
-        "{line}"
-    );
-    assert!(ran.line("pass", "row of group 1").contains("(in whole)"));
-
-    let ran = with_file(&["plan"], &file);
-    ran.ended(1);
-    let of = |words: &str| {
-        ran.stdout
-            .lines()
-            .filter(|line| line.contains(words))
-            .count()
-    };
-    assert_eq!(
-        of("cannot tell: pg_dist_node is not known"),
-        4,
-        "{}",
-        ran.stdout
-    );
-    assert_eq!(of("settled"), 2, "{}", ran.stdout);
-}
-
-#[test]
-fn a_worker_that_never_answers_hides_nothing_of_the_others() {
-    let (_listener, port) = black_hole();
-    WORLD.citus_database("hung");
-    WORLD.put_both("hung");
-    WORLD.put_scope("hung", "wk2", &[("wk2-1", port)]);
-    let workers = [(1, "wk1"), (2, "wk2")];
-    let file = WORLD.file(
-        "hung",
-        &["hung"],
-        &workers,
-        "policy: { connect_timeout: 1s }\n",
-    );
-    let ran = with_file(&["check"], &file);
-    ran.ended(1);
-    let line = ran.line("fail", "leader of wk2");
-    assert!(
-        line.contains("no answer") && line.contains(&format!(":{port}")),
-        "{line}"
-    );
-    ran.line("fail", "coordinator to wk2");
-    ran.line("fail", "row of group 2 (wk2)");
-    ran.line("pass", "leader of wk1");
-    ran.line("pass", "coordinator to wk1");
-    ran.line("pass", "row of group 1 (wk1)");
-
-    let ran = with_file(&["plan"], &file);
-    ran.ended(1);
-    assert!(
-        ran.stdout.contains("1 could not be decided"),
-        "{}",
-        ran.stdout
-    );
-}
-
-#[test]
-fn groups_without_rows_and_rows_without_groups_are_told_apart() {
-    WORLD.citus_database("gaps");
-    WORLD.put_both("gaps");
-    // Group 1 of the rows is nobody's here; group 7 of the file has no row.
-    let file = |more: &str| WORLD.file("gaps", &["gaps"], &[(7, "wk1")], more);
-    let ran = with_file(&["check"], &file(""));
-    ran.ended(1);
-    let line = ran.line("fail", "has no primary row for group 7");
-    assert!(
-        line.contains("is that of node") && line.contains("group 1"),
-        "{line}"
-    );
-    let line = ran.line("warn", "row of group 1 ");
-    assert!(
-        line.contains("does not name") && line.contains("`workers`"),
-        "{line}"
-    );
-
-    // Registering cannot mend it: the address is group 1's.
-    let ran = with_file(&["check"], &file("register: true\n"));
-    ran.ended(1);
-    assert!(ran.line("fail", "row of group 7").contains("of group 1"));
-}
-
-#[test]
-fn a_role_that_may_not_move_rows_gets_the_grant() {
-    WORLD.citus_database("rights");
-    WORLD.put_both("rights");
-    WORLD
-        .coordinator
-        .execute("postgres", "CREATE ROLE limited LOGIN")
-        .unwrap();
-    WORLD
-        .worker
-        .execute("postgres", "CREATE ROLE limited LOGIN")
-        .ok(); // Citus may have done it
-    let endpoint = WORLD.etcd.endpoint();
-    let text = native(
-        &endpoint,
-        "rights",
-        "limited",
-        &["rights"],
-        &[(1, "wk1")],
-        "",
-    );
-    let ran = with_file(&["check"], &file(&text));
-    ran.ended(1);
-    let line = ran.line("fail", "rights of limited");
-    assert!(line.contains("may not call citus_update_node"), "{line}");
-    let grant = line.split("; ").last().unwrap();
-    assert!(
-        grant.starts_with("GRANT EXECUTE ON FUNCTION citus_update_node("),
-        "{grant}"
-    );
-
-    WORLD.coordinator.execute("rights", grant).unwrap();
-    let ran = with_file(&["check"], &file(&text));
-    ran.line("pass", "rights of limited");
-    // And it is true: this is what a move calls.
-    let mut config = lab::postgres::Config::new();
-    config
-        .host("127.0.0.1")
-        .port(WORLD.coordinator.port())
-        .user("limited")
-        .dbname("rights");
-    let mut session = config.connect(lab::postgres::NoTls).unwrap();
-    let moved = "BEGIN; SELECT citus_pause_node_within_txn(nodeid, false, 100), \
-                 citus_update_node(nodeid, 'localhost', nodeport, true, 100) \
-                 FROM pg_dist_node WHERE groupid = 1; ROLLBACK";
-    session.batch_execute(moved).unwrap();
-}
-
-#[test]
-fn a_formation_that_patroni_manages_is_announced_as_observed() {
-    WORLD.citus_database("grouped");
-    WORLD.put_scope("grouped", "citus/0", &[("cn-1", WORLD.coordinator.port())]);
-    WORLD.put_scope("grouped", "citus/1", &[("wk1-1", WORLD.worker.port())]);
-    let workers = [(1, "citus/1")];
-    let text = native(
-        &WORLD.etcd.endpoint(),
-        "grouped",
-        "postgres",
-        &["grouped"],
-        &workers,
-        "",
-    )
-    .replace("scope: cn", "scope: citus/0");
-    let ran = with_file(&["check"], &file(&text));
-    ran.ended(0);
-    let line = ran.line("warn", "Patroni's own Citus integration is in charge");
-    assert!(line.contains("policy.write"), "{line}");
-}
-
-#[test]
 fn the_old_scripts_file_is_converted_with_the_scopes_that_live_at_its_nodes() {
     WORLD.put_both("convert");
     let port = WORLD.worker.port();
@@ -604,4 +282,48 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
     assert_eq!(said, "");
+}
+
+#[test]
+fn the_log_is_for_whoever_reads_stderr() {
+    // A setting without effect is a warning in the log; the taken address ends it at once.
+    let (_listener, port) = black_hole();
+    let more = format!("listen: 127.0.0.1:{port}\npolicy: {{ hold_timeout: 20s }}\n");
+    let text = native(
+        "http://127.0.0.1:1",
+        "s",
+        "postgres",
+        &["a"],
+        &[(1, "wk1")],
+        &more,
+    );
+    let file = file(&text);
+    let path = file.path();
+    let log = |options: &[&str], journal: bool| -> String {
+        let kept = tempfile::NamedTempFile::new().unwrap();
+        let meta = kept.as_file().metadata().unwrap();
+        let stream = format!("{}:{}", meta.dev(), meta.ino());
+        let mut arguments = vec!["run", "-c", path.to_str().unwrap()];
+        arguments.extend(options);
+        let mut command = command(&arguments);
+        command.env("JOURNAL_STREAM", if journal { &stream } else { "1:1" });
+        command.stderr(kept.reopen().unwrap()).stdout(Stdio::null());
+        assert_eq!(end_of(&mut command.spawn().unwrap()), Some(1));
+        let text = std::fs::read_to_string(kept.path()).unwrap();
+        let line = text.lines().find(|line| line.contains("hold_timeout"));
+        line.unwrap_or_default().to_owned()
+    };
+    assert!(
+        log(&[], true).starts_with(" WARN "),
+        "the journal has a clock of its own"
+    );
+    let file = log(&[], false);
+    assert!(
+        file.starts_with("20") && file.contains(" WARN ") && !file.contains('\x1b'),
+        "{file}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&log(&["--log-format", "json"], true)).unwrap();
+    assert_eq!(json["level"], "WARN");
+    assert_eq!(log(&["--log-level", "error"], false), "");
 }

@@ -62,8 +62,6 @@ pub async fn rows(login: &Login, address: &HostPort, database: &str) -> Result<V
 /// What one database of the coordinator leader says of itself.
 #[derive(Debug)]
 pub struct Facts {
-    /// Whether the server is a standby, or still being promoted.
-    pub in_recovery: bool,
     /// Whether our role may do everything.
     pub superuser: bool,
     /// Settings in force in our session, by name: `pg_settings.setting`, in the setting's own
@@ -143,7 +141,6 @@ const MOST_SHARDS: &str = "SELECT groupid::int4, count(*) FROM pg_catalog.pg_dis
 /// The server cannot be asked at all. That there is no Citus is among the facts.
 pub async fn database(login: &Login, address: &HostPort, name: &str) -> Result<Facts, SqlError> {
     let mut session = Connection::open(login, address, name).await?;
-    let in_recovery = session.boolean(IN_RECOVERY).await?;
     let role = session.rows(ROLE).await?;
     let says = |column| role.first().and_then(|row| row.get(column)) == Some("t");
     let (superuser, sees_settings, sees_workers) = (says(0), says(1), says(2));
@@ -164,7 +161,6 @@ pub async fn database(login: &Login, address: &HostPort, name: &str) -> Result<F
     };
     let citus = ask_citus(&mut session).await;
     Ok(Facts {
-        in_recovery,
         superuser,
         settings,
         sees_settings,

@@ -33,7 +33,6 @@ fn server(settings: &[(&str, &str)]) -> Facts {
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     Facts {
-        in_recovery: false,
         superuser: false,
         settings,
         sees_settings: true,
