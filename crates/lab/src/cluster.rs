@@ -310,7 +310,7 @@ impl Lab {
     }
 
     /// The smallest configuration of citus-sync for this lab, plus `listen`
-    /// on 127.0.0.1.
+    /// on 127.0.0.1. It is JSON, which is YAML too, for a test to change.
     pub fn daemon_configuration(&self, listen: u16) -> Result<String> {
         let workers: Vec<_> = self
             .workers()

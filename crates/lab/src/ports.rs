@@ -2,19 +2,20 @@
 //! port numbers below the kernel's ephemeral range, so that no outgoing
 //! connection takes one while its server is down.
 //!
-//! Ports come in blocks. A block is taken by a lock on a file; the reaper holds
-//! the same lock, so a block is free again only when the last process that
-//! used it is dead. Each port is also tried with a bind, which finds what does
-//! not know of these locks.
+//! Ports come in blocks. A block is taken by listening on an abstract socket
+//! named after it: a lock that spans all users of the network namespace, as the
+//! ports do, and leaves nothing on disk. The reaper holds the same socket, so a
+//! block is free again only when the last process that used it is dead. Each
+//! port is also tried with a bind, which finds what does not know of the locks.
 
-use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, flock};
 
 const FIRST: u16 = 10_400;
 /// Ports per block: a coordinator and nine workers of three members need 60
@@ -26,7 +27,7 @@ const BLOCKS: u16 = 168;
 /// One block of ports.
 #[derive(Debug)]
 pub struct Ports {
-    lock: File,
+    lock: UnixListener,
     next: AtomicU16,
     end: u16,
 }
@@ -34,22 +35,14 @@ pub struct Ports {
 impl Ports {
     /// Takes a free block.
     pub fn reserve() -> Result<Self> {
-        let uid = rustix::process::geteuid().as_raw();
-        let folder = std::env::temp_dir().join(format!("citus-sync-ports-{uid}"));
-        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         // Different processes begin at different places, so that they seldom
         // meet; the lock decides when they do.
         let start = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap_or(0);
         for step in 0..BLOCKS {
             let block = (start + step) % BLOCKS;
-            let path: PathBuf = folder.join(format!("block-{block}"));
-            let lock = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .with_context(|| format!("opening {}", path.display()))?;
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let name = format!("citus-sync-lab-ports-{block}");
+            let name = SocketAddr::from_abstract_name(name).context("naming a block of ports")?;
+            if let Ok(lock) = UnixListener::bind_addr(&name) {
                 let first = FIRST + block * BLOCK;
                 return Ok(Self {
                     lock,
@@ -58,10 +51,7 @@ impl Ports {
                 });
             }
         }
-        bail!(
-            "all {BLOCKS} blocks of lab ports are taken; is something left running? see `ls {}`",
-            folder.display()
-        );
+        bail!("all {BLOCKS} blocks of lab ports are taken; is something left running?");
     }
 
     /// The next port of the block that nobody listens on.
@@ -80,9 +70,8 @@ impl Ports {
 
     /// Another handle on the lock, to be held by a process that may outlive us.
     pub(crate) fn share_lock(&self) -> Result<Stdio> {
-        Ok(Stdio::from(
-            self.lock.try_clone().context("sharing the port lock")?,
-        ))
+        let lock = self.lock.try_clone().context("sharing the port lock")?;
+        Ok(Stdio::from(OwnedFd::from(lock)))
     }
 }
 
@@ -106,6 +95,17 @@ mod tests {
         let first = ports.take().unwrap();
         let _held = TcpListener::bind(("127.0.0.1", first + 1));
         assert_ne!(ports.take().unwrap(), first + 1);
+    }
+
+    #[test]
+    fn a_block_is_free_when_its_last_holder_is_gone() {
+        let ports = Ports::reserve().unwrap();
+        let name = ports.lock.local_addr().unwrap();
+        let held = ports.share_lock().unwrap();
+        drop(ports);
+        assert!(UnixListener::bind_addr(&name).is_err());
+        drop(held);
+        assert!(UnixListener::bind_addr(&name).is_ok());
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::gateway::{Gateway, KeyValue};
 use crate::member::Member;
 use crate::wait::{wait_for, wait_until, within};
 
+/// How long Patroni may be busy with something else.
+const FREE: Duration = Duration::from_secs(30);
 /// A healthy server answers a small question sooner.
 const ANSWER: Duration = Duration::from_secs(3);
 
@@ -107,11 +109,18 @@ impl Scope {
             .with_context(|| format!("switchover of scope {}", self.name))
     }
 
-    /// Has Patroni restart the leader's PostgreSQL, and waits for it.
+    /// Has Patroni restart the leader's PostgreSQL, and waits for it. Right
+    /// after a promotion Patroni refuses for a moment ("promote already in
+    /// progress"); that is waited for too.
     pub fn restart(&self) -> Result<String> {
-        self.leader()?
-            .rest("POST", "/restart", &json!({}))
-            .with_context(|| format!("restart of scope {}", self.name))
+        let what = format!("Patroni to restart the leader of scope {}", self.name);
+        let outcome = wait_until(&what, FREE, || {
+            match self.leader()?.rest("POST", "/restart", &json!({})) {
+                Err(error) if error.to_string().contains("in progress") => Err(error),
+                outcome => Ok(Some(outcome)),
+            }
+        })?;
+        outcome.with_context(|| format!("restart of scope {}", self.name))
     }
 
     /// Changes Patroni's dynamic configuration, for example
