@@ -12,14 +12,19 @@ use thiserror::Error;
 
 use crate::plan::{COORDINATOR_GROUP, MakeWay, Move, Register, Repair};
 
-/// `AccessExclusiveLock` in PostgreSQL's lock table: what `citus_update_node` takes on the
-/// metadata of each shard of the group.
-const ACCESS_EXCLUSIVE: i32 = 8;
+/// `ExclusiveLock` in PostgreSQL's lock table: the strongest that `lock_shard_metadata` takes, and
+/// enough to make writers (`ShareLock`) wait.
+const EXCLUSIVE: i32 = 7;
 
 /// How long the helper of a forced lock waits before it terminates who is in the way. The
 /// cooldown has already been waited out without force by then. Not 0: when Citus finds no free
 /// worker slot it uses this number as `lock_timeout`, and 0 means for ever there (citus#4102).
 const FORCED_COOLDOWN: Duration = Duration::from_millis(100);
+
+/// The locks of an update of `pg_dist_node`, in the order that does not deadlock. Alone,
+/// `citus_update_node` takes `RowExclusiveLock` first and `ExclusiveLock` later, so that three
+/// moves at once, or one move and Citus's own metadata sync, deadlock (`docs/citus.md`).
+const IN_ORDER: &str = "LOCK TABLE pg_catalog.pg_dist_node IN EXCLUSIVE MODE";
 
 /// Which functions and columns one database of the coordinator has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub struct Dialect {
     pauses: bool,
     /// `lock_shard_metadata` (8.0 and later).
     locks_shards: bool,
+    /// The role may lock `pg_dist_node` ahead of an update.
+    orders: bool,
     /// `citus_add_node` or `master_add_node`.
     add: Option<&'static str>,
     /// `citus_set_coordinator_host` (10 and later).
@@ -78,7 +85,30 @@ pub const COLUMNS: &str = "SELECT attname::text FROM pg_catalog.pg_attribute \
 /// Reads the version for people; asked only where the function exists.
 pub const VERSION: &str = "SELECT pg_catalog.citus_version()";
 
-/// Whether the session's server takes writes, on what timeline it is, and when it started.
+/// Whether this role may lock `pg_dist_node` ahead of an update; `EXECUTE` on the function alone
+/// does not allow that. No row, and so no, where there is no such table.
+pub const MAY_LOCK: &str = "SELECT pg_catalog.has_table_privilege(oid, 'UPDATE') \
+     FROM pg_catalog.pg_class WHERE oid = to_regclass('pg_catalog.pg_dist_node')";
+
+/// Cancels Citus's metadata sync where it sits on `pg_dist_node`. At a worker that accepts and
+/// never answers it sits there for `citus.node_connection_timeout` (30 s), and every group's move
+/// would wait with it; cancelled, it starts anew within seconds. One row a process.
+pub const CANCEL_METADATA_SYNC: &str = "SELECT pg_catalog.pg_cancel_backend(a.pid) \
+     FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_locks l USING (pid) \
+     WHERE a.application_name = 'Citus Metadata Sync Daemon' \
+     AND l.relation = 'pg_catalog.pg_dist_node'::regclass AND l.granted \
+     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())";
+
+/// Who holds `pg_dist_node` against an update, in words.
+pub const BLOCKERS: &str = "SELECT format('pid %s (%s, %s)', a.pid, COALESCE(NULLIF( \
+     a.application_name, ''), a.backend_type), COALESCE(a.state, 'no state')) \
+     FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid() AND EXISTS ( \
+     SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.granted \
+     AND l.relation = 'pg_catalog.pg_dist_node'::regclass \
+     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
+     AND l.mode NOT IN ('AccessShareLock', 'RowShareLock'))";
+
+/// Whether the session's server takes writes.
 pub const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 
 impl Dialect {
@@ -91,6 +121,7 @@ impl Dialect {
         functions: &[Function],
         columns: BTreeSet<String>,
         version: Option<String>,
+        may_lock: bool,
     ) -> Result<Self, NoCitus> {
         if columns.is_empty() {
             return Err(NoCitus::NoTable);
@@ -105,6 +136,7 @@ impl Dialect {
             forces,
             pauses: has("citus_pause_node_within_txn"),
             locks_shards: has("lock_shard_metadata"),
+            orders: may_lock,
             add: first_of(["citus_add_node", "master_add_node"]),
             sets_coordinator_host: has("citus_set_coordinator_host"),
             checks_connections: has("citus_check_connection_to_node"),
@@ -133,29 +165,36 @@ impl Dialect {
         )
     }
 
-    /// Takes the locks that `citus_update_node` will want, before anything touches
-    /// `pg_dist_node`: groups wait side by side for their own writers, never for each other
-    /// (rule 7). `None` where this Citus has no function for it.
-    pub fn lock_group(&self, nodeid: i32, group: i32, force: bool) -> Option<String> {
-        if self.pauses {
-            return Some(format!(
-                "SELECT pg_catalog.citus_pause_node_within_txn({nodeid}, {force}, {})",
-                FORCED_COOLDOWN.as_millis()
-            ));
-        }
-        // lock_shard_metadata cannot force; update_node's own force is the second attempt there.
-        (self.locks_shards && !force).then(|| {
+    /// Waits for the writers of this group's own shards, and keeps new ones waiting. Reference
+    /// tables are left out: they have a shard in every group, and locking those would make
+    /// every other group wait for this one's writers (rule 7).
+    pub fn lock_own_shards(&self, group: i32) -> Option<String> {
+        self.locks_shards.then(|| {
             format!(
-                "SELECT pg_catalog.lock_shard_metadata({ACCESS_EXCLUSIVE}, \
-                 COALESCE(array_agg(shardid ORDER BY shardid), '{{}}')) \
-                 FROM pg_catalog.pg_dist_placement WHERE groupid = {group}"
+                "SELECT pg_catalog.lock_shard_metadata({EXCLUSIVE}, \
+                 array_agg(p.shardid ORDER BY p.shardid)) FROM pg_catalog.pg_dist_placement p \
+                 JOIN pg_catalog.pg_dist_shard s USING (shardid) \
+                 JOIN pg_catalog.pg_dist_partition t USING (logicalrelid) \
+                 WHERE p.groupid = {group} AND NOT (t.partmethod = 'n' AND t.repmodel = 't') \
+                 HAVING count(*) > 0"
             )
         })
     }
 
-    /// Whether [`Dialect::lock_group`] can terminate who is in the way.
-    pub fn locks_by_force(&self) -> bool {
-        self.pauses
+    /// Takes every lock on shards that the update will want; with `force`, Citus terminates who
+    /// is in the way. `None` before Citus 12.1.
+    pub fn pause(&self, nodeid: i32, force: bool) -> Option<String> {
+        self.pauses.then(|| {
+            format!(
+                "SELECT pg_catalog.citus_pause_node_within_txn({nodeid}, {force}, {})",
+                FORCED_COOLDOWN.as_millis()
+            )
+        })
+    }
+
+    /// The lock that orders updates of `pg_dist_node`, where this role may take it.
+    pub fn order(&self) -> Option<&'static str> {
+        self.orders.then_some(IN_ORDER)
     }
 
     /// Points a row elsewhere.
@@ -254,6 +293,7 @@ mod tests {
             ],
             columns(&["nodeid", "groupid", "nodename", "nodeport", "noderole", "nodecluster"]),
             None,
+            false,
         )
         .unwrap()
     }
@@ -267,6 +307,7 @@ mod tests {
             ],
             columns(&["nodeid", "nodecluster", "isactive", "hasmetadata", "metadatasynced"]),
             Some("Citus 9.5.12".to_owned()),
+            true,
         )
         .unwrap()
     }
@@ -285,6 +326,7 @@ mod tests {
             ],
             columns(&["nodeid", "nodecluster", "isactive", "hasmetadata", "metadatasynced"]),
             Some("Citus 13.2.2".to_owned()),
+            true,
         )
         .unwrap()
     }
@@ -303,8 +345,10 @@ mod tests {
         };
         let mut text = format!("-- {}\n{}\n", dialect.version, dialect.read_rows());
         for (title, statements) in [
-            ("lock", dialect.lock_group(2, 1, false).into_iter().collect()),
-            ("lock by force", dialect.lock_group(2, 1, true).into_iter().collect()),
+            ("wait for writers", dialect.lock_own_shards(1).into_iter().collect()),
+            ("pause", dialect.pause(2, false).into_iter().collect()),
+            ("pause by force", dialect.pause(2, true).into_iter().collect()),
+            ("order", dialect.order().map(str::to_owned).into_iter().collect()),
             ("move", dialect.updates(&plain, false)),
             ("move by force", dialect.updates(&plain, true)),
             ("swap", dialect.updates(&swap, false)),
@@ -336,10 +380,10 @@ mod tests {
 
     #[test]
     fn a_database_without_citus_says_how_to_get_it() {
-        let none = Dialect::detect(&[], BTreeSet::new(), None).unwrap_err();
+        let none = Dialect::detect(&[], BTreeSet::new(), None, false).unwrap_err();
         assert_eq!(none, NoCitus::NoTable);
         assert!(none.to_string().contains("CREATE EXTENSION citus"));
-        let old = Dialect::detect(&[], columns(&["nodeid"]), None).unwrap_err();
+        let old = Dialect::detect(&[], columns(&["nodeid"]), None, true).unwrap_err();
         assert_eq!(old, NoCitus::NoUpdate);
     }
 

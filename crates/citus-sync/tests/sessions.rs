@@ -69,10 +69,9 @@ fn a_server_that_accepts_and_never_answers_costs_no_more_than_the_deadline() {
     let policy =
         Policy { connect_timeout: Duration::from_millis(300), ..Policy::default() };
     let login = Login::new("postgres", &Password::None, &policy);
-    let opened = runtime.block_on(tokio::time::timeout(
-        SOON,
-        Connection::open(&login, &address, "postgres"),
-    ));
+    let opened = runtime.block_on(async {
+        tokio::time::timeout(SOON, Connection::open(&login, &address, "postgres")).await
+    });
     let error = opened.expect("an answer of our own").expect_err("nobody is there");
     assert_eq!(error.to_string(), "connecting gave no answer within 300 ms");
 }

@@ -2,6 +2,7 @@
 //! the daemon killed in the middle.
 
 use std::thread;
+use std::time::Duration;
 
 use lab::{Lab, wait_for};
 
@@ -51,6 +52,7 @@ fn a_crash_moves_the_row_as_soon_as_the_new_leader_takes_writes() {
 fn a_leader_restarted_in_place_keeps_its_row() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
     let before = lab.rows("postgres").expect("rows");
     lab.scope("wk1").expect("wk1").restart().expect("a restart");
     settled(&lab, &daemon);
@@ -62,6 +64,7 @@ fn a_leader_restarted_in_place_keeps_its_row() {
 fn the_coordinators_own_row_follows_its_leader_and_workers_stay() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
     let before = lab.rows("second").expect("rows");
     switch(&lab, "cn");
     settled(&lab, &daemon);
@@ -99,6 +102,8 @@ fn a_worker_that_failed_over_together_with_the_coordinator_is_followed() {
 fn three_groups_at_once_are_moved_side_by_side() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let before = [1, 2, 3].map(|group| moves(&daemon, group));
     thread::scope(|threads| {
         for name in ["wk1", "wk2", "wk3"] {
             let lab = &*lab;
@@ -106,21 +111,30 @@ fn three_groups_at_once_are_moved_side_by_side() {
         }
     });
     settled(&lab, &daemon);
-    for group in 1..=3 {
-        assert_eq!(moves(&daemon, group), 2.0, "group {group}:\n{}", daemon.log());
-    }
+    let after = [1, 2, 3].map(|group| moves(&daemon, group));
+    assert_eq!(after, before.map(|moves| moves + 2.0), "{}", daemon.log());
 }
 
 #[test]
-fn a_frozen_leader_delays_no_other_group() {
+fn a_frozen_worker_delays_no_other_group() {
+    // Citus's metadata sync, which every move starts, waits 30 s at a worker that accepts and
+    // never answers, with pg_dist_node locked: without help the second move would wait with it.
+    const SOONER_THAN_THE_SYNC_GIVES_UP: Duration = Duration::from_secs(20);
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
-    // wk1's leader accepts TCP and never answers; the daemon is asked to look at it afresh.
     let frozen = lab.scope("wk1").expect("wk1").freeze().expect("frozen").name().to_owned();
-    switch(&lab, "wk2");
-    let what = "wk2's row to follow while wk1's leader is frozen";
-    wait_for(what, SOON, || Ok(daemon.group(2)?.settled && moves(&daemon, 2) == 2.0)).expect(what);
+    for (name, group) in [("wk2", 2), ("wk3", 3)] {
+        // Not asked of Patroni: with the frozen worker in its cluster, a PostgreSQL with Citus may
+        // take long to stop in an orderly way.
+        crash(&lab, name);
+        wait_for(
+            &format!("{name}'s row to follow while wk1's leader is frozen"),
+            SOONER_THAN_THE_SYNC_GIVES_UP,
+            || Ok(daemon.group(group)?.settled && moves(&daemon, group.unsigned_abs()) >= 2.0),
+        )
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
+    }
     lab.scope("wk1").expect("wk1").member(&frozen).expect("the member").thaw();
     make_whole(&lab);
     settled(&lab, &daemon);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dcs_watch::edge::retry::Retry;
 use dcs_watch::{Freshness, HostPort, ScopeView};
-use tokio::sync::{Mutex as TurnMutex, MutexGuard, Notify, Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::SimpleQueryRow;
 use tracing::{info, warn};
@@ -20,7 +20,7 @@ use super::connect::SharedLogin;
 use super::{Connection, SqlError};
 use crate::plan::{NodeRole, Row, Rows};
 use crate::policy::Policy;
-use crate::statements::{COLUMNS, Dialect, FUNCTIONS, Function, IN_RECOVERY, VERSION};
+use crate::statements::{COLUMNS, Dialect, FUNCTIONS, Function, IN_RECOVERY, MAY_LOCK, VERSION};
 
 /// Sessions kept open between steps: one for the usual single move, one more for a second group
 /// that moves at the same moment.
@@ -66,9 +66,8 @@ struct Shared {
     state: watch::Sender<DatabaseState>,
     pool: Mutex<Pool>,
     sessions: Semaphore,
-    turn: TurnMutex<()>,
     /// Reads and publishes are one, or an older read could be published after a newer one.
-    reading: TurnMutex<()>,
+    reading: AsyncMutex<()>,
     reread: Notify,
     changed: watch::Sender<()>,
 }
@@ -92,8 +91,7 @@ impl Database {
                 state: watch::Sender::new(state),
                 pool: Mutex::default(),
                 sessions: Semaphore::new(AT_ONCE),
-                turn: TurnMutex::new(()),
-                reading: TurnMutex::new(()),
+                reading: AsyncMutex::new(()),
                 reread: Notify::new(),
                 changed,
             }),
@@ -146,7 +144,7 @@ impl Database {
 
     /// A session on the verified coordinator leader, warm if one is free.
     pub(super) async fn acquire(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
-        let wait = self.shared.login.connect_timeout;
+        let wait = self.shared.login.statement_timeout;
         let all_busy = SqlError::Deadline { what: "waiting for a free session", after: wait };
         // The permit is counted back in `release`; a session that is dropped instead (its task
         // was aborted at shutdown) takes its permit with it, and nobody is left to miss it.
@@ -188,19 +186,15 @@ impl Database {
     /// Gives a session back.
     pub(super) fn release(&self, session: Connection) {
         self.shared.sessions.add_permits(1);
+        self.put_back(session);
+    }
+
+    fn put_back(&self, session: Connection) {
         let mut pool = self.pool();
         let current = pool.server.as_ref().is_some_and(|server| server.address == session.address);
         if current && session.is_usable() && pool.idle.len() < KEPT_WARM {
             pool.idle.push(session);
         }
-    }
-
-    /// This caller's turn to touch `pg_dist_node`.
-    pub(super) async fn turn(&self) -> Result<MutexGuard<'_, ()>, SqlError> {
-        let wait = self.shared.login.statement_timeout;
-        timeout(wait, self.shared.turn.lock())
-            .await
-            .map_err(|_| SqlError::Deadline { what: "waiting for other groups' updates", after: wait })
     }
 
     fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
@@ -321,9 +315,10 @@ impl Database {
                 () = self.shared.reread.notified() => {}
                 () = sleep(policy.reconcile_every) => {}
             }
-            let (mut session, _) = self.acquire().await?;
+            // Beside the permits: that every session is busy with steps is no reason not to look.
+            let (mut session, _) = self.acquire_permitted().await?;
             let refreshed = self.refresh(&mut session, dialect).await;
-            self.release(session);
+            self.put_back(session);
             refreshed?;
         }
     }
@@ -380,7 +375,8 @@ pub(super) async fn detect(session: &mut Connection) -> Result<Dialect, SqlError
         Some((short, _)) => short.to_owned(),
         None => full,
     });
-    Dialect::detect(&functions, columns, version).map_err(|none| SqlError::Answer(none.to_string()))
+    let may_lock = session.rows(MAY_LOCK).await?.first().is_some_and(|row| row.get(0) == Some("t"));
+    Dialect::detect(&functions, columns, version, may_lock).map_err(|none| SqlError::Answer(none.to_string()))
 }
 
 /// Reads all rows of `pg_dist_node`.
