@@ -11,6 +11,7 @@ mod daemon;
 mod databases;
 mod etcd;
 mod failover;
+mod overtaken;
 mod rows;
 mod systemd;
 mod world;

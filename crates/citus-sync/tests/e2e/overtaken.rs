@@ -1,0 +1,59 @@
+//! News that arrives while a move waits for writers.
+
+use lab::wait_for;
+use serde_json::json;
+
+use crate::bare::Bare;
+use crate::daemon::SOON;
+
+#[test]
+fn a_move_that_news_has_overtaken_changes_nothing() {
+    let bare = Bare::start();
+    let [old, new] = &bare.members;
+    bare.put_leader("wk1", old);
+    bare.coordinator
+        .execute(
+            "postgres",
+            "SET citus.shard_count = 4; CREATE TABLE t (id int);
+             SELECT create_distributed_table('t', 'id')",
+        )
+        .expect("a distributed table");
+    // Patient enough for the whole story.
+    let daemon = bare.daemon(&json!({
+        "lock_cooldown": "50s", "statement_timeout": "59s", "hold_timeout": "59s",
+    }));
+    bare.wait_row(&daemon, old);
+
+    // A writer that is not done, a new leader, and a move that waits for the writer.
+    let mut writer = bare.coordinator.connect("postgres").expect("a writer");
+    writer
+        .batch_execute(
+            "BEGIN; SELECT lock_shard_metadata(7, array_agg(shardid ORDER BY shardid)) \
+             FROM pg_dist_placement WHERE groupid = 1",
+        )
+        .expect("the writer's locks");
+    bare.put_leader("wk1", new);
+    let mut observer = bare.coordinator.connect("postgres").expect("an observer");
+    wait_for("the move to wait for the writer with patience", SOON, || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'citus-sync' \
+             AND wait_event_type = 'Lock' AND query LIKE 'BEGIN%lock_shard_metadata%'";
+        Ok(observer.query_one(waiting, &[])?.get::<_, i64>(0) == 1)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
+
+    // The old leader has the key again, and only then the writer lets go.
+    bare.put_leader("wk1", old);
+    wait_for("the daemon to see it", SOON, || {
+        Ok(daemon.group(1)?.leader.as_deref() == Some(old.name()))
+    })
+    .expect("seen");
+    writer.batch_execute("ROLLBACK").expect("the writer lets go");
+
+    bare.wait_row(&daemon, old);
+    let outcome = |outcome: &str| {
+        let label = format!("outcome=\"{outcome}\"");
+        daemon.metric("citus_sync_steps_total", &[&label]).expect("metrics")
+    };
+    assert_eq!(outcome("superseded"), 1.0, "{}", daemon.log());
+    assert_eq!(outcome("committed") + outcome("forced"), 0.0, "{}", daemon.log());
+}
