@@ -756,6 +756,8 @@ fn a_lower_term_in_a_stream_is_a_member_that_is_behind() {
         matches!(news[0], News::Lineage { lineage: 1, .. }),
         "{news:?}"
     );
+    // From then on that term is the measure.
+    assert_eq!(bench.news(Input::Opened { header: low }), [News::Fresh]);
 }
 
 #[test]
