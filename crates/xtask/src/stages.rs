@@ -118,7 +118,7 @@ fn check_wall() -> Result<()> {
 fn unit_tests() -> Result<()> {
     let metadata = shell::cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let metadata = shell::run_quietly(&mut { metadata })?;
-    let mut command = shell::cargo(&["test", "--workspace", "--lib", "--bins"]);
+    let mut command = shell::cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
     for target in test_targets(&metadata)? {
         if target != END_TO_END {
             command.args(["--test", &target]);

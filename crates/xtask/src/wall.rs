@@ -26,6 +26,7 @@ const IMPURE: &[&str] = &[
     "Instant::now",
     "SystemTime::now",
     "crate::edge",
+    "super::edge",
 ];
 
 /// What only one place names, pure or edge. `backoff::` and not `backoff`: the
