@@ -192,7 +192,11 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This program", build);
-        registry.register("steps", "Changes to pg_dist_node, by outcome", self.steps.clone());
+        registry.register(
+            "steps",
+            "Changes to pg_dist_node, by outcome",
+            self.steps.clone(),
+        );
         registry.register_with_unit(
             "follow",
             "From the leader found writable to the commit of its row",
@@ -210,7 +214,11 @@ impl Metrics {
             "1 while the primary row is not the leader's",
             self.disagree.clone(),
         );
-        registry.register("retries", "Attempts after a failed step", self.retries.clone());
+        registry.register(
+            "retries",
+            "Attempts after a failed step",
+            self.retries.clone(),
+        );
         registry.register(
             "leader_writable",
             "1 while the group's leader answered that it takes writes",
@@ -261,7 +269,11 @@ fn register_watch(registry: &mut Registry, watch: &WatchNumbers) {
     );
     let fresh = Gauge::<i64>::default();
     fresh.set(i64::from(watch.fresh));
-    registry.register("view_fresh", "1 while decisions may be made on the views", fresh);
+    registry.register(
+        "view_fresh",
+        "1 while decisions may be made on the views",
+        fresh,
+    );
     let counted = |value: u64| {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
@@ -269,16 +281,34 @@ fn register_watch(registry: &mut Registry, watch: &WatchNumbers) {
     };
     for (name, help, value) in [
         ("events", "Puts and deletes that arrived", watch.events),
-        ("resumes", "Watches that went on where an earlier one broke off", watch.resumes),
-        ("reconnects", "Connections made anew after a failure", watch.reconnects),
-        ("malformed_keys", "Keys that could not be read", watch.malformed_keys),
-        ("malformed_values", "Values that could not be read", watch.malformed_values),
+        (
+            "resumes",
+            "Watches that went on where an earlier one broke off",
+            watch.resumes,
+        ),
+        (
+            "reconnects",
+            "Connections made anew after a failure",
+            watch.reconnects,
+        ),
+        (
+            "malformed_keys",
+            "Keys that could not be read",
+            watch.malformed_keys,
+        ),
+        (
+            "malformed_values",
+            "Values that could not be read",
+            watch.malformed_values,
+        ),
     ] {
         registry.register(name, help, counted(value));
     }
     let relists = Family::<ReasonLabels, Counter>::default();
     for (reason, value) in &watch.relists {
-        relists.get_or_create(&ReasonLabels { reason }).inc_by(*value);
+        relists
+            .get_or_create(&ReasonLabels { reason })
+            .inc_by(*value);
     }
     registry.register("relists", "Lists of everything, by reason", relists);
     let requests = Family::<KindLabels, Counter>::default();
@@ -295,7 +325,9 @@ mod tests {
     #[test]
     fn the_exposition_is_openmetrics_and_ends_so() {
         let metrics = Metrics::default();
-        let labels = OperationLabels { operation: Operation::Move };
+        let labels = OperationLabels {
+            operation: Operation::Move,
+        };
         metrics.follow.get_or_create(&labels).observe(0.004);
         let watch = WatchNumbers {
             view_age_seconds: Some(0.5),
@@ -313,7 +345,10 @@ mod tests {
             "citus_sync_follow_seconds_count{operation=\"move\"} 1",
             "citus_sync_ready 1",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
         }
     }
 }

@@ -27,6 +27,8 @@ const FORCED_COOLDOWN: Duration = Duration::from_millis(100);
 const IN_ORDER: &str = "LOCK TABLE pg_catalog.pg_dist_node IN EXCLUSIVE MODE";
 
 /// Which functions and columns one database of the coordinator has.
+// Each bool is one thing that a Citus has or has not; they vary independently.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialect {
     /// What `citus_version()` or the extension says, for people.
@@ -55,10 +57,14 @@ pub struct Dialect {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NoCitus {
     /// Not a database of a Citus coordinator.
-    #[error("there is no pg_dist_node: run CREATE EXTENSION citus in this database, or take it out of `databases`")]
+    #[error(
+        "there is no pg_dist_node: run CREATE EXTENSION citus in this database, or take it out of `databases`"
+    )]
     NoTable,
     /// Older than anything supported.
-    #[error("neither citus_update_node nor master_update_node exists: Citus 8.0 or later is needed")]
+    #[error(
+        "neither citus_update_node nor master_update_node exists: Citus 8.0 or later is needed"
+    )]
     NoUpdate,
 }
 
@@ -128,8 +134,11 @@ impl Dialect {
         }
         let has = |name: &str| functions.iter().any(|function| function.name == name);
         let first_of = |names: [&'static str; 2]| names.into_iter().find(|name| has(name));
-        let update = first_of(["citus_update_node", "master_update_node"]).ok_or(NoCitus::NoUpdate)?;
-        let forces = functions.iter().any(|f| f.name == update && f.arguments >= 5);
+        let update =
+            first_of(["citus_update_node", "master_update_node"]).ok_or(NoCitus::NoUpdate)?;
+        let forces = functions
+            .iter()
+            .any(|f| f.name == update && f.arguments >= 5);
         Ok(Self {
             version: version.unwrap_or_else(|| "unknown version".to_owned()),
             update,
@@ -146,14 +155,20 @@ impl Dialect {
 
     /// Whether `citus_version()` can be asked.
     pub fn has_version(functions: &[Function]) -> bool {
-        functions.iter().any(|function| function.name == "citus_version")
+        functions
+            .iter()
+            .any(|function| function.name == "citus_version")
     }
 
     /// All rows: `nodeid, groupid, nodename, nodeport, noderole, nodecluster, isactive,
     /// hasmetadata, metadatasynced`, whatever columns this Citus has.
     pub fn read_rows(&self) -> String {
         let column = |name: &str, otherwise: &str| {
-            if self.columns.contains(name) { name.to_owned() } else { otherwise.to_owned() }
+            if self.columns.contains(name) {
+                name.to_owned()
+            } else {
+                otherwise.to_owned()
+            }
         };
         format!(
             "SELECT nodeid::int4, groupid::int4, nodename::text, nodeport::int4, noderole::text, \
@@ -215,7 +230,11 @@ impl Dialect {
         let primary = self.update(step.nodeid, &step.to, force);
         match &step.make_way {
             None => vec![primary],
-            Some(MakeWay { nodeid, temporary, then }) => vec![
+            Some(MakeWay {
+                nodeid,
+                temporary,
+                then,
+            }) => vec![
                 self.update(*nodeid, temporary, false),
                 primary,
                 self.update(*nodeid, then, false),
@@ -237,7 +256,8 @@ impl Dialect {
                 .sets_coordinator_host
                 .then(|| format!("SELECT pg_catalog.citus_set_coordinator_host({host}, {port})"));
         }
-        self.add.map(|add| format!("SELECT pg_catalog.{add}({host}, {port}, {})", step.group))
+        self.add
+            .map(|add| format!("SELECT pg_catalog.{add}({host}, {port}, {})", step.group))
     }
 
     /// Asks whether the coordinator itself can reach an address; `None` before Citus 10.2.
@@ -277,7 +297,10 @@ mod tests {
     use super::*;
 
     fn function(name: &str, arguments: i16) -> Function {
-        Function { name: name.to_owned(), arguments }
+        Function {
+            name: name.to_owned(),
+            arguments,
+        }
     }
 
     fn columns(names: &[&str]) -> BTreeSet<String> {
@@ -291,7 +314,14 @@ mod tests {
                 function("lock_shard_metadata", 2),
                 function("master_add_node", 5),
             ],
-            columns(&["nodeid", "groupid", "nodename", "nodeport", "noderole", "nodecluster"]),
+            columns(&[
+                "nodeid",
+                "groupid",
+                "nodename",
+                "nodeport",
+                "noderole",
+                "nodecluster",
+            ]),
             None,
             false,
         )
@@ -305,7 +335,13 @@ mod tests {
                 function("lock_shard_metadata", 2),
                 function("master_add_node", 5),
             ],
-            columns(&["nodeid", "nodecluster", "isactive", "hasmetadata", "metadatasynced"]),
+            columns(&[
+                "nodeid",
+                "nodecluster",
+                "isactive",
+                "hasmetadata",
+                "metadatasynced",
+            ]),
             Some("Citus 9.5.12".to_owned()),
             true,
         )
@@ -324,7 +360,13 @@ mod tests {
                 function("citus_set_coordinator_host", 4),
                 function("citus_check_connection_to_node", 2),
             ],
-            columns(&["nodeid", "nodecluster", "isactive", "hasmetadata", "metadatasynced"]),
+            columns(&[
+                "nodeid",
+                "nodecluster",
+                "isactive",
+                "hasmetadata",
+                "metadatasynced",
+            ]),
             Some("Citus 13.2.2".to_owned()),
             true,
         )
@@ -332,34 +374,76 @@ mod tests {
     }
 
     fn everything(dialect: &Dialect) -> String {
-        let to = HostPort { host: "10.0.0.2".to_owned(), port: 5432 };
-        let old = HostPort { host: "10.0.0.1".to_owned(), port: 5432 };
-        let plain = Move { nodeid: 2, from: old.clone(), to: to.clone(), make_way: None };
+        let to = HostPort {
+            host: "10.0.0.2".to_owned(),
+            port: 5432,
+        };
+        let old = HostPort {
+            host: "10.0.0.1".to_owned(),
+            port: 5432,
+        };
+        let plain = Move {
+            nodeid: 2,
+            from: old.clone(),
+            to: to.clone(),
+            make_way: None,
+        };
         let swap = Move {
             make_way: Some(MakeWay {
                 nodeid: 7,
-                temporary: HostPort { host: "citus-sync-swap-7.invalid".to_owned(), port: 5432 },
+                temporary: HostPort {
+                    host: "citus-sync-swap-7.invalid".to_owned(),
+                    port: 5432,
+                },
                 then: old.clone(),
             }),
             ..plain.clone()
         };
         let mut text = format!("-- {}\n{}\n", dialect.version, dialect.read_rows());
         for (title, statements) in [
-            ("wait for writers", dialect.lock_own_shards(1).into_iter().collect()),
+            (
+                "wait for writers",
+                dialect.lock_own_shards(1).into_iter().collect(),
+            ),
             ("pause", dialect.pause(2, false).into_iter().collect()),
-            ("pause by force", dialect.pause(2, true).into_iter().collect()),
-            ("order", dialect.order().map(str::to_owned).into_iter().collect()),
+            (
+                "pause by force",
+                dialect.pause(2, true).into_iter().collect(),
+            ),
+            (
+                "order",
+                dialect.order().map(str::to_owned).into_iter().collect(),
+            ),
             ("move", dialect.updates(&plain, false)),
             ("move by force", dialect.updates(&plain, true)),
             ("swap", dialect.updates(&swap, false)),
-            ("repair", vec![dialect.repair(&Repair { nodeid: 7, from: old, to: to.clone() })]),
+            (
+                "repair",
+                vec![dialect.repair(&Repair {
+                    nodeid: 7,
+                    from: old,
+                    to: to.clone(),
+                })],
+            ),
             (
                 "register",
-                dialect.register(&Register { group: 1, address: to.clone() }).into_iter().collect(),
+                dialect
+                    .register(&Register {
+                        group: 1,
+                        address: to.clone(),
+                    })
+                    .into_iter()
+                    .collect(),
             ),
             (
                 "register the coordinator",
-                dialect.register(&Register { group: 0, address: to.clone() }).into_iter().collect(),
+                dialect
+                    .register(&Register {
+                        group: 0,
+                        address: to.clone(),
+                    })
+                    .into_iter()
+                    .collect(),
             ),
             ("check", dialect.check_connection(&to).into_iter().collect()),
         ] {

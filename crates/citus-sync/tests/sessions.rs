@@ -19,8 +19,13 @@ fn login() -> Login {
 fn a_frozen_process_does_not_keep_its_locks() {
     let sandbox = Sandbox::new().expect("a sandbox");
     let server = Postgres::start(&sandbox, "frozen").expect("PostgreSQL");
-    server.execute("postgres", "CREATE TABLE held ()").expect("a table");
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    server
+        .execute("postgres", "CREATE TABLE held ()")
+        .expect("a table");
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let address = server.address().parse().expect("an address");
     let mut session = runtime
         .block_on(Connection::open(&login(), &address, "postgres"))
@@ -43,7 +48,10 @@ fn a_frozen_process_does_not_keep_its_locks() {
 fn every_session_has_the_servers_own_deadlines() {
     let sandbox = Sandbox::new().expect("a sandbox");
     let server = Postgres::start(&sandbox, "deadlines").expect("PostgreSQL");
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let address = server.address().parse().expect("an address");
     let mut session = runtime
         .block_on(Connection::open(&login(), &address, "postgres"))
@@ -64,14 +72,26 @@ fn every_session_has_the_servers_own_deadlines() {
 #[test]
 fn a_server_that_accepts_and_never_answers_costs_no_more_than_the_deadline() {
     let black_hole = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = black_hole.local_addr().expect("its address").to_string().parse().expect("it");
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let policy =
-        Policy { connect_timeout: Duration::from_millis(300), ..Policy::default() };
+    let address = black_hole
+        .local_addr()
+        .expect("its address")
+        .to_string()
+        .parse()
+        .expect("it");
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let policy = Policy {
+        connect_timeout: Duration::from_millis(300),
+        ..Policy::default()
+    };
     let login = Login::new("postgres", &Password::None, &policy);
     let opened = runtime.block_on(async {
         tokio::time::timeout(SOON, Connection::open(&login, &address, "postgres")).await
     });
-    let error = opened.expect("an answer of our own").expect_err("nobody is there");
+    let error = opened
+        .expect("an answer of our own")
+        .expect_err("nobody is there");
     assert_eq!(error.to_string(), "connecting gave no answer within 300 ms");
 }

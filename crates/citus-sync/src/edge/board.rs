@@ -60,7 +60,13 @@ impl FormationBoard {
         writes: Writes,
         databases: Vec<Database>,
     ) -> Self {
-        Self { name, coordinator, writes, databases, groups: Mutex::default() }
+        Self {
+            name,
+            coordinator,
+            writes,
+            databases,
+            groups: Mutex::default(),
+        }
     }
 
     fn groups(&self) -> std::sync::MutexGuard<'_, Groups> {
@@ -72,8 +78,16 @@ impl Board {
     /// An empty board.
     pub fn new(views: Views, metrics: Metrics, formations: Vec<FormationBoard>) -> Self {
         let heartbeat = Mutex::new(Instant::now());
-        let inner = Inner { views, metrics, started_at: now_text(), formations, heartbeat };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            views,
+            metrics,
+            started_at: now_text(),
+            formations,
+            heartbeat,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The metrics.
@@ -88,7 +102,10 @@ impl Board {
 
     /// A group's latest report.
     pub fn post(&self, formation: usize, report: GroupReport) {
-        self.inner.formations[formation].groups().reports.insert(report.group, report);
+        self.inner.formations[formation]
+            .groups()
+            .reports
+            .insert(report.group, report);
     }
 
     /// Which groups' scopes are not known yet.
@@ -100,7 +117,11 @@ impl Board {
 
     /// The main loop turned.
     pub fn beat(&self) {
-        *self.inner.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self
+            .inner
+            .heartbeat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Whether the loops turn.
@@ -118,7 +139,10 @@ impl Board {
         if age < STUCK_AFTER {
             Ok(())
         } else {
-            Err(format!("the main loop has not turned for {} s", age.as_secs()))
+            Err(format!(
+                "the main loop has not turned for {} s",
+                age.as_secs()
+            ))
         }
     }
 
@@ -187,8 +211,14 @@ fn database_report(database: &Database) -> DatabaseReport {
     let (rows, unsynced, error) = match &state.rows {
         Rows::Unknown(why) => (None, vec![], Some(why.clone())),
         Rows::Known(rows) => {
-            let waiting = rows.iter().filter(|row| row.has_metadata && !row.metadata_synced);
-            (Some(rows.len()), waiting.map(|row| row.nodeid).collect(), None)
+            let waiting = rows
+                .iter()
+                .filter(|row| row.has_metadata && !row.metadata_synced);
+            (
+                Some(rows.len()),
+                waiting.map(|row| row.nodeid).collect(),
+                None,
+            )
         }
     };
     DatabaseReport {
@@ -214,12 +244,25 @@ fn not_ready(
     }
     for (board, report) in boards.iter().zip(formations) {
         if !board.groups().resolved {
-            reasons.push(format!("formation {}: its scopes are not known yet", report.name));
+            reasons.push(format!(
+                "formation {}: its scopes are not known yet",
+                report.name
+            ));
         }
-        if report.databases.iter().all(|database| database.rows.is_none()) {
-            let error = report.databases.iter().find_map(|database| database.error.clone());
+        if report
+            .databases
+            .iter()
+            .all(|database| database.rows.is_none())
+        {
+            let error = report
+                .databases
+                .iter()
+                .find_map(|database| database.error.clone());
             let error = error.unwrap_or_default();
-            reasons.push(format!("formation {}: no database's rows are known: {error}", report.name));
+            reasons.push(format!(
+                "formation {}: no database's rows are known: {error}",
+                report.name
+            ));
         }
     }
     reasons
@@ -227,5 +270,7 @@ fn not_ready(
 
 /// Now, RFC 3339 in UTC.
 pub(super) fn now_text() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }

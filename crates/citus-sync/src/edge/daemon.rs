@@ -32,7 +32,11 @@ pub fn etcd_settings(config: &Config) -> anyhow::Result<Settings> {
     let mut settings = Settings::new(config.etcd.endpoints.clone());
     settings.namespace = Namespace::new(&config.namespace).context("namespace")?;
     settings.username.clone_from(&config.etcd.username);
-    settings.password = config.etcd.password.as_ref().map(|secret| secret.expose().to_owned());
+    settings.password = config
+        .etcd
+        .password
+        .as_ref()
+        .map(|secret| secret.expose().to_owned());
     settings.validate().context("etcd")?;
     Ok(settings)
 }
@@ -86,7 +90,10 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
     stop.send_replace(true);
     let all = async { while tasks.join_next().await.is_some() {} };
     if timeout(STOP_DEADLINE, all).await.is_err() {
-        warn!("some tasks did not end within {} s and are cut off", STOP_DEADLINE.as_secs());
+        warn!(
+            "some tasks did not end within {} s and are cut off",
+            STOP_DEADLINE.as_secs()
+        );
     }
     info!("stopped");
     ended

@@ -54,7 +54,12 @@ impl Formation {
             .iter()
             .map(|name| Database::new(name, login.clone(), changed.clone()))
             .collect();
-        Self { settings, login, databases, rows_changed }
+        Self {
+            settings,
+            login,
+            databases,
+            rows_changed,
+        }
     }
 
     /// This formation's place on the board.
@@ -70,7 +75,11 @@ impl Formation {
     /// A formation whose scopes are laid out as `/service/<scope>/<group>/` is one of Patroni's
     /// own Citus integration: that is what the layout is for (rule 11).
     fn writes(&self) -> Writes {
-        let grouped = self.settings.scopes().iter().any(|scope| scope.group.is_some());
+        let grouped = self
+            .settings
+            .scopes()
+            .iter()
+            .any(|scope| scope.group.is_some());
         match self.settings.policy.write {
             Write::Never => Writes::ObserveOnly,
             Write::Auto if grouped => Writes::PatroniManages,
@@ -104,7 +113,10 @@ impl Formation {
                  (`policy.write: always` would override that)"
             ),
             Writes::ObserveOnly => {
-                info!(formation = context.name, "`policy.write` is `never`: only observed");
+                info!(
+                    formation = context.name,
+                    "`policy.write` is `never`: only observed"
+                );
             }
         }
 
@@ -125,7 +137,11 @@ impl Formation {
         loop {
             scopes.mark_unchanged();
             let complete = crew.look_for_scopes();
-            let wait = if complete { self.settings.policy.reconcile_every } else { LOOK_AGAIN };
+            let wait = if complete {
+                self.settings.policy.reconcile_every
+            } else {
+                LOOK_AGAIN
+            };
             tokio::select! {
                 // The watcher is gone only when the daemon is stopping.
                 news = scopes.changed() => if news.is_err() { break },
@@ -154,14 +170,21 @@ impl Crew<'_> {
     fn look_for_scopes(&mut self) -> bool {
         let views: Vec<Arc<ScopeView>> = {
             let scopes = self.views.scopes().borrow().clone();
-            scopes.iter().map(|scope| self.views.scope(scope).borrow().clone()).collect()
+            scopes
+                .iter()
+                .map(|scope| self.views.scope(scope).borrow().clone())
+                .collect()
         };
-        let (resolved, unresolved) =
-            self.formation.settings.resolve(views.iter().map(AsRef::as_ref));
+        let (resolved, unresolved) = self
+            .formation
+            .settings
+            .resolve(views.iter().map(AsRef::as_ref));
         let mut problems: Vec<String> = unresolved.iter().map(ToString::to_string).collect();
         for (group, scope) in resolved {
             // Citus stores groups as int4, and the configuration was checked against that.
-            let Ok(group) = i32::try_from(group) else { continue };
+            let Ok(group) = i32::try_from(group) else {
+                continue;
+            };
             match self.groups.get(&group) {
                 None => self.join(group, scope),
                 Some(present) if *present == scope => {}
@@ -172,7 +195,9 @@ impl Crew<'_> {
             }
         }
         let complete = problems.is_empty();
-        self.context.board.post_unresolved(self.context.formation, problems);
+        self.context
+            .board
+            .post_unresolved(self.context.formation, problems);
         complete
     }
 
@@ -203,8 +228,7 @@ impl Crew<'_> {
                 let login = self.formation.login.clone();
                 let probes = Probes::new(login, names, settings.policy.probe_interval);
                 let view = self.views.scope(scope);
-                let keeper =
-                    Keeper::new(self.context.clone(), *group, scope.clone(), view, probes);
+                let keeper = Keeper::new(self.context.clone(), *group, scope.clone(), view, probes);
                 let shutdown = self.shutdown.clone();
                 self.tasks.spawn(async move {
                     sleep(after).await;
@@ -223,7 +247,9 @@ impl Crew<'_> {
         if *self.shutdown.borrow() {
             return;
         }
-        let Some(duty) = self.duties.remove(&id) else { return };
+        let Some(duty) = self.duties.remove(&id) else {
+            return;
+        };
         self.context.board.metrics().restarts.inc();
         error!(
             formation = self.context.name,

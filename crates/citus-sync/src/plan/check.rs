@@ -13,7 +13,9 @@ use super::{Decision, NodeRole, ProbeState, Row, Rows, Situation, Step, Writes};
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// Rule 1.
-    #[error("rule 1: {address} is not the leader that answered writable for leader key revision {revision}")]
+    #[error(
+        "rule 1: {address} is not the leader that answered writable for leader key revision {revision}"
+    )]
     NotTheWritableLeader {
         /// Where the decision points.
         address: HostPort,
@@ -71,7 +73,9 @@ pub fn check(situation: &Situation<'_>, decision: &Decision) -> Result<(), Viola
             return Err(Violation::NotFresh);
         }
         let Some(Rows::Known(rows)) = situation.rows.get(database) else {
-            return Err(Violation::UnknownDatabase { database: database.clone() });
+            return Err(Violation::UnknownDatabase {
+                database: database.clone(),
+            });
         };
         check_step(situation, rows, step)?;
     }
@@ -84,32 +88,49 @@ fn check_step(situation: &Situation<'_>, rows: &[Row], step: &Step) -> Result<()
         Step::Register(step) => {
             is_writable_leader(situation, &step.address)?;
             is_free(rows, &step.address)?;
-            let group = rows.iter().find(|row| row.groupid == step.group && row.is_primary());
+            let group = rows
+                .iter()
+                .find(|row| row.groupid == step.group && row.is_primary());
             match group {
                 Some(row) => Err(Violation::NotThePrimaryRow {
                     nodeid: row.nodeid,
                     from: row.address.clone(),
                 }),
-                None if step.group != situation.group => {
-                    Err(Violation::NotThePrimaryRow { nodeid: 0, from: step.address.clone() })
-                }
+                None if step.group != situation.group => Err(Violation::NotThePrimaryRow {
+                    nodeid: 0,
+                    from: step.address.clone(),
+                }),
                 None => Ok(()),
             }
         }
         Step::Repair(step) => {
-            is_row(situation, rows, step.nodeid, &step.from, NodeRole::Secondary)?;
+            is_row(
+                situation,
+                rows,
+                step.nodeid,
+                &step.from,
+                NodeRole::Secondary,
+            )?;
             is_free(rows, &step.to)?;
             let replica = situation.view.members.values().any(|member| {
                 member.value.address.as_ref() == Some(&step.to)
                     && situation.view.leader_address() != Some(&step.to)
             });
-            if replica { Ok(()) } else { Err(Violation::BadSwap { address: step.to.clone() }) }
+            if replica {
+                Ok(())
+            } else {
+                Err(Violation::BadSwap {
+                    address: step.to.clone(),
+                })
+            }
         }
         Step::Move(step) => {
             is_writable_leader(situation, &step.to)?;
             is_row(situation, rows, step.nodeid, &step.from, NodeRole::Primary)?;
             lineage_agrees(situation, &step.from)?;
-            let Some(way) = &step.make_way else { return is_free(rows, &step.to) };
+            let Some(way) = &step.make_way else {
+                return is_free(rows, &step.to);
+            };
             is_row(situation, rows, way.nodeid, &step.to, NodeRole::Secondary)?;
             is_free(rows, &way.temporary)?;
             // After the three updates every name is real, and no two rows share one.
@@ -119,11 +140,15 @@ fn check_step(situation: &Situation<'_>, rows: &[Row], step: &Step) -> Result<()
             let addresses = others.map(|row| &row.address).chain([&step.to, &way.then]);
             for address in addresses {
                 if !after.insert(address) {
-                    return Err(Violation::BadSwap { address: address.clone() });
+                    return Err(Violation::BadSwap {
+                        address: address.clone(),
+                    });
                 }
             }
             if is_temporary(&way.then) {
-                return Err(Violation::BadSwap { address: way.then.clone() });
+                return Err(Violation::BadSwap {
+                    address: way.then.clone(),
+                });
             }
             Ok(())
         }
@@ -147,7 +172,10 @@ fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Vi
     if holds_the_key && answered && !is_temporary(to) {
         Ok(())
     } else {
-        Err(Violation::NotTheWritableLeader { address: to.clone(), revision })
+        Err(Violation::NotTheWritableLeader {
+            address: to.clone(),
+            revision,
+        })
     }
 }
 
@@ -165,7 +193,9 @@ fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Viol
     if trusted || refuses {
         Ok(())
     } else {
-        Err(Violation::UnprovenLineage { address: from.clone() })
+        Err(Violation::UnprovenLineage {
+            address: from.clone(),
+        })
     }
 }
 
@@ -185,13 +215,18 @@ fn is_row(
     if found {
         Ok(())
     } else {
-        Err(Violation::NotThePrimaryRow { nodeid, from: at.clone() })
+        Err(Violation::NotThePrimaryRow {
+            nodeid,
+            from: at.clone(),
+        })
     }
 }
 
 fn is_free(rows: &[Row], address: &HostPort) -> Result<(), Violation> {
     if rows.iter().any(|row| row.address == *address) {
-        return Err(Violation::BadSwap { address: address.clone() });
+        return Err(Violation::BadSwap {
+            address: address.clone(),
+        });
     }
     Ok(())
 }

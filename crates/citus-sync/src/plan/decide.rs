@@ -18,7 +18,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         Freshness::Fresh => {}
         Freshness::Unknown => return all_wait(situation, Rule::Stale, &Wait::ViewUnknown, vec![]),
         Freshness::Stale { reason } => {
-            let wait = Wait::ViewStale { why: reason.clone() };
+            let wait = Wait::ViewStale {
+                why: reason.clone(),
+            };
             return all_wait(situation, Rule::Stale, &wait, vec![]);
         }
     }
@@ -28,29 +30,45 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         let wait = if view.exists() {
             Wait::LeaderGone
         } else {
-            Wait::NoScope { scope: view.scope.to_string() }
+            Wait::NoScope {
+                scope: view.scope.to_string(),
+            }
         };
         return all_wait(situation, Rule::LeaderGone, &wait, vec![]);
     };
     let Some(address) = view.leader_address() else {
-        let wait = Wait::NoAddress { member: leader.value.clone() };
+        let wait = Wait::NoAddress {
+            member: leader.value.clone(),
+        };
         return all_wait(situation, Rule::Unproven, &wait, vec![]);
     };
 
-    let ask = |eager| vec![Ask { address: address.clone(), eager }];
+    let ask = |eager| {
+        vec![Ask {
+            address: address.clone(),
+            eager,
+        }]
+    };
     match situation.leader_answer() {
         ProbeState::Unknown => {
-            let wait = Wait::NotProbed { address: address.clone() };
+            let wait = Wait::NotProbed {
+                address: address.clone(),
+            };
             all_wait(situation, Rule::Unproven, &wait, ask(true))
         }
         // 6: promotion can take minutes (patroni#2972).
         ProbeState::InRecovery => {
-            let wait = Wait::Promoting { address: address.clone() };
+            let wait = Wait::Promoting {
+                address: address.clone(),
+            };
             all_wait(situation, Rule::Promoting, &wait, ask(true))
         }
         // 7: the leader may be restarted in place, or replaced: its key will tell.
         ProbeState::Unreachable(error) => {
-            let wait = Wait::Unreachable { address: address.clone(), error: error.clone() };
+            let wait = Wait::Unreachable {
+                address: address.clone(),
+                error: error.clone(),
+            };
             all_wait(situation, Rule::Unreachable, &wait, ask(true))
         }
         // 4 and 5.
@@ -60,8 +78,11 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
 
 /// The same reason in every database.
 fn all_wait(situation: &Situation<'_>, rule: Rule, wait: &Wait, ask: Vec<Ask>) -> Decision {
-    let steps =
-        situation.rows.keys().map(|name| (name.clone(), Step::Wait(wait.clone()))).collect();
+    let steps = situation
+        .rows
+        .keys()
+        .map(|name| (name.clone(), Step::Wait(wait.clone())))
+        .collect();
     Decision { rule, steps, ask }
 }
 
@@ -74,7 +95,10 @@ fn follow(situation: &Situation<'_>, leader: &HostPort, mut ask: Vec<Ask>) -> De
             Rows::Known(rows) => permitted(situation.writes, in_database(situation, leader, rows)),
         };
         if let Step::Wait(Wait::LineageUnproven { address, .. }) = &step {
-            ask.push(Ask { address: address.clone(), eager: false });
+            ask.push(Ask {
+                address: address.clone(),
+                eager: false,
+            });
         }
         steps.insert(database.clone(), step);
     }
@@ -93,18 +117,27 @@ fn permitted(writes: Writes, step: Step) -> Step {
     if writes == Writes::Allowed || !step.writes() {
         return step;
     }
-    Step::Wait(Wait::Observed { step: step.to_string(), because: writes })
+    Step::Wait(Wait::Observed {
+        step: step.to_string(),
+        because: writes,
+    })
 }
 
 fn in_database(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Step {
-    let mut primaries =
-        rows.iter().filter(|row| row.groupid == situation.group && row.is_primary());
+    let mut primaries = rows
+        .iter()
+        .filter(|row| row.groupid == situation.group && row.is_primary());
     let Some(primary) = primaries.next() else {
         return without_primary(situation, leader, rows);
     };
     if let Some(second) = primaries.next() {
-        let nodeids = [primary, second].into_iter().chain(primaries).map(|row| row.nodeid);
-        return Step::Wait(Wait::TwoPrimaries { nodeids: nodeids.collect() });
+        let nodeids = [primary, second]
+            .into_iter()
+            .chain(primaries)
+            .map(|row| row.nodeid);
+        return Step::Wait(Wait::TwoPrimaries {
+            nodeids: nodeids.collect(),
+        });
     }
     if primary.address == *leader {
         return left_behind(situation, rows);
@@ -126,12 +159,23 @@ fn in_database(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> St
         Some(other) if other.groupid == situation.group && other.role == NodeRole::Secondary => {
             // A primary that bears a temporary name has no address to hand on.
             let spare = spare_replica(situation, leader, rows);
-            let then = if primary.is_temporary() { spare } else { Some(primary.address.clone()) };
+            let then = if primary.is_temporary() {
+                spare
+            } else {
+                Some(primary.address.clone())
+            };
             let Some(then) = then else {
                 let address = primary.address.clone();
-                return Step::Wait(Wait::NoSpare { nodeid: primary.nodeid, address });
+                return Step::Wait(Wait::NoSpare {
+                    nodeid: primary.nodeid,
+                    address,
+                });
             };
-            Some(MakeWay { nodeid: other.nodeid, temporary: other.temporary_address(), then })
+            Some(MakeWay {
+                nodeid: other.nodeid,
+                temporary: other.temporary_address(),
+                then,
+            })
         }
         Some(other) => return taken(other),
     };
@@ -150,12 +194,17 @@ fn without_primary(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -
         return if situation.group == COORDINATOR_GROUP {
             Step::Settled
         } else {
-            Step::Wait(Wait::NoRow { group: situation.group })
+            Step::Wait(Wait::NoRow {
+                group: situation.group,
+            })
         };
     }
     match rows.iter().find(|row| row.address == *leader) {
         Some(other) => taken(other),
-        None => Step::Register(Register { group: situation.group, address: leader.clone() }),
+        None => Step::Register(Register {
+            group: situation.group,
+            address: leader.clone(),
+        }),
     }
 }
 
@@ -173,13 +222,20 @@ fn left_behind(situation: &Situation<'_>, rows: &[Row]) -> Step {
     let wreck = rows.iter().find(|row| {
         row.groupid == situation.group && row.role == NodeRole::Secondary && row.is_temporary()
     });
-    let Some(wreck) = wreck else { return Step::Settled };
+    let Some(wreck) = wreck else {
+        return Step::Settled;
+    };
     let leader = situation.view.leader_address();
     match leader.and_then(|leader| spare_replica(situation, leader, rows)) {
-        Some(to) => {
-            Step::Repair(Repair { nodeid: wreck.nodeid, from: wreck.address.clone(), to })
-        }
-        None => Step::Wait(Wait::NoSpare { nodeid: wreck.nodeid, address: wreck.address.clone() }),
+        Some(to) => Step::Repair(Repair {
+            nodeid: wreck.nodeid,
+            from: wreck.address.clone(),
+            to,
+        }),
+        None => Step::Wait(Wait::NoSpare {
+            nodeid: wreck.nodeid,
+            address: wreck.address.clone(),
+        }),
     }
 }
 

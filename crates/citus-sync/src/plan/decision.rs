@@ -118,7 +118,11 @@ impl fmt::Display for Step {
         match self {
             Self::Settled => f.write_str("settled"),
             Self::Move(step) => {
-                write!(f, "move node {} from {} to {}", step.nodeid, step.from, step.to)?;
+                write!(
+                    f,
+                    "move node {} from {} to {}",
+                    step.nodeid, step.from, step.to
+                )?;
                 match &step.make_way {
                     Some(way) => {
                         write!(f, ", and secondary node {} to {}", way.nodeid, way.then)
@@ -128,7 +132,11 @@ impl fmt::Display for Step {
             }
             Self::Register(step) => write!(f, "add group {} at {}", step.group, step.address),
             Self::Repair(step) => {
-                write!(f, "rename node {} from {} to {}", step.nodeid, step.from, step.to)
+                write!(
+                    f,
+                    "rename node {} from {} to {}",
+                    step.nodeid, step.from, step.to
+                )
             }
             Self::Wait(wait) => write!(f, "wait: {wait}"),
         }
@@ -237,7 +245,9 @@ impl fmt::Display for Wait {
                 f,
                 "member {member} holds the leader key, but its member key has no usable conn_url"
             ),
-            Self::NotProbed { address } => write!(f, "the leader at {address} has not answered yet"),
+            Self::NotProbed { address } => {
+                write!(f, "the leader at {address} has not answered yet")
+            }
             Self::Promoting { address } => {
                 write!(f, "the leader at {address} is still in recovery")
             }
@@ -251,19 +261,32 @@ impl fmt::Display for Wait {
                  or set `register: true`"
             ),
             Self::TwoPrimaries { nodeids } => {
-                write!(f, "the group has more than one primary row (nodeid {nodeids:?}): remove one")
+                write!(
+                    f,
+                    "the group has more than one primary row (nodeid {nodeids:?}): remove one"
+                )
             }
-            Self::AddressTaken { address, nodeid, group } => write!(
+            Self::AddressTaken {
+                address,
+                nodeid,
+                group,
+            } => write!(
                 f,
                 "{address} already belongs to node {nodeid} of group {group}: two groups cannot \
                  share an address; mend that row first"
             ),
-            Self::LineageUnproven { address, writable: true } => write!(
+            Self::LineageUnproven {
+                address,
+                writable: true,
+            } => write!(
                 f,
                 "etcd went back in time (restored, or another cluster), and {address} still takes \
                  writes"
             ),
-            Self::LineageUnproven { address, writable: false } => write!(
+            Self::LineageUnproven {
+                address,
+                writable: false,
+            } => write!(
                 f,
                 "etcd went back in time (restored, or another cluster), and {address} has not said \
                  yet whether it takes writes"
@@ -275,7 +298,10 @@ impl fmt::Display for Wait {
             ),
             Self::Observed { step, because } => match because {
                 super::Writes::PatroniManages => {
-                    write!(f, "Patroni's own Citus integration is in charge; would {step}")
+                    write!(
+                        f,
+                        "Patroni's own Citus integration is in charge; would {step}"
+                    )
                 }
                 _ => write!(f, "`policy.write` is `never`; would {step}"),
             },

@@ -73,7 +73,8 @@ pub struct Situation<'a> {
 impl Situation<'_> {
     /// Whether etcd's history is the one we trusted last, or the first we see.
     pub fn lineage_is_trusted(&self) -> bool {
-        self.trusted_lineage.is_none_or(|trusted| trusted == self.view.lineage)
+        self.trusted_lineage
+            .is_none_or(|trusted| trusted == self.view.lineage)
     }
 
     /// The leader's answer, if it is one to the present leader key at its present address.

@@ -19,7 +19,10 @@ fn a_restored_etcd_moves_no_row_while_the_member_it_names_takes_writes() {
     bare.wait_row(&daemon, new);
     // More history than the backup has: its revision is lower than what was seen.
     for n in 0..10 {
-        bare.etcd.kv().put("/elsewhere", &n.to_string()).expect("put");
+        bare.etcd
+            .kv()
+            .put("/elsewhere", &n.to_string())
+            .expect("put");
     }
 
     bare.etcd.restore(&backup).expect("restored");
@@ -29,8 +32,16 @@ fn a_restored_etcd_moves_no_row_while_the_member_it_names_takes_writes() {
         Ok(step.contains("etcd went back in time") && step.contains("still takes writes"))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
-    let mut client = bare.coordinator.connect("postgres").expect("the coordinator");
-    assert_eq!(Bare::row(&mut client).expect("the row"), new.port(), "{}", daemon.log());
+    let mut client = bare
+        .coordinator
+        .connect("postgres")
+        .expect("the coordinator");
+    assert_eq!(
+        Bare::row(&mut client).expect("the row"),
+        new.port(),
+        "{}",
+        daemon.log()
+    );
 
     // As soon as that member is gone for certain, what etcd says is the best there is.
     new.kill().expect("dead");
@@ -47,12 +58,24 @@ fn an_etcd_that_lost_everything_moves_nothing() {
     bare.etcd.replace_with_empty().expect("emptied");
     wait_for("the scopes to be gone", SOON, || {
         let state = daemon.state()?;
-        Ok(state.etcd.fresh && state.formations[0].groups.iter().all(|group| group.leader.is_none()))
+        Ok(state.etcd.fresh
+            && state.formations[0]
+                .groups
+                .iter()
+                .all(|group| group.leader.is_none()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
-    let mut client = bare.coordinator.connect("postgres").expect("the coordinator");
+    let mut client = bare
+        .coordinator
+        .connect("postgres")
+        .expect("the coordinator");
     assert_eq!(Bare::row(&mut client).expect("the row"), old.port());
-    assert_eq!(daemon.metric("citus_sync_steps_total", &[]).expect("metrics"), 0.0);
+    assert_eq!(
+        daemon
+            .metric("citus_sync_steps_total", &[])
+            .expect("metrics"),
+        0
+    );
 }
 
 #[test]
@@ -63,18 +86,31 @@ fn nothing_changes_while_etcd_is_away() {
     let daemon = bare.daemon(&json!({"reconcile_every": "1s"}));
     bare.wait_row(&daemon, leader);
     bare.etcd.freeze();
-    wait_for("the view to be stale", SOON, || Ok(!daemon.state()?.etcd.fresh)).expect("stale");
+    wait_for("the view to be stale", SOON, || {
+        Ok(!daemon.state()?.etcd.fresh)
+    })
+    .expect("stale");
 
     // A row changed by hand is seen, and stays: on a stale view nobody knows what is right.
-    let spoil = format!("UPDATE pg_dist_node SET nodeport = {} WHERE groupid = 1", other.port());
-    bare.coordinator.execute("postgres", &spoil).expect("changed by hand");
+    let spoil = format!(
+        "UPDATE pg_dist_node SET nodeport = {} WHERE groupid = 1",
+        other.port()
+    );
+    bare.coordinator
+        .execute("postgres", &spoil)
+        .expect("changed by hand");
     wait_for("the daemon to see the row", SOON, || {
         let group = daemon.group(1)?;
         let seen = group.databases["postgres"].row.as_ref().map(|row| row.port);
         Ok(group.rule == Rule::Stale && seen == Some(other.port()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
-    assert_eq!(daemon.metric("citus_sync_steps_total", &[]).expect("metrics"), 0.0);
+    assert_eq!(
+        daemon
+            .metric("citus_sync_steps_total", &[])
+            .expect("metrics"),
+        0
+    );
 
     // And as soon as etcd is back, it is.
     bare.etcd.thaw();

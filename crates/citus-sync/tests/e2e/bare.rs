@@ -23,18 +23,30 @@ impl Bare {
         let etcd = Etcd::start(&sandbox).expect("etcd");
         let server = |name: &str| {
             let server = Postgres::start(&sandbox, name).expect("PostgreSQL");
-            server.install_citus("postgres").expect("Citus or its stand-in");
+            server
+                .install_citus("postgres")
+                .expect("Citus or its stand-in");
             server
         };
         let (coordinator, members) = (server("cn1"), [server("pg1"), server("pg2")]);
-        let bare = Self { sandbox, etcd, coordinator, members };
+        let bare = Self {
+            sandbox,
+            etcd,
+            coordinator,
+            members,
+        };
         bare.put_member("cn", &bare.coordinator);
         bare.put_leader("cn", &bare.coordinator);
         for member in &bare.members {
             bare.put_member("wk1", member);
         }
-        let add = format!("SELECT citus_add_node('127.0.0.1', {}, 1)", bare.members[0].port());
-        bare.coordinator.execute("postgres", &add).expect("the group");
+        let add = format!(
+            "SELECT citus_add_node('127.0.0.1', {}, 1)",
+            bare.members[0].port()
+        );
+        bare.coordinator
+            .execute("postgres", &add)
+            .expect("the group");
         bare
     }
 
@@ -44,11 +56,17 @@ impl Bare {
             "state": "running", "role": "replica", "version": "4.1.5",
         });
         let key = format!("/service/{scope}/members/{}", server.name());
-        self.etcd.kv().put(&key, &value.to_string()).expect("a member");
+        self.etcd
+            .kv()
+            .put(&key, &value.to_string())
+            .expect("a member");
     }
 
     pub(crate) fn put_leader(&self, scope: &str, server: &Postgres) {
-        self.etcd.kv().put(&format!("/service/{scope}/leader"), server.name()).expect("a leader");
+        self.etcd
+            .kv()
+            .put(&format!("/service/{scope}/leader"), server.name())
+            .expect("a leader");
     }
 
     /// A daemon that is ready, with `policy` if there is one.
@@ -77,7 +95,10 @@ impl Bare {
     }
 
     pub(crate) fn wait_row(&self, daemon: &Daemon, member: &Postgres) {
-        let mut client = self.coordinator.connect("postgres").expect("the coordinator");
+        let mut client = self
+            .coordinator
+            .connect("postgres")
+            .expect("the coordinator");
         wait_for(&format!("the row at {}", member.name()), SOON, || {
             Ok(Self::row(&mut client)? == member.port() && daemon.group(1)?.settled)
         })

@@ -51,7 +51,12 @@ impl Daemon {
         let path = folder.path().join("citus-sync.yml");
         fs::write(&path, serde_json::to_string_pretty(config).expect("text")).expect("written");
         let child = spawn(sandbox, &path, &folder.path().join("log"), change);
-        Self { child, listen, folder, config: path }
+        Self {
+            child,
+            listen,
+            folder,
+            config: path,
+        }
     }
 
     /// SIGKILL, and started again with the same file.
@@ -62,7 +67,12 @@ impl Daemon {
 
     /// Started again, after [`Daemon::kill`].
     pub(crate) fn start_again(&mut self, lab: &Lab) {
-        self.child = spawn(lab.sandbox(), &self.config, &self.folder.path().join("log"), |_| {});
+        self.child = spawn(
+            lab.sandbox(),
+            &self.config,
+            &self.folder.path().join("log"),
+            |_| {},
+        );
     }
 
     /// SIGKILL.
@@ -74,7 +84,10 @@ impl Daemon {
     /// SIGTERM; its exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+        let asked = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill");
         assert!(asked.success());
         wait_until("the daemon to stop", SOON, || Ok(self.child.try_wait()?))
             .expect("a clean stop")
@@ -108,13 +121,13 @@ impl Daemon {
             .with_context(|| format!("no group {group} yet"))
     }
 
-    /// The sum of a metric's samples whose line contains all of `parts`.
-    pub(crate) fn metric(&self, name: &str, parts: &[&str]) -> Result<f64> {
+    /// The sum of a counter's samples whose line contains all of `parts`.
+    pub(crate) fn metric(&self, name: &str, parts: &[&str]) -> Result<u64> {
         let text = self.get("/metrics")?;
         Ok(text
             .lines()
             .filter(|line| line.starts_with(name) && parts.iter().all(|part| line.contains(part)))
-            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
             .sum())
     }
 
@@ -122,7 +135,10 @@ impl Daemon {
     pub(crate) fn wait_logged(&self, parts: &[&str]) {
         let what = format!("a log line with {parts:?}");
         let logged = wait_for(&what, SOON, || {
-            Ok(self.log().lines().any(|line| parts.iter().all(|part| line.contains(part))))
+            Ok(self
+                .log()
+                .lines()
+                .any(|line| parts.iter().all(|part| line.contains(part))))
         });
         if let Err(error) = logged {
             panic!("{error:#}\n{}", self.log());
@@ -136,7 +152,10 @@ impl Daemon {
     fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.listen))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         if answer.is_empty() {
@@ -156,16 +175,21 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(
-    sandbox: &Sandbox,
-    config: &Path,
-    log: &Path,
-    change: impl FnOnce(&mut Command),
-) -> Child {
-    let log = File::options().create(true).append(true).open(log).expect("a log");
+fn spawn(sandbox: &Sandbox, config: &Path, log: &Path, change: impl FnOnce(&mut Command)) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_citus-sync"));
-    command.arg("run").arg("-c").arg(config).stdin(Stdio::null());
-    command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+    command
+        .arg("run")
+        .arg("-c")
+        .arg(config)
+        .stdin(Stdio::null());
+    command
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log);
     change(&mut command);
     // So that it ends with the lab even when this process is killed.
     sandbox.mark(&mut command).spawn().expect("the program")

@@ -11,8 +11,13 @@ fn a_database_that_is_broken_for_a_while_is_retried_alone() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
-    let mut admin = lab.coordinator().connect("postgres").expect("the coordinator");
-    admin.batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS false").expect("closed");
+    let mut admin = lab
+        .coordinator()
+        .connect("postgres")
+        .expect("the coordinator");
+    admin
+        .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS false")
+        .expect("closed");
     admin
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'second'",
@@ -23,19 +28,30 @@ fn a_database_that_is_broken_for_a_while_is_retried_alone() {
         let state = daemon.state()?;
         Ok(state.formations[0].databases.iter().any(|database| {
             database.name == "second"
-                && database.error.as_ref().is_some_and(|why| why.contains("second"))
+                && database
+                    .error
+                    .as_ref()
+                    .is_some_and(|why| why.contains("second"))
         }))
     })
     .expect("named");
 
-    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
+    lab.scope("wk1")
+        .expect("wk1")
+        .switchover(None)
+        .expect("a switchover");
     wait_for("the other database to follow", SOON, || {
         rows_are_leaders(&lab, "postgres").map(|()| true)
     })
     .expect("the other database follows");
-    assert!(!daemon.group(1).expect("a report").settled, "one database is behind");
+    assert!(
+        !daemon.group(1).expect("a report").settled,
+        "one database is behind"
+    );
 
-    admin.batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS true").expect("open again");
+    admin
+        .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS true")
+        .expect("open again");
     settled(&lab, &daemon);
 }
 
@@ -47,7 +63,10 @@ fn a_database_that_does_not_exist_keeps_no_other_waiting() {
         config["coordinator"]["databases"] = json!(["nowhere", "postgres", "second"]);
     });
     daemon.wait_ready();
-    lab.scope("wk2").expect("wk2").switchover(None).expect("a switchover");
+    lab.scope("wk2")
+        .expect("wk2")
+        .switchover(None)
+        .expect("a switchover");
     wait_for("the existing databases to follow", SOON, || {
         rows_are_leaders(&lab, "postgres")?;
         rows_are_leaders(&lab, "second")?;
@@ -66,16 +85,25 @@ fn a_database_whose_locks_are_stuck_is_forced_after_the_cooldown() {
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
     // Somebody holds group 1's shards in one database and never lets go.
-    let mut holder = lab.coordinator().connect("second").expect("the coordinator");
+    let mut holder = lab
+        .coordinator()
+        .connect("second")
+        .expect("the coordinator");
     holder
         .batch_execute(
             "SET application_name = 'stuck'; BEGIN; SELECT lock_shard_metadata(7, \
              array_agg(shardid ORDER BY shardid)) FROM pg_dist_placement WHERE groupid = 1",
         )
         .expect("held");
-    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
+    lab.scope("wk1")
+        .expect("wk1")
+        .switchover(None)
+        .expect("a switchover");
     settled(&lab, &daemon);
     daemon.wait_logged(&["done: move node", "database=\"second\"", "forced=true"]);
     daemon.wait_logged(&["done: move node", "database=\"postgres\"", "forced=false"]);
-    assert!(holder.batch_execute("SELECT 1").is_err(), "the holder was terminated");
+    assert!(
+        holder.batch_execute("SELECT 1").is_err(),
+        "the holder was terminated"
+    );
 }

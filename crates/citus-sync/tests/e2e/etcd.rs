@@ -7,8 +7,10 @@ use crate::daemon::{Daemon, SOON};
 use crate::world::{laboratory, make_whole, settled};
 
 fn wait_stale(daemon: &Daemon) {
-    wait_for("the daemon to know that its view is stale", SOON, || Ok(!daemon.state()?.etcd.fresh))
-        .expect("stale");
+    wait_for("the daemon to know that its view is stale", SOON, || {
+        Ok(!daemon.state()?.etcd.fresh)
+    })
+    .expect("stale");
 }
 
 fn wait_fresh(daemon: &Daemon) {
@@ -34,12 +36,17 @@ fn etcd_restarted_and_compacted_under_the_watch_is_survived() {
     lab.etcd().kv().compact(last).expect("compacted");
     wait_fresh(&daemon);
     make_whole(&lab);
-    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
+    lab.scope("wk1")
+        .expect("wk1")
+        .switchover(None)
+        .expect("a switchover");
     settled(&lab, &daemon);
 }
 
 fn coordinator(lab: &Lab) -> lab::postgres::Client {
-    lab.coordinator().connect("postgres").expect("the coordinator")
+    lab.coordinator()
+        .connect("postgres")
+        .expect("the coordinator")
 }
 
 #[test]
@@ -74,14 +81,27 @@ fn nonsense_in_etcd_is_told_counted_and_harmless() {
     ];
     // What Patroni itself needs is put back below.
     let kept: Vec<_> = ["sync", "config"]
-        .map(|field| lab.scope("wk1").expect("wk1").key(field).expect("a key").expect("its value"))
+        .map(|field| {
+            lab.scope("wk1")
+                .expect("wk1")
+                .key(field)
+                .expect("a key")
+                .expect("its value")
+        })
         .into();
     for (key, value) in nonsense {
         kv.put_bytes(key, value).expect("put");
     }
-    wait_for("the nonsense to be told", SOON, || Ok(daemon.group(1)?.problems.len() >= 3))
-        .expect("problems");
-    assert!(daemon.metric("citus_sync_etcd_malformed_values_total", &[]).expect("metrics") >= 3.0);
+    wait_for("the nonsense to be told", SOON, || {
+        Ok(daemon.group(1)?.problems.len() >= 3)
+    })
+    .expect("problems");
+    assert!(
+        daemon
+            .metric("citus_sync_etcd_malformed_values_total", &[])
+            .expect("metrics")
+            >= 3
+    );
     for key in kept {
         kv.put(&key.key, &key.value).expect("put back");
     }
@@ -90,10 +110,15 @@ fn nonsense_in_etcd_is_told_counted_and_harmless() {
             kv.delete(key).expect("deleted");
         }
     }
-    wait_for("the nonsense to be forgotten", SOON, || Ok(daemon.group(1)?.problems.is_empty()))
-        .expect("no problems");
+    wait_for("the nonsense to be forgotten", SOON, || {
+        Ok(daemon.group(1)?.problems.is_empty())
+    })
+    .expect("no problems");
     make_whole(&lab);
-    lab.scope("wk1").expect("wk1").switchover(None).expect("a switchover");
+    lab.scope("wk1")
+        .expect("wk1")
+        .switchover(None)
+        .expect("a switchover");
     settled(&lab, &daemon);
 }
 
@@ -102,7 +127,10 @@ fn a_leader_key_that_names_nobody_moves_nothing() {
     let lab = laboratory();
     let daemon = Daemon::start_with(&lab, |config| {
         // A scope of our own making beside the real ones: Patroni does not fight over its keys.
-        config["workers"].as_array_mut().expect("a list").push(json!({"group": 9, "scope": "made"}));
+        config["workers"]
+            .as_array_mut()
+            .expect("a list")
+            .push(json!({"group": 9, "scope": "made"}));
     });
     daemon.wait_ready();
     let kv = lab.etcd().kv();
@@ -110,12 +138,19 @@ fn a_leader_key_that_names_nobody_moves_nothing() {
         kv.put("/service/made/leader", nonsense).expect("put");
         wait_for("the group to be waited for", SOON, || {
             let group = daemon.group(9)?;
-            Ok(group.leader.as_deref() == (!nonsense.is_empty()).then_some(nonsense)
-                || !group.problems.is_empty())
+            Ok(
+                group.leader.as_deref() == (!nonsense.is_empty()).then_some(nonsense)
+                    || !group.problems.is_empty(),
+            )
         })
         .unwrap_or_else(|error| panic!("{nonsense:?}: {error:#}\n{}", daemon.log()));
         assert!(!daemon.group(9).expect("a report").settled);
     }
-    assert_eq!(daemon.metric("citus_sync_steps_total", &[]).expect("metrics"), 0.0);
+    assert_eq!(
+        daemon
+            .metric("citus_sync_steps_total", &[])
+            .expect("metrics"),
+        0
+    );
     kv.delete_prefix("/service/made/").expect("deleted");
 }

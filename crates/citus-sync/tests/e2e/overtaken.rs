@@ -47,13 +47,22 @@ fn a_move_that_news_has_overtaken_changes_nothing() {
         Ok(daemon.group(1)?.leader.as_deref() == Some(old.name()))
     })
     .expect("seen");
-    writer.batch_execute("ROLLBACK").expect("the writer lets go");
+    writer
+        .batch_execute("ROLLBACK")
+        .expect("the writer lets go");
 
     bare.wait_row(&daemon, old);
     let outcome = |outcome: &str| {
         let label = format!("outcome=\"{outcome}\"");
-        daemon.metric("citus_sync_steps_total", &[&label]).expect("metrics")
+        daemon
+            .metric("citus_sync_steps_total", &[&label])
+            .expect("metrics")
     };
-    assert_eq!(outcome("superseded"), 1.0, "{}", daemon.log());
-    assert_eq!(outcome("committed") + outcome("forced"), 0.0, "{}", daemon.log());
+    assert_eq!(outcome("superseded"), 1, "{}", daemon.log());
+    assert_eq!(
+        outcome("committed") + outcome("forced"),
+        0,
+        "{}",
+        daemon.log()
+    );
 }

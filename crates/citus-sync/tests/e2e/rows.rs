@@ -15,8 +15,14 @@ fn execute(lab: &lab::Lab, database: &str, sql: &str) {
 }
 
 fn one<T: for<'a> lab::postgres::types::FromSql<'a>>(lab: &lab::Lab, sql: &str) -> T {
-    let mut client = lab.coordinator().connect("postgres").expect("the coordinator");
-    client.query_one(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
+    let mut client = lab
+        .coordinator()
+        .connect("postgres")
+        .expect("the coordinator");
+    client
+        .query_one(sql, &[])
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        .get(0)
 }
 
 #[test]
@@ -25,40 +31,61 @@ fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids()
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
     let scope = lab.scope("wk1").expect("wk1");
-    let (leader, replica) =
-        (scope.leader_address().expect("a leader"), scope.replicas().expect("replicas")[0].address());
+    let (leader, replica) = (
+        scope.leader_address().expect("a leader"),
+        scope.replicas().expect("replicas")[0].address(),
+    );
     let port = replica.rsplit_once(':').expect("a port").1.to_owned();
-    let before: i32 =
-        one(&lab, "SELECT nodeid FROM pg_dist_node WHERE groupid = 1 AND noderole = 'primary'");
-    let add = format!("SELECT citus_add_secondary_node('127.0.0.1', {port}, '127.0.0.1', {})",
-        leader.rsplit_once(':').expect("a port").1);
+    let before: i32 = one(
+        &lab,
+        "SELECT nodeid FROM pg_dist_node WHERE groupid = 1 AND noderole = 'primary'",
+    );
+    let add = format!(
+        "SELECT citus_add_secondary_node('127.0.0.1', {port}, '127.0.0.1', {})",
+        leader.rsplit_once(':').expect("a port").1
+    );
     execute(&lab, "postgres", &add);
-    let secondary: i32 =
-        one(&lab, "SELECT nodeid FROM pg_dist_node WHERE groupid = 1 AND noderole = 'secondary'");
+    let secondary: i32 = one(
+        &lab,
+        "SELECT nodeid FROM pg_dist_node WHERE groupid = 1 AND noderole = 'secondary'",
+    );
 
     // The daemon read the rows before there was a secondary one. What it then does is refused by
     // Citus (the name is taken), read again, and done as a swap.
     scope.switchover(None).expect("a switchover");
     settled(&lab, &daemon);
     let address = |nodeid: i32| -> String {
-        one(&lab, &format!(
-            "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE nodeid = {nodeid}"
-        ))
+        one(
+            &lab,
+            &format!(
+                "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE nodeid = {nodeid}"
+            ),
+        )
     };
     assert_eq!(address(before), replica);
     assert_eq!(address(secondary), leader);
 
     // Cut off in the middle, by whoever: the name is found and mended.
-    execute(&lab, "postgres", &format!(
-        "UPDATE pg_dist_node SET nodename = '127.0.0.1-demoted' WHERE nodeid = {secondary}"
-    ));
+    execute(
+        &lab,
+        "postgres",
+        &format!(
+            "UPDATE pg_dist_node SET nodename = '127.0.0.1-demoted' WHERE nodeid = {secondary}"
+        ),
+    );
     drop(daemon);
     let daemon = Daemon::start(&lab);
-    wait_for("the name to be mended", SOON, || Ok(address(secondary) == leader))
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
-    execute(&lab, "postgres", &format!(
-        "SELECT citus_remove_node(nodename, nodeport) FROM pg_dist_node WHERE nodeid = {secondary}"
-    ));
+    wait_for("the name to be mended", SOON, || {
+        Ok(address(secondary) == leader)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
+    execute(
+        &lab,
+        "postgres",
+        &format!(
+            "SELECT citus_remove_node(nodename, nodeport) FROM pg_dist_node WHERE nodeid = {secondary}"
+        ),
+    );
     drop(daemon);
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
@@ -73,13 +100,18 @@ fn scopes_are_discovered_by_name_and_join_without_a_restart() {
     });
     daemon.wait_ready();
     settled(&lab, &daemon);
-    lab.scope("wk3").expect("wk3").switchover(None).expect("a switchover");
+    lab.scope("wk3")
+        .expect("wk3")
+        .switchover(None)
+        .expect("a switchover");
     settled(&lab, &daemon);
 
     let kv = lab.etcd().kv();
     kv.put("/service/wk7/initialize", "1").expect("put");
-    wait_for("the new scope to be followed", SOON, || Ok(daemon.group(7)?.scope == "wk7"))
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
+    wait_for("the new scope to be followed", SOON, || {
+        Ok(daemon.group(7)?.scope == "wk7")
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
     kv.delete_prefix("/service/wk7/").expect("deleted");
 }
 
@@ -95,8 +127,13 @@ fn a_formation_that_patroni_manages_is_only_observed() {
             "conn_url": format!("postgres://{}/postgres", member.address()),
             "state": "running", "role": "primary",
         });
-        kv.put(&format!("/service/citus/{group}/members/m"), &value.to_string()).expect("put");
-        kv.put(&format!("/service/citus/{group}/leader"), "m").expect("put");
+        kv.put(
+            &format!("/service/citus/{group}/members/m"),
+            &value.to_string(),
+        )
+        .expect("put");
+        kv.put(&format!("/service/citus/{group}/leader"), "m")
+            .expect("put");
     }
     let daemon = Daemon::start_with(&lab, |config| {
         config["coordinator"]["scope"] = json!("citus/0");
@@ -104,20 +141,33 @@ fn a_formation_that_patroni_manages_is_only_observed() {
     });
     daemon.wait_ready();
     // Its leader is another one than the row says: here, and only for this daemon.
-    let replica = lab.scope("wk2").expect("wk2").leader_address().expect("a leader");
+    let replica = lab
+        .scope("wk2")
+        .expect("wk2")
+        .leader_address()
+        .expect("a leader");
     let value = json!({
         "conn_url": format!("postgres://{replica}/postgres"), "state": "running", "role": "primary",
     });
     let rows = DATABASES.map(|database| lab.rows(database).expect("rows"));
-    kv.put("/service/citus/1/members/other", &value.to_string()).expect("put");
+    kv.put("/service/citus/1/members/other", &value.to_string())
+        .expect("put");
     kv.put("/service/citus/1/leader", "other").expect("put");
     wait_for("the new leader to be seen", SOON, || {
         Ok(daemon.group(1)?.leader.as_deref() == Some("other")
             && daemon.group(1)?.rule == citus_sync::plan::Rule::Blocked)
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
-    assert_eq!(DATABASES.map(|database| lab.rows(database).expect("rows")), rows);
-    assert_eq!(daemon.metric("citus_sync_steps_total", &[]).expect("metrics"), 0.0);
+    assert_eq!(
+        DATABASES.map(|database| lab.rows(database).expect("rows")),
+        rows
+    );
+    assert_eq!(
+        daemon
+            .metric("citus_sync_steps_total", &[])
+            .expect("metrics"),
+        0
+    );
     kv.delete_prefix("/service/citus/").expect("deleted");
 }
 
@@ -130,7 +180,11 @@ fn a_missing_group_is_named_and_registered_where_asked_for() {
     // A database of its own, with Citus and no rows.
     let fresh = "CREATE DATABASE fresh";
     for scope in lab.scopes() {
-        scope.connect("postgres").expect("a leader").batch_execute(fresh).expect(fresh);
+        scope
+            .connect("postgres")
+            .expect("a leader")
+            .batch_execute(fresh)
+            .expect(fresh);
         let mut client = scope.connect("fresh").expect("the new database");
         lab::install_citus(&mut client, !lab.flavour().is_citus()).expect("Citus");
     }
@@ -154,6 +208,8 @@ fn a_missing_group_is_named_and_registered_where_asked_for() {
     drop(daemon);
     for scope in lab.scopes() {
         let mut client = scope.connect("postgres").expect("a leader");
-        client.batch_execute("DROP DATABASE fresh WITH (FORCE)").expect("dropped");
+        client
+            .batch_execute("DROP DATABASE fresh WITH (FORCE)")
+            .expect("dropped");
     }
 }

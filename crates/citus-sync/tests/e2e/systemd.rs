@@ -31,12 +31,19 @@ fn systemd_hears_ready_alive_and_stopping() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .expect("a timeout");
     let mut daemon = bare.daemon_with(&json!({}), |command| {
-        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "400000");
     });
     let before = hear(&socket, "READY=1");
-    assert!(!before.iter().any(|text| text.contains("STOPPING")), "{before:?}");
+    assert!(
+        !before.iter().any(|text| text.contains("STOPPING")),
+        "{before:?}"
+    );
     hear(&socket, "WATCHDOG=1");
     assert_eq!(daemon.stop(), Some(0), "{}", daemon.log());
     hear(&socket, "STOPPING=1");

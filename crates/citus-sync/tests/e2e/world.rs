@@ -55,7 +55,10 @@ pub(crate) fn make_whole(lab: &Lab) {
 /// Every primary row of `database` is its leader's.
 pub(crate) fn rows_are_leaders(lab: &Lab, database: &str) -> Result<()> {
     let (rows, leaders) = (lab.rows(database)?, lab.leaders()?);
-    ensure!(rows == leaders, "{database}: rows {rows:?}, leaders {leaders:?}");
+    ensure!(
+        rows == leaders,
+        "{database}: rows {rows:?}, leaders {leaders:?}"
+    );
     Ok(())
 }
 
@@ -67,7 +70,11 @@ pub(crate) fn settled(lab: &Lab, daemon: &Daemon) {
         }
         let state = daemon.state()?;
         let groups = &state.formations[0].groups;
-        ensure!(groups.len() == lab.scopes().len(), "{} groups are followed", groups.len());
+        ensure!(
+            groups.len() == lab.scopes().len(),
+            "{} groups are followed",
+            groups.len()
+        );
         for group in groups {
             ensure!(group.settled, "{group:?}");
         }
@@ -77,19 +84,27 @@ pub(crate) fn settled(lab: &Lab, daemon: &Daemon) {
         panic!("{error:#}\n--- the daemon's log:\n{}", daemon.log());
     }
     assert_eq!(
-        daemon.metric("citus_sync_rule_violations_total", &[]).expect("metrics"),
-        0.0,
+        daemon
+            .metric("citus_sync_rule_violations_total", &[])
+            .expect("metrics"),
+        0,
         "the invariant checker stopped a decision"
     );
 }
 
 /// How many moves were committed so far, of one group.
-pub(crate) fn moves(daemon: &Daemon, group: u32) -> f64 {
+pub(crate) fn moves(daemon: &Daemon, group: u32) -> u64 {
     let group = format!("group=\"{group}\"");
     daemon
-        .metric("citus_sync_steps_total", &["operation=\"move\"", &group, "outcome=\"committed\""])
+        .metric(
+            "citus_sync_steps_total",
+            &["operation=\"move\"", &group, "outcome=\"committed\""],
+        )
         .expect("metrics")
         + daemon
-            .metric("citus_sync_steps_total", &["operation=\"move\"", &group, "outcome=\"forced\""])
+            .metric(
+                "citus_sync_steps_total",
+                &["operation=\"move\"", &group, "outcome=\"forced\""],
+            )
             .expect("metrics")
 }

@@ -35,7 +35,10 @@ impl Attempts {
     pub(super) fn may_start(&self, database: &str) -> bool {
         self.databases.get(database).is_none_or(|attempt| {
             !attempt.running
-                && attempt.failed.as_ref().is_none_or(|failed| failed.due <= Instant::now())
+                && attempt
+                    .failed
+                    .as_ref()
+                    .is_none_or(|failed| failed.due <= Instant::now())
         })
     }
 
@@ -44,14 +47,19 @@ impl Attempts {
         let attempt = self
             .databases
             .entry(database.to_owned())
-            .or_insert(Attempt { running: false, failed: None });
+            .or_insert(Attempt {
+                running: false,
+                failed: None,
+            });
         attempt.running = true;
         attempt.failed.is_some()
     }
 
     /// Notes an end.
     pub(super) fn end(&mut self, database: &str, result: &Result<Phases, StepError>) {
-        let Some(attempt) = self.databases.get_mut(database) else { return };
+        let Some(attempt) = self.databases.get_mut(database) else {
+            return;
+        };
         attempt.running = false;
         match result {
             // A superseded step failed at nothing: what is right now may start at once.
@@ -91,11 +99,16 @@ impl Attempts {
     }
 
     pub(super) fn is_running(&self, database: &str) -> bool {
-        self.databases.get(database).is_some_and(|attempt| attempt.running)
+        self.databases
+            .get(database)
+            .is_some_and(|attempt| attempt.running)
     }
 
     pub(super) fn failure(&self, database: &str) -> Option<RetryReport> {
         let failed = self.databases.get(database)?.failed.as_ref()?;
-        Some(RetryReport { failures: failed.failures, error: failed.error.clone() })
+        Some(RetryReport {
+            failures: failed.failures,
+            error: failed.error.clone(),
+        })
     }
 }

@@ -149,7 +149,10 @@ impl Keeper {
             .collect();
         self.look_at_leader(&view);
         let row_probes = self.row_probes(&view);
-        let probe = view.leader_address().and_then(|address| self.probes.answer(address)).cloned();
+        let probe = view
+            .leader_address()
+            .and_then(|address| self.probes.answer(address))
+            .cloned();
         let situation = Situation {
             group: self.group,
             view: &view,
@@ -164,7 +167,11 @@ impl Keeper {
             && seen.writable.is_none()
         {
             seen.writable = Some(Instant::now());
-            self.context.board.metrics().promotion.observe(seen.at.elapsed().as_secs_f64());
+            self.context
+                .board
+                .metrics()
+                .promotion
+                .observe(seen.at.elapsed().as_secs_f64());
         }
 
         let decision = plan::decide(&situation);
@@ -191,18 +198,30 @@ impl Keeper {
         if self.seen.map(|seen| seen.revision) == revision {
             return;
         }
-        self.seen = revision.map(|revision| Seen { revision, at: Instant::now(), writable: None });
+        self.seen = revision.map(|revision| Seen {
+            revision,
+            at: Instant::now(),
+            writable: None,
+        });
         self.attempts.forget();
     }
 
     /// What members at rows' addresses say, while etcd's history is new to us.
     fn row_probes(&self, view: &ScopeView) -> BTreeMap<HostPort, ProbeState> {
-        let trusted = self.trusted_lineage.is_none_or(|lineage| lineage == view.lineage);
-        if trusted { BTreeMap::new() } else { self.probes.states() }
+        let trusted = self
+            .trusted_lineage
+            .is_none_or(|lineage| lineage == view.lineage);
+        if trusted {
+            BTreeMap::new()
+        } else {
+            self.probes.states()
+        }
     }
 
     fn start(&mut self, view: &ScopeView, decision: &Decision) {
-        let (Some(seen), Some(leader)) = (self.seen, view.leader.as_ref()) else { return };
+        let (Some(seen), Some(leader)) = (self.seen, view.leader.as_ref()) else {
+            return;
+        };
         for (name, step) in &decision.steps {
             if !step.writes() || !self.attempts.may_start(name) {
                 continue;
@@ -211,7 +230,12 @@ impl Keeper {
                 continue;
             };
             if self.attempts.start(name) {
-                self.context.board.metrics().retries.get_or_create(&self.row_labels(name)).inc();
+                self.context
+                    .board
+                    .metrics()
+                    .retries
+                    .get_or_create(&self.row_labels(name))
+                    .inc();
             }
             let (database, step, name) = (database.clone(), step.clone(), name.clone());
             let (group, revision) = (self.group, leader.mod_revision);
@@ -221,10 +245,19 @@ impl Keeper {
                 let still_right = move || {
                     let view = now.borrow();
                     view.freshness == Freshness::Fresh
-                        && view.leader.as_ref().is_some_and(|key| key.mod_revision == revision)
+                        && view
+                            .leader
+                            .as_ref()
+                            .is_some_and(|key| key.mod_revision == revision)
                 };
                 let result = carry_out(&database, group, &step, still_right).await;
-                Ended { database: name, step, seen, started, result }
+                Ended {
+                    database: name,
+                    step,
+                    seen,
+                    started,
+                    result,
+                }
             }));
         }
     }

@@ -8,9 +8,7 @@ use tracing::{info, warn};
 use super::{Ended, Keeper};
 use crate::edge::board::now_text;
 use crate::edge::sql::StepError;
-use crate::metrics::{
-    GroupLabels, Operation, OperationLabels, Outcome, RowLabels, StepLabels,
-};
+use crate::metrics::{GroupLabels, Operation, OperationLabels, Outcome, RowLabels, StepLabels};
 use crate::plan::{Decision, ProbeState, Rows, Rule, Situation, Step, Wait};
 use crate::report::{GroupDatabaseReport, GroupReport, MoveReport};
 
@@ -57,30 +55,45 @@ impl Keeper {
             }
         }
         let waits = waits.join("; ");
-        let leader = situation.view.leader.as_ref().map(|leader| leader.value.clone());
+        let leader = situation
+            .view
+            .leader
+            .as_ref()
+            .map(|leader| leader.value.clone());
         // A leader that cannot be reached says so in several ways while it goes down: one event.
-        let event = if decision.rule == Rule::Unreachable { String::new() } else { waits.clone() };
-        let told = Told { rule: decision.rule, leader, waits: event };
+        let event = if decision.rule == Rule::Unreachable {
+            String::new()
+        } else {
+            waits.clone()
+        };
+        let told = Told {
+            rule: decision.rule,
+            leader,
+            waits: event,
+        };
         if self.told.as_ref() == Some(&told) {
             return;
         }
         let (formation, group, scope) = (&self.context.name, self.group, &self.scope);
         let leader = told.leader.as_deref().unwrap_or("none");
+        // Not told here: a move, whose end is the event; a stale view, which the watcher tells of
+        // once for all groups; and an answer that is being waited for this very moment.
         match decision.rule {
             Rule::Settled => info!(formation, group, %scope, leader, "settled"),
-            // The step's own end is the event.
-            Rule::Move => {}
-            // The watcher tells of a stale view, once for all groups.
-            Rule::Stale => {}
-            // Asked this very moment; the answer is the event. No address is one that lasts.
-            Rule::Unproven if situation.view.leader_address().is_some() => {}
             Rule::Promoting | Rule::LeaderGone => {
                 info!(formation, group, %scope, leader, "waiting: {waits}");
             }
-            Rule::Blocked if waits.is_empty() => {}
-            Rule::Unproven | Rule::Unreachable | Rule::Blocked => {
+            Rule::Unreachable => {
                 warn!(formation, group, %scope, leader, "waiting: {waits}");
             }
+            Rule::Blocked if !waits.is_empty() => {
+                warn!(formation, group, %scope, leader, "waiting: {waits}");
+            }
+            // Without an address nobody can be asked: that lasts.
+            Rule::Unproven if situation.view.leader_address().is_none() => {
+                warn!(formation, group, %scope, leader, "waiting: {waits}");
+            }
+            Rule::Move | Rule::Stale | Rule::Blocked | Rule::Unproven => {}
         }
         self.told = Some(told);
     }
@@ -93,14 +106,23 @@ impl Keeper {
             scope: self.scope.to_string(),
         };
         let writable = *situation.leader_answer() == ProbeState::Writable;
-        metrics.leader_writable.get_or_create(&labels).set(i64::from(writable));
-        metrics.paused.get_or_create(&labels).set(i64::from(situation.view.is_paused()));
+        metrics
+            .leader_writable
+            .get_or_create(&labels)
+            .set(i64::from(writable));
+        metrics
+            .paused
+            .get_or_create(&labels)
+            .set(i64::from(situation.view.is_paused()));
         for (database, step) in &decision.steps {
             let labels = self.row_labels(database);
             let disagrees = row_of(situation, database)
                 .zip(situation.view.leader_address())
                 .is_some_and(|(row, leader)| row != *leader);
-            metrics.disagree.get_or_create(&labels).set(i64::from(disagrees));
+            metrics
+                .disagree
+                .get_or_create(&labels)
+                .set(i64::from(disagrees));
             if *step == Step::Settled
                 && let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH)
             {
@@ -146,7 +168,13 @@ impl Keeper {
 
     /// The log and the metrics after a step.
     pub(super) fn recount(&mut self, ended: Ended) {
-        let Ended { database, step, seen, started, result } = ended;
+        let Ended {
+            database,
+            step,
+            seen,
+            started,
+            result,
+        } = ended;
         let operation = match step {
             Step::Register(_) => Operation::Register,
             Step::Repair(_) => Operation::Repair,
@@ -184,14 +212,21 @@ impl Keeper {
                     .follow
                     .get_or_create(&labels)
                     .observe(follow.as_secs_f64());
-                if phases.forced { Outcome::Forced } else { Outcome::Committed }
+                if phases.forced {
+                    Outcome::Forced
+                } else {
+                    Outcome::Committed
+                }
             }
             Err(StepError::Superseded) => {
                 info!(formation, group, %scope, database, "not done, news came first: {step}");
                 Outcome::Superseded
             }
             Err(error) => {
-                let failures = self.attempts.failure(&database).map_or(1, |retry| retry.failures);
+                let failures = self
+                    .attempts
+                    .failure(&database)
+                    .map_or(1, |retry| retry.failures);
                 // The first, second, fourth, eighth … failure: a night of retries stays readable.
                 if failures.is_power_of_two() {
                     warn!(
@@ -205,8 +240,19 @@ impl Keeper {
                 }
             }
         };
-        let labels = StepLabels { formation, group, database, operation, outcome };
-        self.context.board.metrics().steps.get_or_create(&labels).inc();
+        let labels = StepLabels {
+            formation,
+            group,
+            database,
+            operation,
+            outcome,
+        };
+        self.context
+            .board
+            .metrics()
+            .steps
+            .get_or_create(&labels)
+            .inc();
     }
 }
 

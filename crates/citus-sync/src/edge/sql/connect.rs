@@ -74,7 +74,10 @@ impl Login {
         [
             ("statement_timeout", self.statement_timeout.as_millis()),
             ("lock_timeout", self.lock_timeout.as_millis()),
-            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION.as_millis()),
+            (
+                "idle_in_transaction_session_timeout",
+                IDLE_IN_TRANSACTION.as_millis(),
+            ),
             ("tcp_keepalives_idle", 5),
             ("tcp_keepalives_interval", 2),
             ("tcp_keepalives_count", 3),
@@ -94,7 +97,13 @@ fn look_up(
     // Read at every connect: a rotated password is picked up without a restart.
     let text = std::fs::read_to_string(path)
         .map_err(|e| SqlError::Password(format!("cannot read passfile {}: {e}", path.display())))?;
-    Ok(passfile::look_up(&text, &address.host, address.port, database, user))
+    Ok(passfile::look_up(
+        &text,
+        &address.host,
+        address.port,
+        database,
+        user,
+    ))
 }
 
 /// An open session.
@@ -145,7 +154,14 @@ impl Connection {
             tell_closed.send_replace(true);
         });
         let deadline = login.statement_timeout + GRACE;
-        Ok(Self { client, driver, closed, deadline, broken: false, address: address.clone() })
+        Ok(Self {
+            client,
+            driver,
+            closed,
+            deadline,
+            broken: false,
+            address: address.clone(),
+        })
     }
 
     /// Runs a batch of statements in one round trip.
@@ -197,7 +213,10 @@ impl Connection {
     ) -> Result<T, SqlError> {
         let result = match answer {
             Ok(answer) => answer.map_err(SqlError::from),
-            Err(_) => Err(SqlError::Deadline { what: "the statement", after: self.deadline }),
+            Err(_) => Err(SqlError::Deadline {
+                what: "the statement",
+                after: self.deadline,
+            }),
         };
         if let Err(error) = &result
             && error.breaks_the_connection()

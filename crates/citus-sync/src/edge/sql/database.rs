@@ -83,7 +83,11 @@ impl Database {
     /// A database nothing is known of yet; [`Database::run`] finds out, and `changed` tells.
     pub fn new(name: &str, login: SharedLogin, changed: watch::Sender<()>) -> Self {
         let why = "not connected to the coordinator yet".to_owned();
-        let state = DatabaseState { rows: Rows::Unknown(why), dialect: None, server: None };
+        let state = DatabaseState {
+            rows: Rows::Unknown(why),
+            dialect: None,
+            server: None,
+        };
         Self {
             name: name.into(),
             shared: Arc::new(Shared {
@@ -135,7 +139,11 @@ impl Database {
         let rows = Rows::known(read_rows(session, dialect).await?);
         self.publish(|state| {
             // A session that outlived its coordinator leader has nothing to say any more.
-            if state.server.as_ref().is_some_and(|server| server.address == session.address) {
+            if state
+                .server
+                .as_ref()
+                .is_some_and(|server| server.address == session.address)
+            {
                 state.rows = rows;
             }
         });
@@ -145,7 +153,10 @@ impl Database {
     /// A session on the verified coordinator leader, warm if one is free.
     pub(super) async fn acquire(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
         let wait = self.shared.login.statement_timeout;
-        let all_busy = SqlError::Deadline { what: "waiting for a free session", after: wait };
+        let all_busy = SqlError::Deadline {
+            what: "waiting for a free session",
+            after: wait,
+        };
         // The permit is counted back in `release`; a session that is dropped instead (its task
         // was aborted at shutdown) takes its permit with it, and nobody is left to miss it.
         match timeout(wait, self.shared.sessions.acquire()).await {
@@ -170,15 +181,19 @@ impl Database {
         let warm = {
             let mut pool = self.pool();
             pool.idle.retain(Connection::is_usable);
-            (pool.server.as_ref() == Some(&server)).then(|| pool.idle.pop()).flatten()
+            (pool.server.as_ref() == Some(&server))
+                .then(|| pool.idle.pop())
+                .flatten()
         };
         if let Some(session) = warm {
             return Ok((session, dialect));
         }
-        let mut session =
-            Connection::open(&self.shared.login, &server.address, &self.name).await?;
+        let mut session = Connection::open(&self.shared.login, &server.address, &self.name).await?;
         if session.boolean(IN_RECOVERY).await? {
-            return Err(SqlError::Answer(format!("{} takes no writes any more", server.address)));
+            return Err(SqlError::Answer(format!(
+                "{} takes no writes any more",
+                server.address
+            )));
         }
         Ok((session, dialect))
     }
@@ -191,14 +206,20 @@ impl Database {
 
     fn put_back(&self, session: Connection) {
         let mut pool = self.pool();
-        let current = pool.server.as_ref().is_some_and(|server| server.address == session.address);
+        let current = pool
+            .server
+            .as_ref()
+            .is_some_and(|server| server.address == session.address);
         if current && session.is_usable() && pool.idle.len() < KEPT_WARM {
             pool.idle.push(session);
         }
     }
 
     fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
-        self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets what was known, and the sessions too unless the leader is still at this address.
@@ -206,7 +227,8 @@ impl Database {
         {
             let mut pool = self.pool();
             pool.server = None;
-            pool.idle.retain(|session| Some(&session.address) == but_keep);
+            pool.idle
+                .retain(|session| Some(&session.address) == but_keep);
         }
         self.publish(|state| {
             state.rows = Rows::Unknown(why);
@@ -252,7 +274,10 @@ impl Database {
                 retry_in_ms = pause.as_millis(),
                 "no session on the coordinator leader: {error}"
             );
-            self.forget(format!("{} ({}): {error}", target.member, target.address), None);
+            self.forget(
+                format!("{} ({}): {error}", target.member, target.address),
+                None,
+            );
             tokio::select! {
                 () = sleep(pause) => {}
                 () = other(&mut coordinator) => {}
@@ -269,7 +294,8 @@ impl Database {
     ) -> Result<std::convert::Infallible, SqlError> {
         let reusable = {
             let mut pool = self.pool();
-            pool.idle.retain(|session| session.is_usable() && session.address == target.address);
+            pool.idle
+                .retain(|session| session.is_usable() && session.address == target.address);
             pool.idle.pop()
         };
         let mut session = match reusable {
@@ -291,7 +317,11 @@ impl Database {
         self.pool().server = Some(target.clone());
         self.publish(|state| {
             let (rows, dialect) = (Rows::known(rows), Some(dialect.clone()));
-            *state = DatabaseState { rows, dialect, server: Some(target.clone()) };
+            *state = DatabaseState {
+                rows,
+                dialect,
+                server: Some(target.clone()),
+            };
         });
         retry.succeeded();
         self.keep(session, &dialect, policy).await
@@ -342,7 +372,10 @@ fn leader_of(view: &ScopeView) -> Result<Server, String> {
     if !view.exists() {
         return Err(format!("etcd knows no scope {scope}"));
     }
-    let leader = view.leader.as_ref().ok_or(format!("coordinator scope {scope} has no leader"))?;
+    let leader = view
+        .leader
+        .as_ref()
+        .ok_or(format!("coordinator scope {scope} has no leader"))?;
     let address = view.leader_address().ok_or(format!(
         "member {} leads {scope}, but its member key has no usable conn_url",
         leader.value
@@ -360,13 +393,25 @@ pub(super) async fn detect(session: &mut Connection) -> Result<Dialect, SqlError
         .rows(FUNCTIONS)
         .await?
         .iter()
-        .map(|row| Ok(Function { name: text(row, 0)?, arguments: number(row, 1)? }))
+        .map(|row| {
+            Ok(Function {
+                name: text(row, 0)?,
+                arguments: number(row, 1)?,
+            })
+        })
         .collect::<Result<_, SqlError>>()?;
     let columns = session.rows(COLUMNS).await?;
-    let columns: BTreeSet<String> =
-        columns.iter().map(|row| text(row, 0)).collect::<Result<_, _>>()?;
+    let columns: BTreeSet<String> = columns
+        .iter()
+        .map(|row| text(row, 0))
+        .collect::<Result<_, _>>()?;
     let version = if Dialect::has_version(&functions) {
-        session.rows(VERSION).await?.first().map(|row| text(row, 0)).transpose()?
+        session
+            .rows(VERSION)
+            .await?
+            .first()
+            .map(|row| text(row, 0))
+            .transpose()?
     } else {
         None
     };
@@ -375,8 +420,13 @@ pub(super) async fn detect(session: &mut Connection) -> Result<Dialect, SqlError
         Some((short, _)) => short.to_owned(),
         None => full,
     });
-    let may_lock = session.rows(MAY_LOCK).await?.first().is_some_and(|row| row.get(0) == Some("t"));
-    Dialect::detect(&functions, columns, version, may_lock).map_err(|none| SqlError::Answer(none.to_string()))
+    let may_lock = session
+        .rows(MAY_LOCK)
+        .await?
+        .first()
+        .is_some_and(|row| row.get(0) == Some("t"));
+    Dialect::detect(&functions, columns, version, may_lock)
+        .map_err(|none| SqlError::Answer(none.to_string()))
 }
 
 /// Reads all rows of `pg_dist_node`.
@@ -392,7 +442,10 @@ fn parse_row(row: &SimpleQueryRow) -> Result<Row, SqlError> {
     Ok(Row {
         nodeid: number(row, 0)?,
         groupid: number(row, 1)?,
-        address: HostPort { host: text(row, 2)?, port: number(row, 3)? },
+        address: HostPort {
+            host: text(row, 2)?,
+            port: number(row, 3)?,
+        },
         role: NodeRole::from_text(&text(row, 4)?),
         cluster: text(row, 5)?,
         active: row.get(6) == Some("t"),
@@ -411,7 +464,9 @@ fn text(row: &SimpleQueryRow, column: usize) -> Result<String, SqlError> {
 
 fn number<T: std::str::FromStr>(row: &SimpleQueryRow, column: usize) -> Result<T, SqlError> {
     let text = text(row, column)?;
-    text.parse()
-        .map_err(|_| SqlError::Answer(format!("column {column} of a catalogue is {text:?}, no number that fits")))
+    text.parse().map_err(|_| {
+        SqlError::Answer(format!(
+            "column {column} of a catalogue is {text:?}, no number that fits"
+        ))
+    })
 }
-

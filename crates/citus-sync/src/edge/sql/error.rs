@@ -74,7 +74,10 @@ impl From<tokio_postgres::Error> for SqlError {
                 message.push_str("; ");
                 message.push_str(more);
             }
-            return Self::Server { code: db.code().code().to_owned(), message };
+            return Self::Server {
+                code: db.code().code().to_owned(),
+                message,
+            };
         }
         // "error communicating with the server" says nothing; its source says it all.
         let mut text = error.to_string();

@@ -65,14 +65,25 @@ impl Probes {
         // Unbounded: each member has at most one question open, and says nothing unasked.
         let (tell, heard) = mpsc::unbounded_channel();
         let (members, answers) = (BTreeMap::new(), BTreeMap::new());
-        Self { login, databases, interval, members, answers, tell, heard }
+        Self {
+            login,
+            databases,
+            interval,
+            members,
+            answers,
+            tell,
+            heard,
+        }
     }
 
     /// Puts a decision's questions, for the leader key of this revision.
     pub fn ask(&mut self, questions: &[Ask], leader_revision: i64) {
         let now = Instant::now();
         for Ask { address, eager } in questions {
-            let order = Order { leader_revision, eager: *eager };
+            let order = Order {
+                leader_revision,
+                eager: *eager,
+            };
             match self.members.get_mut(address) {
                 Some(member) => {
                     member.wanted = now;
@@ -106,25 +117,32 @@ impl Probes {
             tell: self.tell.clone(),
         };
         let task = tokio::spawn(asker.run(orders));
-        self.members.insert(address.clone(), Member { order, wanted: Instant::now(), task });
+        self.members.insert(
+            address.clone(),
+            Member {
+                order,
+                wanted: Instant::now(),
+                task,
+            },
+        );
     }
 
     /// Waits for the next answer that says something new.
     pub async fn changed(&mut self) {
         // `tell` is held here as well, so the channel never closes.
         while let Some(answer) = self.heard.recv().await {
-            if self.take(answer) {
+            if self.take(&answer) {
                 return;
             }
         }
     }
 
-    fn take(&mut self, answer: Answer) -> bool {
+    fn take(&mut self, answer: &Answer) -> bool {
         if !self.members.contains_key(&answer.address) {
             return false;
         }
         let address = answer.address.clone();
-        self.answers.insert(address, answer.clone()).as_ref() != Some(&answer)
+        self.answers.insert(address, answer.clone()).as_ref() != Some(answer)
     }
 
     /// The latest answer of one member.
@@ -134,7 +152,10 @@ impl Probes {
 
     /// The latest answers of all members asked, whatever leader key they were asked for.
     pub fn states(&self) -> BTreeMap<HostPort, ProbeState> {
-        self.answers.iter().map(|(address, probe)| (address.clone(), probe.state.clone())).collect()
+        self.answers
+            .iter()
+            .map(|(address, probe)| (address.clone(), probe.state.clone()))
+            .collect()
     }
 }
 
@@ -162,7 +183,10 @@ impl Asker {
             if error.is_about_the_database() {
                 database = (database + 1) % self.databases.len();
             }
-            self.say(&orders.borrow_and_update(), ProbeState::Unreachable(error.to_string()));
+            self.say(
+                &orders.borrow_and_update(),
+                ProbeState::Unreachable(error.to_string()),
+            );
             tokio::select! {
                 () = sleep(retry.pause()) => {}
                 gone = orders.changed() => if gone.is_err() { return },
@@ -183,9 +207,17 @@ impl Asker {
             let order = orders.borrow_and_update().clone();
             let in_recovery = session.boolean(IN_RECOVERY).await?;
             retry.succeeded();
-            let state = if in_recovery { ProbeState::InRecovery } else { ProbeState::Writable };
+            let state = if in_recovery {
+                ProbeState::InRecovery
+            } else {
+                ProbeState::Writable
+            };
             self.say(&order, state);
-            let pause = if in_recovery && order.eager { self.interval } else { IDLE_INTERVAL };
+            let pause = if in_recovery && order.eager {
+                self.interval
+            } else {
+                IDLE_INTERVAL
+            };
             tokio::select! {
                 () = session.closing() => {
                     return Err(SqlError::Io("the server closed the session".to_owned()));

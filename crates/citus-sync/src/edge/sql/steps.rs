@@ -123,10 +123,19 @@ async fn with_session(
             commit(session, &texts).await?;
         }
         Step::Move(step) => {
-            let mut round = Round { database, session, dialect, group, step, forced: false };
+            let mut round = Round {
+                database,
+                session,
+                dialect,
+                group,
+                step,
+                forced: false,
+            };
             ensure(&still_right)?;
             if !round.at_once().await? {
-                round.with_patience(started, &mut phases, &still_right).await?;
+                round
+                    .with_patience(started, &mut phases, &still_right)
+                    .await?;
             }
             phases.forced = round.forced;
         }
@@ -139,7 +148,11 @@ async fn with_session(
 }
 
 fn ensure(still_right: &impl Fn() -> bool) -> Result<(), StepError> {
-    if still_right() { Ok(()) } else { Err(StepError::Superseded) }
+    if still_right() {
+        Ok(())
+    } else {
+        Err(StepError::Superseded)
+    }
 }
 
 /// Runs a batch that ends in `COMMIT`. The server stops at the first error, so an error that it
@@ -147,9 +160,7 @@ fn ensure(still_right: &impl Fn() -> bool) -> Result<(), StepError> {
 async fn commit(session: &mut Connection, texts: &[&str]) -> Result<(), StepError> {
     match session.run(&batch(texts.iter().copied())).await {
         Ok(()) => Ok(()),
-        Err(error @ SqlError::Server { .. }) if !error.breaks_the_connection() => {
-            Err(error.into())
-        }
+        Err(error @ SqlError::Server { .. }) if !error.breaks_the_connection() => Err(error.into()),
         Err(error) => Err(StepError::Ambiguous(error)),
     }
 }
@@ -248,7 +259,9 @@ impl Round<'_> {
         // Whoever is in the way is terminated within a moment; statement_timeout bounds the rest.
         // Without the function to pause, the update itself forces.
         let pause = self.dialect.pause(self.step.nodeid, true);
-        let texts = ["BEGIN", "SET LOCAL lock_timeout = 0"].into_iter().chain(pause.as_deref());
+        let texts = ["BEGIN", "SET LOCAL lock_timeout = 0"]
+            .into_iter()
+            .chain(pause.as_deref());
         self.session.run(&batch(texts)).await?;
         Ok(())
     }
@@ -272,13 +285,18 @@ impl Round<'_> {
 
     /// The error, with who sits on `pg_dist_node`.
     async fn name_blockers(&mut self, error: StepError) -> StepError {
-        let StepError::Sql(SqlError::Server { code, message }) = error else { return error };
+        let StepError::Sql(SqlError::Server { code, message }) = error else {
+            return error;
+        };
         let rows = self.session.rows(BLOCKERS).await.unwrap_or_default();
         let blockers: Vec<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
         let message = if blockers.is_empty() {
             message
         } else {
-            format!("{message}; pg_dist_node is locked by {}", blockers.join(", "))
+            format!(
+                "{message}; pg_dist_node is locked by {}",
+                blockers.join(", ")
+            )
         };
         SqlError::Server { code, message }.into()
     }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::{
-    ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned,
-};
+use dcs_watch::{ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned};
 
 use super::super::*;
 
 pub(super) fn addr(host: &str) -> HostPort {
-    HostPort { host: host.to_owned(), port: 5432 }
+    HostPort {
+        host: host.to_owned(),
+        port: 5432,
+    }
 }
 
 pub(super) fn row(nodeid: i32, groupid: i32, host: &str) -> Row {
@@ -26,11 +27,18 @@ pub(super) fn row(nodeid: i32, groupid: i32, host: &str) -> Row {
 }
 
 pub(super) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
-    Row { role: NodeRole::Secondary, ..row(nodeid, groupid, host) }
+    Row {
+        role: NodeRole::Secondary,
+        ..row(nodeid, groupid, host)
+    }
 }
 
 fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
-    Versioned { value, mod_revision: revision, create_revision: revision }
+    Versioned {
+        value,
+        mod_revision: revision,
+        create_revision: revision,
+    }
 }
 
 /// Everything one decision looks at, owned.
@@ -86,8 +94,16 @@ impl Story {
     }
 
     fn answer(mut self, state: ProbeState, leader_revision: i64) -> Self {
-        let address = self.view.leader_address().cloned().expect("a leader with an address");
-        self.probe = Some(Probe { address, leader_revision, state });
+        let address = self
+            .view
+            .leader_address()
+            .cloned()
+            .expect("a leader with an address");
+        self.probe = Some(Probe {
+            address,
+            leader_revision,
+            state,
+        });
         self
     }
 
@@ -138,7 +154,10 @@ impl Story {
     }
 
     pub(super) fn paused(mut self) -> Self {
-        let config = ClusterConfig { paused: true, ..ClusterConfig::default() };
+        let config = ClusterConfig {
+            paused: true,
+            ..ClusterConfig::default()
+        };
         self.view.config = Some(versioned(config, 30));
         self
     }

@@ -2,6 +2,7 @@
 
 mod builders;
 mod random;
+mod the_checker_stops;
 
 use dcs_watch::{Freshness, Role};
 
@@ -10,27 +11,49 @@ use super::*;
 
 #[test]
 fn settled_when_the_row_is_the_writable_leaders() {
-    let decision = Story::new().leader("pg1").says(ProbeState::Writable).decide();
+    let decision = Story::new()
+        .leader("pg1")
+        .says(ProbeState::Writable)
+        .decide();
     assert_eq!(decision.rule, Rule::Settled);
     assert!(decision.is_settled());
-    assert_eq!(decision.ask, [Ask { address: addr("pg1"), eager: false }]);
+    assert_eq!(
+        decision.ask,
+        [Ask {
+            address: addr("pg1"),
+            eager: false
+        }]
+    );
 }
 
 #[test]
 fn a_new_writable_leader_gets_the_row_and_the_row_keeps_its_nodeid() {
-    let decision = Story::new().leader("pg2").says(ProbeState::Writable).decide();
+    let decision = Story::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .decide();
     assert_eq!(decision.rule, Rule::Move);
-    let Step::Move(step) = &decision.steps["app"] else { panic!("{decision:?}") };
-    assert_eq!((step.nodeid, &step.from, &step.to), (2, &addr("pg1"), &addr("pg2")));
+    let Step::Move(step) = &decision.steps["app"] else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(
+        (step.nodeid, &step.from, &step.to),
+        (2, &addr("pg1"), &addr("pg2"))
+    );
     assert_eq!(step.make_way, None);
 }
 
 #[test]
 fn nothing_moves_on_a_stale_or_unknown_view() {
-    let stale = Freshness::Stale { reason: "silent for 7 s".to_owned() };
+    let stale = Freshness::Stale {
+        reason: "silent for 7 s".to_owned(),
+    };
     for freshness in [stale, Freshness::Unknown] {
-        let decision =
-            Story::new().leader("pg2").says(ProbeState::Writable).freshness(freshness).decide();
+        let decision = Story::new()
+            .leader("pg2")
+            .says(ProbeState::Writable)
+            .freshness(freshness)
+            .decide();
         assert_eq!(decision.rule, Rule::Stale);
         assert!(!decision.steps.values().any(Step::writes));
     }
@@ -40,23 +63,43 @@ fn nothing_moves_on_a_stale_or_unknown_view() {
 fn a_leader_key_that_is_gone_moves_nothing() {
     let decision = Story::new().no_leader().decide();
     assert_eq!(decision.rule, Rule::LeaderGone);
-    assert!(matches!(decision.steps["app"], Step::Wait(Wait::LeaderGone)));
+    assert!(matches!(
+        decision.steps["app"],
+        Step::Wait(Wait::LeaderGone)
+    ));
 }
 
 #[test]
 fn a_scope_that_etcd_does_not_know_is_named() {
     let mut story = Story::new().no_leader();
     story.view.members.clear();
-    let Step::Wait(wait) = &story.decide().steps["app"] else { panic!() };
-    assert!(wait.to_string().starts_with("etcd knows no scope wk1"), "{wait}");
+    let Step::Wait(wait) = &story.decide().steps["app"] else {
+        panic!()
+    };
+    assert!(
+        wait.to_string().starts_with("etcd knows no scope wk1"),
+        "{wait}"
+    );
 }
 
 #[test]
 fn a_leader_in_recovery_is_waited_for_and_asked_eagerly() {
-    let decision = Story::new().leader("pg2").says(ProbeState::InRecovery).decide();
+    let decision = Story::new()
+        .leader("pg2")
+        .says(ProbeState::InRecovery)
+        .decide();
     assert_eq!(decision.rule, Rule::Promoting);
-    assert_eq!(decision.ask, [Ask { address: addr("pg2"), eager: true }]);
-    assert!(matches!(decision.steps["app"], Step::Wait(Wait::Promoting { .. })));
+    assert_eq!(
+        decision.ask,
+        [Ask {
+            address: addr("pg2"),
+            eager: true
+        }]
+    );
+    assert!(matches!(
+        decision.steps["app"],
+        Step::Wait(Wait::Promoting { .. })
+    ));
 }
 
 #[test]
@@ -64,14 +107,22 @@ fn a_leader_that_cannot_be_reached_moves_nothing() {
     let gone = ProbeState::Unreachable("refused".to_owned());
     let decision = Story::new().leader("pg2").says(gone).decide();
     assert_eq!(decision.rule, Rule::Unreachable);
-    let Step::Wait(wait) = &decision.steps["app"] else { panic!("{decision:?}") };
-    assert_eq!(wait.to_string(), "cannot reach the leader at pg2:5432: refused");
+    let Step::Wait(wait) = &decision.steps["app"] else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(
+        wait.to_string(),
+        "cannot reach the leader at pg2:5432: refused"
+    );
 }
 
 #[test]
 fn an_answer_to_an_older_leader_key_counts_for_nothing() {
     // pg2 led before, was demoted and leads again: it must answer again.
-    let decision = Story::new().leader("pg2").said_earlier(ProbeState::Writable).decide();
+    let decision = Story::new()
+        .leader("pg2")
+        .said_earlier(ProbeState::Writable)
+        .decide();
     assert_eq!(decision.rule, Rule::Unproven);
     assert!(!decision.steps.values().any(Step::writes));
 }
@@ -89,8 +140,13 @@ fn a_leader_without_an_address_is_named() {
     story.view.members.get_mut("pg2").unwrap().value.address = None;
     let decision = story.decide();
     assert_eq!(decision.rule, Rule::Unproven);
-    let Step::Wait(wait) = &decision.steps["app"] else { panic!("{decision:?}") };
-    assert!(wait.to_string().contains("member pg2 holds the leader key"), "{wait}");
+    let Step::Wait(wait) = &decision.steps["app"] else {
+        panic!("{decision:?}")
+    };
+    assert!(
+        wait.to_string().contains("member pg2 holds the leader key"),
+        "{wait}"
+    );
     // Nor with its member key gone.
     let mut story = Story::new().leader("pg2");
     story.view.members.remove("pg2");
@@ -108,18 +164,30 @@ fn databases_are_decided_one_by_one() {
     assert_eq!(decision.rule, Rule::Move);
     assert!(decision.steps["app"].writes());
     assert_eq!(decision.steps["ahead"], Step::Settled);
-    assert!(matches!(decision.steps["broken"], Step::Wait(Wait::RowsUnknown { .. })));
+    assert!(matches!(
+        decision.steps["broken"],
+        Step::Wait(Wait::RowsUnknown { .. })
+    ));
 }
 
 #[test]
 fn a_secondary_row_at_the_leaders_address_changes_places_with_the_primary() {
     let story = Story::new().leader("pg2").says(ProbeState::Writable).rows(
         "app",
-        Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, "pg2"), row(3, 2, "other")]),
+        Rows::known(vec![
+            row(2, 1, "pg1"),
+            secondary(7, 1, "pg2"),
+            row(3, 2, "other"),
+        ]),
     );
     let decision = story.decide();
-    let Step::Move(step) = &decision.steps["app"] else { panic!("{decision:?}") };
-    let way = step.make_way.as_ref().expect("the secondary row must make way");
+    let Step::Move(step) = &decision.steps["app"] else {
+        panic!("{decision:?}")
+    };
+    let way = step
+        .make_way
+        .as_ref()
+        .expect("the secondary row must make way");
     assert_eq!((step.nodeid, way.nodeid), (2, 7));
     assert_eq!(way.then, addr("pg1"));
     assert_eq!(way.temporary.host, "citus-sync-swap-7.invalid");
@@ -133,8 +201,14 @@ fn an_address_that_belongs_to_another_group_is_not_taken() {
         .rows("app", Rows::known(vec![row(2, 1, "pg1"), row(3, 2, "pg2")]));
     let decision = story.decide();
     assert_eq!(decision.rule, Rule::Blocked);
-    let Step::Wait(wait) = &decision.steps["app"] else { panic!("{decision:?}") };
-    assert!(wait.to_string().starts_with("pg2:5432 already belongs to node 3 of group 2"), "{wait}");
+    let Step::Wait(wait) = &decision.steps["app"] else {
+        panic!("{decision:?}")
+    };
+    assert!(
+        wait.to_string()
+            .starts_with("pg2:5432 already belongs to node 3 of group 2"),
+        "{wait}"
+    );
 }
 
 #[test]
@@ -145,19 +219,29 @@ fn two_primary_rows_are_nobodys_to_choose_between() {
         .rows("app", Rows::known(vec![row(2, 1, "pg1"), row(9, 1, "pg3")]));
     assert_eq!(
         story.decide().steps["app"],
-        Step::Wait(Wait::TwoPrimaries { nodeids: vec![2, 9] })
+        Step::Wait(Wait::TwoPrimaries {
+            nodeids: vec![2, 9]
+        })
     );
 }
 
 #[test]
 fn a_group_without_a_row_is_named_or_registered() {
-    let story =
-        Story::new().leader("pg1").says(ProbeState::Writable).rows("app", Rows::known(vec![]));
-    assert_eq!(story.clone().decide().steps["app"], Step::Wait(Wait::NoRow { group: 1 }));
+    let story = Story::new()
+        .leader("pg1")
+        .says(ProbeState::Writable)
+        .rows("app", Rows::known(vec![]));
+    assert_eq!(
+        story.clone().decide().steps["app"],
+        Step::Wait(Wait::NoRow { group: 1 })
+    );
     let decision = story.registering().decide();
     assert_eq!(
         decision.steps["app"],
-        Step::Register(Register { group: 1, address: addr("pg1") })
+        Step::Register(Register {
+            group: 1,
+            address: addr("pg1")
+        })
     );
 }
 
@@ -180,47 +264,81 @@ fn what_patroni_manages_is_only_named() {
     for writes in [Writes::PatroniManages, Writes::ObserveOnly] {
         let decision = story.clone().writes(writes).decide();
         assert_eq!(decision.rule, Rule::Blocked);
-        let Step::Wait(wait) = &decision.steps["app"] else { panic!("{decision:?}") };
-        assert!(wait.to_string().ends_with("would move node 2 from pg1:5432 to pg2:5432"), "{wait}");
+        let Step::Wait(wait) = &decision.steps["app"] else {
+            panic!("{decision:?}")
+        };
+        assert!(
+            wait.to_string()
+                .ends_with("would move node 2 from pg1:5432 to pg2:5432"),
+            "{wait}"
+        );
     }
 }
 
 #[test]
 fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
     // The row is right; etcd came back from a backup in which pg2 led.
-    let story = Story::new().leader("pg2").says(ProbeState::Writable).lineage(1, Some(0));
+    let story = Story::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .lineage(1, Some(0));
     let decision = story.clone().decide();
     assert_eq!(decision.rule, Rule::Blocked);
     assert!(
-        decision.ask.contains(&Ask { address: addr("pg1"), eager: false }),
+        decision.ask.contains(&Ask {
+            address: addr("pg1"),
+            eager: false
+        }),
         "the member at the row's address must be asked: {decision:?}"
     );
-    assert!(!story.clone().at_row("pg1", ProbeState::Writable).decide().steps["app"].writes());
-    assert!(story.clone().at_row("pg1", ProbeState::InRecovery).decide().steps["app"].writes());
+    assert!(
+        !story
+            .clone()
+            .at_row("pg1", ProbeState::Writable)
+            .decide()
+            .steps["app"]
+            .writes()
+    );
+    assert!(
+        story
+            .clone()
+            .at_row("pg1", ProbeState::InRecovery)
+            .decide()
+            .steps["app"]
+            .writes()
+    );
     let gone = ProbeState::Unreachable("refused".to_owned());
     assert!(story.at_row("pg1", gone).decide().steps["app"].writes());
 }
 
 #[test]
 fn a_restored_etcd_that_agrees_with_the_rows_is_settled() {
-    let story = Story::new().leader("pg1").says(ProbeState::Writable).lineage(1, Some(0));
+    let story = Story::new()
+        .leader("pg1")
+        .says(ProbeState::Writable)
+        .lineage(1, Some(0));
     assert_eq!(story.decide().rule, Rule::Settled);
 }
 
 #[test]
 fn a_name_left_by_a_swap_is_found_and_mended() {
     for left in ["citus-sync-swap-7.invalid", "10.0.0.5-demoted"] {
-        let story = Story::new()
-            .leader("pg1")
-            .says(ProbeState::Writable)
-            .rows("app", Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, left)]));
+        let story = Story::new().leader("pg1").says(ProbeState::Writable).rows(
+            "app",
+            Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, left)]),
+        );
         let decision = story.clone().decide();
-        let Step::Repair(repair) = &decision.steps["app"] else { panic!("{left}: {decision:?}") };
+        let Step::Repair(repair) = &decision.steps["app"] else {
+            panic!("{left}: {decision:?}")
+        };
         assert_eq!((repair.nodeid, &repair.to), (7, &addr("pg2")));
 
         let mut alone = story;
         alone.view.members.retain(|name, _| name == "pg1");
-        assert!(matches!(alone.decide().steps["app"], Step::Wait(Wait::NoSpare { .. })));
+        assert!(matches!(
+            alone.decide().steps["app"],
+            Step::Wait(Wait::NoSpare { .. })
+        ));
     }
 }
 
@@ -230,17 +348,25 @@ fn a_primary_row_with_a_temporary_name_is_moved_to_the_leader() {
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(vec![row(2, 1, "10.0.0.5-demoted")]));
-    let Step::Move(step) = &story.decide().steps["app"] else { panic!() };
+    let Step::Move(step) = &story.decide().steps["app"] else {
+        panic!()
+    };
     assert_eq!(step.to, addr("pg2"));
 }
 
 #[test]
 fn a_temporary_name_is_never_handed_on_in_a_swap() {
     let rows = vec![row(2, 1, "10.0.0.5-demoted"), secondary(7, 1, "pg2")];
-    let story =
-        Story::new().leader("pg2").says(ProbeState::Writable).rows("app", Rows::known(rows));
+    let story = Story::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .rows("app", Rows::known(rows));
     let decision = story.clone().decide();
-    let Step::Move(Move { make_way: Some(way), .. }) = &decision.steps["app"] else {
+    let Step::Move(Move {
+        make_way: Some(way),
+        ..
+    }) = &decision.steps["app"]
+    else {
         panic!("{decision:?}")
     };
     assert_eq!(way.then, addr("pg1"), "the replica that no row names");
@@ -248,127 +374,18 @@ fn a_temporary_name_is_never_handed_on_in_a_swap() {
     for name in ["pg1", "pg3"] {
         alone.view.members.get_mut(name).unwrap().value.role = Role::Demoted;
     }
-    assert!(matches!(alone.decide().steps["app"], Step::Wait(Wait::NoSpare { .. })));
+    assert!(matches!(
+        alone.decide().steps["app"],
+        Step::Wait(Wait::NoSpare { .. })
+    ));
 }
 
 #[test]
 fn pause_does_not_stop_us_from_following_a_leader() {
-    let decision = Story::new().paused().leader("pg2").says(ProbeState::Writable).decide();
+    let decision = Story::new()
+        .paused()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .decide();
     assert_eq!(decision.rule, Rule::Move);
-}
-
-mod the_checker_stops {
-    use super::*;
-
-    /// A right decision, spoilt by `spoil`, must be stopped with `rule N`.
-    fn stopped(story: &Story, rule: &str, spoil: impl FnOnce(&mut Decision)) {
-        let mut decision = story.clone().decide();
-        spoil(&mut decision);
-        let violation = story.with(|situation| check(situation, &decision)).unwrap_err();
-        assert!(violation.to_string().starts_with(rule), "{violation}");
-    }
-
-    fn moving() -> Story {
-        Story::new().leader("pg2").says(ProbeState::Writable)
-    }
-
-    fn edit(decision: &mut Decision, change: impl FnOnce(&mut Move)) {
-        let Some(Step::Move(step)) = decision.steps.get_mut("app") else { panic!("{decision:?}") };
-        change(step);
-    }
-
-    #[test]
-    fn a_guess() {
-        stopped(&moving(), "rule 1", |d| edit(d, |step| step.to = addr("pg3")));
-    }
-
-    #[test]
-    fn a_leader_that_did_not_answer_for_this_key() {
-        let mut decision = moving().decide();
-        decision.rule = Rule::Move;
-        let story = Story::new().leader("pg2").said_earlier(ProbeState::Writable);
-        let violation = story.with(|situation| check(situation, &decision)).unwrap_err();
-        assert!(matches!(violation, Violation::NotTheWritableLeader { .. }));
-        let story = Story::new().leader("pg2").says(ProbeState::InRecovery);
-        let violation = story.with(|situation| check(situation, &decision)).unwrap_err();
-        assert!(matches!(violation, Violation::NotTheWritableLeader { .. }));
-    }
-
-    #[test]
-    fn a_change_on_a_stale_view() {
-        let decision = moving().decide();
-        let stale = moving().freshness(Freshness::Stale { reason: String::new() });
-        let violation = stale.with(|situation| check(situation, &decision)).unwrap_err();
-        assert_eq!(violation, Violation::NotFresh);
-    }
-
-    #[test]
-    fn a_change_on_news_from_a_restored_etcd() {
-        let decision = moving().decide();
-        let restored = moving().lineage(3, Some(2)).at_row("pg1", ProbeState::Writable);
-        let violation = restored.with(|situation| check(situation, &decision)).unwrap_err();
-        assert!(matches!(violation, Violation::UnprovenLineage { .. }));
-    }
-
-    #[test]
-    fn a_primary_row_that_would_lose_its_nodeid() {
-        stopped(&moving(), "rule 6", |d| edit(d, |step| step.nodeid = 3));
-    }
-
-    #[test]
-    fn a_swap_that_leaves_a_temporary_name() {
-        let rows = Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")]);
-        let story = moving().rows("app", rows);
-        stopped(&story, "rule 6", |d| {
-            edit(d, |step| {
-                let way = step.make_way.as_mut().unwrap();
-                way.then = way.temporary.clone();
-            });
-        });
-        stopped(&story, "rule 6", |d| edit(d, |step| step.make_way = None));
-    }
-
-    #[test]
-    fn a_change_in_a_database_that_is_not_known() {
-        stopped(&moving(), "rule 8", |d| {
-            let step = d.steps["app"].clone();
-            d.steps.insert("elsewhere".to_owned(), step);
-        });
-    }
-
-    #[test]
-    fn a_change_where_patroni_is_in_charge() {
-        let decision = moving().decide();
-        let managed = moving().writes(Writes::PatroniManages);
-        let violation = managed.with(|situation| check(situation, &decision)).unwrap_err();
-        assert_eq!(violation, Violation::OnlyObserved);
-    }
-
-    #[test]
-    fn a_registration_of_a_group_that_has_a_row_or_of_another_group() {
-        let story = Story::new()
-            .leader("pg1")
-            .says(ProbeState::Writable)
-            .registering()
-            .rows("app", Rows::known(vec![]));
-        let right = story.clone().decide();
-        let taken = story.clone().rows("app", Rows::known(vec![row(2, 1, "pg3")]));
-        let violation = taken.with(|situation| check(situation, &right)).unwrap_err();
-        assert!(matches!(violation, Violation::NotThePrimaryRow { .. }));
-        stopped(&story, "rule 6", |d| {
-            let Some(Step::Register(step)) = d.steps.get_mut("app") else { panic!() };
-            step.group = 2;
-        });
-    }
-
-    #[test]
-    fn a_repair_that_names_a_stranger() {
-        let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "citus-sync-swap-7.invalid")];
-        let story =
-            Story::new().leader("pg1").says(ProbeState::Writable).rows("app", Rows::known(rows));
-        stopped(&story, "rule 6", |d| {
-            let Some(Step::Repair(step)) = d.steps.get_mut("app") else { panic!() };
-            step.to = addr("stranger");
-        });
-    }
 }

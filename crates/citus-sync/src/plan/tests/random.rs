@@ -9,8 +9,14 @@ use proptest::prelude::*;
 use super::super::*;
 use super::builders::{Story, addr, row, secondary};
 
-const HOSTS: [&str; 6] =
-    ["pg1", "pg2", "pg3", "other", "10.0.0.5-demoted", "citus-sync-swap-7.invalid"];
+const HOSTS: [&str; 6] = [
+    "pg1",
+    "pg2",
+    "pg3",
+    "other",
+    "10.0.0.5-demoted",
+    "citus-sync-swap-7.invalid",
+];
 
 fn state() -> impl Strategy<Value = ProbeState> {
     prop_oneof![
@@ -87,7 +93,10 @@ fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
             rows.iter().all(|row| row.address != *to),
             "Citus: there is already another node with the specified hostname and port: {to}"
         );
-        rows.iter_mut().find(|row| row.nodeid == nodeid).expect("a row").address = to.clone();
+        rows.iter_mut()
+            .find(|row| row.nodeid == nodeid)
+            .expect("a row")
+            .address = to.clone();
     };
     match step {
         Step::Settled | Step::Wait(_) => {}
@@ -103,7 +112,10 @@ fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
         Step::Repair(step) => set(&mut rows, step.nodeid, &step.to),
         Step::Register(step) => {
             let nodeid = rows.iter().map(|row| row.nodeid).max().unwrap_or(0) + 1;
-            rows.push(Row { address: step.address.clone(), ..row(nodeid, step.group, "new") });
+            rows.push(Row {
+                address: step.address.clone(),
+                ..row(nodeid, step.group, "new")
+            });
         }
     }
     rows
