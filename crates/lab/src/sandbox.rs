@@ -98,6 +98,8 @@ impl Sandbox {
             self.command("sleep")
                 .arg("infinity")
                 .stdout(ports.share_lock()?)
+                // Or a pipe behind the command that made the lab would never end.
+                .stderr(std::process::Stdio::null())
                 .spawn()
                 .context("starting the keeper of the lab's ports")?;
         }

@@ -44,6 +44,10 @@ struct Args {
     /// Use the stand-in although Citus is installed
     #[arg(long)]
     stand_in: bool,
+    /// Run citus-sync under this command, like "valgrind --tool=callgrind"; the numbers of such a
+    /// run mean nothing
+    #[arg(long)]
+    under: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -60,7 +64,7 @@ fn main() -> Result<()> {
     }
     let ground = Ground::prepare(args.stand_in)?;
     let mut machine = ground.machine()?;
-    let daemon = Daemon::start(&ground.sandbox, &ground.etcd.endpoint(), ground::DATABASE, 1)?;
+    let daemon = Daemon::start(&ground.sandbox, &ground.etcd.endpoint(), ground::DATABASE, 1, args.under.as_deref())?;
     let mover = Mover::new(&ground)?;
     let measured = measure(&args, &daemon, mover).with_context(|| daemon.last_words())?;
     machine.finish();

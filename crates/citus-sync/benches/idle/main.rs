@@ -41,6 +41,10 @@ struct Args {
     /// How long each run is measured
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Run citus-sync under this command, like "valgrind --tool=callgrind"; the numbers of such a
+    /// run mean nothing
+    #[arg(long)]
+    under: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -85,7 +89,9 @@ fn main() -> Result<()> {
             machine = Some(ground.machine()?);
         }
         let endpoint = ground.etcd.endpoint();
-        let daemon = Daemon::start(&ground.sandbox, &endpoint, ground::DATABASE, *scopes)?;
+        let under = args.under.as_deref();
+        let daemon =
+            Daemon::start(&ground.sandbox, &endpoint, ground::DATABASE, *scopes, under)?;
         let run = measure(&ground, &daemon, *scopes, Duration::from_secs(args.seconds));
         runs.push(run.with_context(|| daemon.last_words())?);
     }

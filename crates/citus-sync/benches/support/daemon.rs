@@ -25,7 +25,16 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `citus-sync run` for the coordinator scope `cn` and the worker scopes `wk1`,
     /// `wk2`, …, with default settings, and waits until it is ready and has settled every group.
-    pub(crate) fn start(sandbox: &Sandbox, etcd: &str, database: &str, groups: u32) -> Result<Self> {
+    ///
+    /// `under` is a command that runs it, like `valgrind --tool=callgrind`; it must replace itself
+    /// by what it runs, or the process looked at is the wrong one.
+    pub(crate) fn start(
+        sandbox: &Sandbox,
+        etcd: &str,
+        database: &str,
+        groups: u32,
+        under: Option<&str>,
+    ) -> Result<Self> {
         let folder = sandbox.folder("daemon")?;
         let address = format!("127.0.0.1:{}", sandbox.port()?);
         let mut config = format!(
@@ -39,8 +48,10 @@ impl Daemon {
         fs::write(&file, config).with_context(|| format!("writing {}", file.display()))?;
         let log = folder.join("log");
         let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_citus-sync"));
-        command.args(["run", "-c"]).arg(&file);
+        let words = under.unwrap_or_default().split_whitespace();
+        let mut words = words.chain([env!("CARGO_BIN_EXE_citus-sync"), "run", "-c"]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg(&file);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = sandbox.mark(&mut command).spawn().context("starting citus-sync")?;
         let agent = ureq::Agent::config_builder()

@@ -211,9 +211,7 @@ fn database_report(database: &Database) -> DatabaseReport {
     let (rows, unsynced, error) = match &state.rows {
         Rows::Unknown(why) => (None, vec![], Some(why.clone())),
         Rows::Known(rows) => {
-            let waiting = rows
-                .iter()
-                .filter(|row| row.has_metadata && !row.metadata_synced);
+            let waiting = rows.iter().filter(|row| row.is_unsynced());
             (
                 Some(rows.len()),
                 waiting.map(|row| row.nodeid).collect(),

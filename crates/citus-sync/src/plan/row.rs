@@ -72,6 +72,11 @@ impl Row {
         is_temporary(&self.address)
     }
 
+    /// Whether Citus still has to tell this node of a change.
+    pub fn is_unsynced(&self) -> bool {
+        self.has_metadata && !self.metadata_synced
+    }
+
     /// Whether queries of its group are routed to this row.
     pub fn is_primary(&self) -> bool {
         self.role == NodeRole::Primary

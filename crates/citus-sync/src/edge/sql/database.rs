@@ -327,6 +327,15 @@ impl Database {
         self.keep(session, &dialect, policy).await
     }
 
+    fn until_next_look(&self, policy: &Policy) -> Duration {
+        let unsynced = match &self.shared.state.borrow().rows {
+            Rows::Known(rows) => rows.iter().any(Row::is_unsynced),
+            Rows::Unknown(_) => false,
+        };
+        let every = policy.reconcile_every;
+        if unsynced { every.min(WHILE_UNSYNCED) } else { every }
+    }
+
     async fn keep(
         &self,
         session: Connection,
@@ -343,7 +352,7 @@ impl Database {
                     return Err(SqlError::Io("the coordinator closed the session".to_owned()));
                 }
                 () = self.shared.reread.notified() => {}
-                () = sleep(policy.reconcile_every) => {}
+                () = sleep(self.until_next_look(policy)) => {}
             }
             // Beside the permits: that every session is busy with steps is no reason not to look.
             let (mut session, _) = self.acquire_permitted().await?;
@@ -353,6 +362,10 @@ impl Database {
         }
     }
 }
+
+/// While Citus has not told every worker of a move yet: soon enough for `status` to be true, and as
+/// often as its metadata sync tries again (`citus.metadata_sync_retry_interval`).
+const WHILE_UNSYNCED: Duration = Duration::from_secs(5);
 
 fn not_connected(rows: &Rows) -> String {
     match rows {
