@@ -7,7 +7,7 @@ use citus_sync::config::Password;
 use citus_sync::edge::sql::{Connection, Login};
 use citus_sync::policy::Policy;
 use lab::{Postgres, Sandbox, wait_for};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -15,21 +15,29 @@ fn login() -> Login {
     Login::new("postgres", &Password::None, &Policy::default())
 }
 
+fn runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// A server, the runtime of "this process", and a session of ours on the server.
+fn session(name: &str) -> (Postgres, Runtime, Connection) {
+    let sandbox = Sandbox::new().expect("a sandbox");
+    let server = Postgres::start(&sandbox, name).expect("PostgreSQL");
+    let runtime = runtime();
+    let address = server.address().parse().expect("an address");
+    let session = runtime.block_on(Connection::open(&login(), &address, "postgres"));
+    (server, runtime, session.expect("a session"))
+}
+
 #[test]
 fn a_frozen_process_does_not_keep_its_locks() {
-    let sandbox = Sandbox::new().expect("a sandbox");
-    let server = Postgres::start(&sandbox, "frozen").expect("PostgreSQL");
+    let (server, runtime, mut session) = session("frozen");
     server
         .execute("postgres", "CREATE TABLE held ()")
         .expect("a table");
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let address = server.address().parse().expect("an address");
-    let mut session = runtime
-        .block_on(Connection::open(&login(), &address, "postgres"))
-        .expect("a session");
     runtime
         .block_on(session.run("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE"))
         .expect("the lock");
@@ -46,16 +54,7 @@ fn a_frozen_process_does_not_keep_its_locks() {
 
 #[test]
 fn every_session_has_the_servers_own_deadlines() {
-    let sandbox = Sandbox::new().expect("a sandbox");
-    let server = Postgres::start(&sandbox, "deadlines").expect("PostgreSQL");
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let address = server.address().parse().expect("an address");
-    let mut session = runtime
-        .block_on(Connection::open(&login(), &address, "postgres"))
-        .expect("a session");
+    let (_server, runtime, mut session) = session("deadlines");
     for setting in [
         "statement_timeout",
         "lock_timeout",
@@ -78,10 +77,7 @@ fn a_server_that_accepts_and_never_answers_costs_no_more_than_the_deadline() {
         .to_string()
         .parse()
         .expect("it");
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = runtime();
     let policy = Policy {
         connect_timeout: Duration::from_millis(300),
         ..Policy::default()

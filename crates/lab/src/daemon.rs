@@ -34,6 +34,17 @@ impl Daemon {
         configuration: &str,
         listen: u16,
     ) -> Result<Self> {
+        Self::start_as(sandbox, program, configuration, listen, |_| {})
+    }
+
+    /// [`Daemon::start`] of a command that `change` has changed.
+    pub fn start_as(
+        sandbox: &Sandbox,
+        program: &Path,
+        configuration: &str,
+        listen: u16,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let config = sandbox.root().join(format!("citus-sync-{listen}.yml"));
         sandbox.write(&config, configuration)?;
         let mut command = Command::new(program);
@@ -45,6 +56,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        change(&mut command);
         let mut child = command
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;

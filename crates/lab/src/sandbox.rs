@@ -99,7 +99,7 @@ impl Sandbox {
                 .arg("infinity")
                 .stdout(ports.share_lock()?)
                 // Or a pipe behind the command that made the lab would never end.
-                .stderr(std::process::Stdio::null())
+                .stderr(Stdio::null())
                 .spawn()
                 .context("starting the keeper of the lab's ports")?;
         }

@@ -1,26 +1,22 @@
 //! The program under test, as its user runs it: a process with a file, a log and a port.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use citus_sync::report::{GroupReport, State};
-use lab::{Lab, Sandbox, wait_for, wait_until};
+use lab::{Lab, Sandbox, wait_for};
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Generous: what is awaited takes milliseconds, and a loaded machine is no failure.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) struct Daemon {
-    child: Child,
+    process: lab::Daemon,
+    sandbox: Sandbox,
+    configuration: String,
     listen: u16,
-    folder: TempDir,
-    config: PathBuf,
 }
 
 impl Daemon {
@@ -47,67 +43,47 @@ impl Daemon {
         config: &Value,
         change: impl FnOnce(&mut Command),
     ) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let path = folder.path().join("citus-sync.yml");
-        fs::write(&path, serde_json::to_string_pretty(config).expect("text")).expect("written");
-        let child = spawn(sandbox, &path, &folder.path().join("log"), change);
+        let configuration = serde_json::to_string_pretty(config).expect("text");
+        let process = spawn(sandbox, &configuration, listen, change);
         Self {
-            child,
+            process,
+            sandbox: sandbox.clone(),
+            configuration,
             listen,
-            folder,
-            config: path,
         }
     }
 
     /// SIGKILL, and started again with the same file.
-    pub(crate) fn kill_and_start_again(&mut self, lab: &Lab) {
+    pub(crate) fn kill_and_start_again(&mut self) {
         self.kill();
-        self.start_again(lab);
+        self.start_again();
     }
 
     /// Started again, after [`Daemon::kill`].
-    pub(crate) fn start_again(&mut self, lab: &Lab) {
-        self.child = spawn(
-            lab.sandbox(),
-            &self.config,
-            &self.folder.path().join("log"),
-            |_| {},
-        );
+    pub(crate) fn start_again(&mut self) {
+        self.process = spawn(&self.sandbox, &self.configuration, self.listen, |_| {});
     }
 
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it was running");
-        self.child.wait().expect("its end");
+        self.process.kill().expect("it was running");
     }
 
     /// SIGTERM; its exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        let asked = Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .expect("kill");
-        assert!(asked.success());
-        wait_until("the daemon to stop", SOON, || Ok(self.child.try_wait()?))
-            .expect("a clean stop")
-            .code()
+        self.process.stop(SOON).expect("a clean stop")
     }
 
     pub(crate) fn wait_ready(&self) {
-        let ready = wait_for("the daemon to be ready", SOON, || {
-            Ok(self.get("/readyz")?.starts_with("HTTP/1.1 200"))
-        });
-        if let Err(error) = ready {
-            panic!("{error:#}\n{}", self.log());
-        }
+        self.process
+            .wait_ready(SOON)
+            .unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// What `/api/v1/state` says.
     pub(crate) fn state(&self) -> Result<State> {
-        let answer = self.get("/api/v1/state")?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
-        Ok(serde_json::from_str(body)?)
+        let (_, body) = self.process.get("/api/v1/state")?;
+        Ok(serde_json::from_str(&body)?)
     }
 
     /// What it says of one group.
@@ -123,7 +99,7 @@ impl Daemon {
 
     /// The sum of a counter's samples whose line contains all of `parts`.
     pub(crate) fn metric(&self, name: &str, parts: &[&str]) -> Result<u64> {
-        let text = self.get("/metrics")?;
+        let (_, text) = self.process.get("/metrics")?;
         Ok(text
             .lines()
             .filter(|line| line.starts_with(name) && parts.iter().all(|part| line.contains(part)))
@@ -146,51 +122,26 @@ impl Daemon {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    fn get(&self, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.listen))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        if answer.is_empty() {
-            bail!("nothing came back for {path}");
-        }
-        Ok(answer)
+        let entries = self.process.log().entries();
+        let lines: Vec<&str> = entries.iter().map(|entry| entry.text.as_str()).collect();
+        lines.join("\n")
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- the daemon's log:\n{}", self.log());
         }
     }
 }
 
-fn spawn(sandbox: &Sandbox, config: &Path, log: &Path, change: impl FnOnce(&mut Command)) -> Child {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(log)
-        .expect("a log");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_citus-sync"));
-    command
-        .arg("run")
-        .arg("-c")
-        .arg(config)
-        .stdin(Stdio::null());
-    command
-        .stdout(log.try_clone().expect("a second handle"))
-        .stderr(log);
-    change(&mut command);
-    // So that it ends with the lab even when this process is killed.
-    sandbox.mark(&mut command).spawn().expect("the program")
+fn spawn(
+    sandbox: &Sandbox,
+    configuration: &str,
+    listen: u16,
+    change: impl FnOnce(&mut Command),
+) -> lab::Daemon {
+    let program = Path::new(env!("CARGO_BIN_EXE_citus-sync"));
+    lab::Daemon::start_as(sandbox, program, configuration, listen, change).expect("the program")
 }

@@ -205,7 +205,7 @@ fn a_daemon_killed_in_the_middle_finishes_the_story_when_it_is_back() {
         daemon.kill();
         switching.join().expect("a switchover");
     });
-    daemon.start_again(&lab);
+    daemon.start_again();
     settled(&lab, &daemon);
 
     let victim = lab
@@ -215,7 +215,7 @@ fn a_daemon_killed_in_the_middle_finishes_the_story_when_it_is_back() {
         .expect("a crash")
         .name()
         .to_owned();
-    daemon.kill_and_start_again(&lab);
+    daemon.kill_and_start_again();
     lab.scope("wk2")
         .expect("wk2")
         .expire_leader()
@@ -227,7 +227,7 @@ fn a_daemon_killed_in_the_middle_finishes_the_story_when_it_is_back() {
     settled(&lab, &daemon);
 
     crash(&lab, "cn");
-    daemon.kill_and_start_again(&lab);
+    daemon.kill_and_start_again();
     settled(&lab, &daemon);
     make_whole(&lab);
     settled(&lab, &daemon);

@@ -333,7 +333,11 @@ impl Database {
             Rows::Unknown(_) => false,
         };
         let every = policy.reconcile_every;
-        if unsynced { every.min(WHILE_UNSYNCED) } else { every }
+        if unsynced {
+            every.min(WHILE_UNSYNCED)
+        } else {
+            every
+        }
     }
 
     async fn keep(
