@@ -28,11 +28,18 @@ impl Floor {
     pub(crate) fn start(etcd: String, coordinator: String, nodeid: i32) -> Result<Self> {
         let (tell, acknowledged) = channel();
         let (ready, watching) = channel();
-        let thread = thread::Builder::new().name("floor".to_owned()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(follow(&etcd, &coordinator, nodeid, &ready, &tell))
-        })?;
-        let floor = Self { thread, acknowledged };
+        let thread = thread::Builder::new()
+            .name("floor".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                runtime.block_on(follow(&etcd, &coordinator, nodeid, &ready, &tell))
+            })?;
+        let floor = Self {
+            thread,
+            acknowledged,
+        };
         match watching.recv() {
             Ok(()) => Ok(floor),
             Err(gone) => Err(floor.finish().err().unwrap_or_else(|| gone.into())),
@@ -73,7 +80,11 @@ async fn follow(
                 driver.abort();
                 return Ok(());
             }
-            let port: u16 = event.kv().context("an event without a key")?.value_str()?.parse()?;
+            let port: u16 = event
+                .kv()
+                .context("an event without a key")?
+                .value_str()?
+                .parse()?;
             let update = format!("SELECT citus_update_node({nodeid}, '127.0.0.1', {port})");
             sql.batch_execute(&update).await.context(update)?;
             tell.send(Instant::now())?;

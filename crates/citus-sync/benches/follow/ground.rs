@@ -52,7 +52,12 @@ impl Ground {
         let etcd = Etcd::start(&sandbox)?;
         let server = |name: &str| {
             let builder = Postgres::builder(&sandbox, name);
-            if stand_in { builder.stand_in() } else { builder }.start()
+            if stand_in {
+                builder.stand_in()
+            } else {
+                builder
+            }
+            .start()
         };
         let coordinator = server("cn")?;
         let flavour = coordinator.install_citus(DATABASE)?;
@@ -62,7 +67,10 @@ impl Ground {
             worker.install_citus(DATABASE)?;
             workers.push(worker);
         }
-        let place = |worker: &Postgres| Place { name: worker.name().to_owned(), port: worker.port() };
+        let place = |worker: &Postgres| Place {
+            name: worker.name().to_owned(),
+            port: worker.port(),
+        };
 
         let mut sql = coordinator.connect(DATABASE)?;
         sql.execute(
@@ -74,9 +82,15 @@ impl Ground {
             let places = [place(&pair[0]), place(&pair[1])];
             let port = i32::from(places[0].port);
             let row = sql
-                .query_one("SELECT citus_add_node('127.0.0.1', $1, $2)", &[&port, &number])
+                .query_one(
+                    "SELECT citus_add_node('127.0.0.1', $1, $2)",
+                    &[&port, &number],
+                )
                 .with_context(|| format!("adding group {number}"))?;
-            Ok(Group { nodeid: row.get(0), places })
+            Ok(Group {
+                nodeid: row.get(0),
+                places,
+            })
         };
         let kept = group(1, &workers[..2])?;
         let bare = group(2, &workers[2..])?;
@@ -89,10 +103,21 @@ impl Ground {
         )
         .context("spreading a table over the groups")?;
 
-        let cn = Place { name: "cn1".to_owned(), port: coordinator.port() };
+        let cn = Place {
+            name: "cn1".to_owned(),
+            port: coordinator.port(),
+        };
         write_scope(&etcd, "cn", &[cn])?;
         write_scope(&etcd, "wk1", &kept.places)?;
-        Ok(Self { kept, bare, etcd, coordinator, flavour, _workers: workers, sandbox })
+        Ok(Self {
+            kept,
+            bare,
+            etcd,
+            coordinator,
+            flavour,
+            _workers: workers,
+            sandbox,
+        })
     }
 
     /// What it runs on.
@@ -111,7 +136,8 @@ impl Ground {
 fn write_scope(etcd: &Etcd, scope: &str, places: &[Place]) -> Result<()> {
     for (number, place) in places.iter().enumerate() {
         let value = keys::member("127.0.0.1", place.port, number == 0, 67_108_864);
-        etcd.kv().put(&keys::member_key(scope, &place.name), &value)?;
+        etcd.kv()
+            .put(&keys::member_key(scope, &place.name), &value)?;
     }
     etcd.kv().put(&keys::leader_key(scope), &places[0].name)?;
     Ok(())

@@ -64,7 +64,13 @@ fn main() -> Result<()> {
     }
     let ground = Ground::prepare(args.stand_in)?;
     let mut machine = ground.machine()?;
-    let daemon = Daemon::start(&ground.sandbox, &ground.etcd.endpoint(), ground::DATABASE, 1, args.under.as_deref())?;
+    let daemon = Daemon::start(
+        &ground.sandbox,
+        &ground.etcd.endpoint(),
+        ground::DATABASE,
+        1,
+        args.under.as_deref(),
+    )?;
     let mover = Mover::new(&ground)?;
     let measured = measure(&args, &daemon, mover).with_context(|| daemon.last_words())?;
     machine.finish();
@@ -95,9 +101,18 @@ fn report(args: &Args, machine: &Machine, measured: &Measured) {
     let (floor, daemon) = (Numbers::of(&measured.floor), Numbers::of(&measured.daemon));
     let (p50, p99) = (ratio(daemon.p50, floor.p50), ratio(daemon.p99, floor.p99));
     let phases = [
-        ("leader key seen -> found writable", Numbers::of(&measured.writable)),
-        ("leader key seen -> shards locked", Numbers::of(&measured.locked)),
-        ("leader key seen -> commit acknowledged", Numbers::of(&measured.committed)),
+        (
+            "leader key seen -> found writable",
+            Numbers::of(&measured.writable),
+        ),
+        (
+            "leader key seen -> shards locked",
+            Numbers::of(&measured.locked),
+        ),
+        (
+            "leader key seen -> commit acknowledged",
+            Numbers::of(&measured.committed),
+        ),
     ];
     let lag = Numbers::of(&measured.lag);
     let poll = Numbers::of(&measured.poll);
@@ -123,7 +138,10 @@ fn report(args: &Args, machine: &Machine, measured: &Measured) {
         println!("{document:#}");
         return;
     }
-    println!("from etcd's acknowledgement of the leader key to the row committed, {} moves each", args.moves);
+    println!(
+        "from etcd's acknowledgement of the leader key to the row committed, {} moves each",
+        args.moves
+    );
     println!("{machine}\n");
     let head = ["milliseconds", "min", "p50", "p95", "p99", "max"];
     let mut rows = vec![floor.row("floor"), daemon.row("citus-sync")];
@@ -135,7 +153,13 @@ fn report(args: &Args, machine: &Machine, measured: &Measured) {
         said(p99 <= GOAL_P99)
     );
     println!("the daemon's own clock, from the moment its view changed:");
-    table::print(&head, &phases.iter().map(|(name, numbers)| numbers.row(name)).collect::<Vec<_>>());
+    table::print(
+        &head,
+        &phases
+            .iter()
+            .map(|(name, numbers)| numbers.row(name))
+            .collect::<Vec<_>>(),
+    );
     println!(
         "\nA commit is seen by asking for both rows in a loop on a connection of its own; one turn \
          of it takes {:.2} ms (p50),\nand the floor's commits were seen {:.2} ms (p50) after their \

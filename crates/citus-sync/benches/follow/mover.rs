@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio_postgres::{NoTls, Statement};
 
 use super::floor::{self, Floor};
-use super::ground::{DATABASE, Group, Ground};
+use super::ground::{DATABASE, Ground, Group};
 use super::support::keys;
 
 /// Between two questions. A sleep of the thread, as a timer of the runtime counts in whole
@@ -84,7 +84,8 @@ impl Measured {
         if let Some(last) = group.and_then(|group| group.last_move.as_ref()) {
             self.writable.push(Duration::from_micros(last.writable_us));
             self.locked.push(Duration::from_micros(last.locked_us));
-            self.committed.push(Duration::from_micros(last.committed_us));
+            self.committed
+                .push(Duration::from_micros(last.committed_us));
         }
     }
 }
@@ -109,22 +110,42 @@ impl Mover {
         let endpoint = ground.etcd.endpoint();
         let port = ground.coordinator.port();
         let conninfo = |name: &str| {
-            format!("host=127.0.0.1 port={port} user=postgres dbname={DATABASE} application_name={name}")
+            format!(
+                "host=127.0.0.1 port={port} user=postgres dbname={DATABASE} application_name={name}"
+            )
         };
         let floor = Floor::start(endpoint.clone(), conninfo("floor"), ground.bare.nodeid)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (etcd, sql, row, unsynced) = runtime.block_on(async {
             let etcd = Client::connect([&endpoint], None).await?;
             let (sql, driver) = tokio_postgres::connect(&conninfo("poll"), NoTls).await?;
             tokio::spawn(driver);
-            let row = sql.prepare("SELECT nodeport FROM pg_dist_node WHERE nodeid = $1").await?;
-            let unsynced = "SELECT count(*) FROM pg_dist_node WHERE hasmetadata AND NOT metadatasynced";
+            let row = sql
+                .prepare("SELECT nodeport FROM pg_dist_node WHERE nodeid = $1")
+                .await?;
             let unsynced =
-                if ground.resynchronises() { Some(sql.prepare(unsynced).await?) } else { None };
+                "SELECT count(*) FROM pg_dist_node WHERE hasmetadata AND NOT metadatasynced";
+            let unsynced = if ground.resynchronises() {
+                Some(sql.prepare(unsynced).await?)
+            } else {
+                None
+            };
             anyhow::Ok((etcd, sql, row, unsynced))
         })?;
         let (kept, bare) = (ground.kept.clone(), ground.bare.clone());
-        Ok(Self { runtime, etcd, sql, row, unsynced, floor, kept, bare, at: [0, 0] })
+        Ok(Self {
+            runtime,
+            etcd,
+            sql,
+            row,
+            unsynced,
+            floor,
+            kept,
+            bare,
+            at: [0, 0],
+        })
     }
 
     /// One move there or back.
@@ -149,9 +170,16 @@ impl Mover {
                 let took = written.elapsed();
                 turns += 1;
                 if now == port {
-                    return Ok(Sample { took, poll: took / turns, lag: None });
+                    return Ok(Sample {
+                        took,
+                        poll: took / turns,
+                        lag: None,
+                    });
                 }
-                ensure!(took < LOST, "{side:?}: row {nodeid} did not follow to port {port}");
+                ensure!(
+                    took < LOST,
+                    "{side:?}: row {nodeid} did not follow to port {port}"
+                );
                 thread::sleep(POLL);
             }
         })?;
@@ -161,17 +189,24 @@ impl Mover {
         }
         let seen = Instant::now();
         let acknowledged = self.floor.acknowledged()?;
-        Ok(Sample { lag: Some(seen.saturating_duration_since(acknowledged)), ..sample })
+        Ok(Sample {
+            lag: Some(seen.saturating_duration_since(acknowledged)),
+            ..sample
+        })
     }
 
     /// Waits until the coordinator has told all nodes of the last move, so that the next one
     /// begins in the same quiet as this one did. False if it has not within a few seconds.
     pub(crate) fn settle(&mut self) -> Result<bool> {
-        let Some(unsynced) = &self.unsynced else { return Ok(true) };
+        let Some(unsynced) = &self.unsynced else {
+            return Ok(true);
+        };
         let asked = Instant::now();
         loop {
-            let count: i64 =
-                self.runtime.block_on(self.sql.query_one(unsynced, &[]))?.get(0);
+            let count: i64 = self
+                .runtime
+                .block_on(self.sql.query_one(unsynced, &[]))?
+                .get(0);
             if count == 0 {
                 return Ok(true);
             }
@@ -184,7 +219,9 @@ impl Mover {
 
     /// Ends the floor.
     pub(crate) fn finish(mut self) -> Result<()> {
-        self.runtime.block_on(self.etcd.delete(floor::KEY, None)).context("ending the floor")?;
+        self.runtime
+            .block_on(self.etcd.delete(floor::KEY, None))
+            .context("ending the floor")?;
         self.floor.finish()
     }
 }

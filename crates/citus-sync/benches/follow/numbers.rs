@@ -28,9 +28,18 @@ impl Numbers {
         sorted.sort_unstable();
         let at = |percent: usize| {
             let rank = (sorted.len() * percent).div_ceil(100).max(1);
-            sorted.get(rank - 1).map_or(f64::NAN, |sample| sample.as_secs_f64() * 1e6)
+            sorted
+                .get(rank - 1)
+                .map_or(f64::NAN, |sample| sample.as_secs_f64() * 1e6)
         };
-        Self { count: sorted.len(), min: at(0), p50: at(50), p95: at(95), p99: at(99), max: at(100) }
+        Self {
+            count: sorted.len(),
+            min: at(0),
+            p50: at(50),
+            p95: at(95),
+            p99: at(99),
+            max: at(100),
+        }
     }
 
     fn all(&self) -> [f64; 5] {

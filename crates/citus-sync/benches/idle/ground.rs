@@ -47,7 +47,14 @@ impl Ground {
             .setting("wal_level", "minimal")
             .setting("autovacuum", "off")
             .start()?;
-        let ground = Self { scopes, etcd, coordinator, worker, flavour, sandbox };
+        let ground = Self {
+            scopes,
+            etcd,
+            coordinator,
+            worker,
+            flavour,
+            sandbox,
+        };
         ground.add_rows()?;
         ground.write_keys()?;
         Ok(ground)
@@ -72,7 +79,10 @@ impl Ground {
         let mut scopes = vec!["cn".to_owned()];
         scopes.extend((1..=self.scopes).map(|group| format!("wk{group}")));
         for scope in &scopes {
-            kv.put(&format!("/service/{scope}/initialize"), "7710946145478619150")?;
+            kv.put(
+                &format!("/service/{scope}/initialize"),
+                "7710946145478619150",
+            )?;
             kv.put(&format!("/service/{scope}/config"), config)?;
         }
         for heartbeat in self.heartbeats() {
@@ -91,7 +101,11 @@ impl Ground {
         let mut heartbeats = Vec::new();
         for number in 0..=MEMBERS {
             for group in 0..=self.scopes {
-                let scope = if group == 0 { "cn".to_owned() } else { format!("wk{group}") };
+                let scope = if group == 0 {
+                    "cn".to_owned()
+                } else {
+                    format!("wk{group}")
+                };
                 heartbeats.push(if number == MEMBERS {
                     let members = (0..MEMBERS).map(|n| format!("{scope}-{n}")).collect();
                     Heartbeat::Status { scope, members }
@@ -101,7 +115,13 @@ impl Ground {
                         (0, 0) => ("127.0.0.1".to_owned(), self.coordinator.port()),
                         _ => (address(group, number), self.worker.port()),
                     };
-                    Heartbeat::Member { scope, name, host, port, primary: number == 0 }
+                    Heartbeat::Member {
+                        scope,
+                        name,
+                        host,
+                        port,
+                        primary: number == 0,
+                    }
                 });
             }
         }
@@ -117,7 +137,8 @@ impl Ground {
     /// Sessions of the daemon on the coordinator and on the worker.
     pub(crate) fn connections(&self) -> Result<(i64, i64)> {
         let count = |server: &Postgres| -> Result<i64> {
-            let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'citus-sync'";
+            let count =
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'citus-sync'";
             Ok(server.connect(DATABASE)?.query_one(count, &[])?.get(0))
         };
         Ok((count(&self.coordinator)?, count(&self.worker)?))

@@ -2,6 +2,7 @@
 //! and requests to etcd, with every member's key and every `/status` rewritten
 //! every ten seconds, as Patroni does.
 
+mod floor;
 mod ground;
 mod process;
 mod requests;
@@ -17,6 +18,7 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
 
+use self::floor::Floor;
 use self::ground::Ground;
 use self::process::Usage;
 use self::requests::Requests;
@@ -51,6 +53,9 @@ struct Args {
     /// Given by `cargo bench`; without it, as under `cargo test --all-targets`, nothing is done
     #[arg(long, hide = true)]
     bench: bool,
+    /// Be the floor: watch this etcd and do nothing else
+    #[arg(long, hide = true)]
+    watch_only: Option<String>,
 }
 
 /// One run.
@@ -63,6 +68,8 @@ struct Run {
     /// Of it, in the kernel.
     system_percent: f64,
     wakeups_per_second: f64,
+    floor_cpu_percent: f64,
+    floor_wakeups_per_second: f64,
     memory_mib: f64,
     /// Of it, not backed by a file.
     anonymous_mib: f64,
@@ -81,6 +88,9 @@ fn main() -> Result<()> {
         println!("idle: nothing is measured without --bench; run `cargo xtask bench idle`");
         return Ok(());
     }
+    if let Some(etcd) = &args.watch_only {
+        return floor::watch(etcd);
+    }
     let mut runs = Vec::new();
     let mut machine: Option<Machine> = None;
     for scopes in &args.scopes {
@@ -90,8 +100,7 @@ fn main() -> Result<()> {
         }
         let endpoint = ground.etcd.endpoint();
         let under = args.under.as_deref();
-        let daemon =
-            Daemon::start(&ground.sandbox, &endpoint, ground::DATABASE, *scopes, under)?;
+        let daemon = Daemon::start(&ground.sandbox, &endpoint, ground::DATABASE, *scopes, under)?;
         let run = measure(&ground, &daemon, *scopes, Duration::from_secs(args.seconds));
         runs.push(run.with_context(|| daemon.last_words())?);
     }
@@ -102,25 +111,34 @@ fn main() -> Result<()> {
 }
 
 fn measure(ground: &Ground, daemon: &Daemon, scopes: u32, period: Duration) -> Result<Run> {
+    let floor = Floor::start(&ground.sandbox, &ground.etcd.endpoint())?;
     let writer = Writer::start(&ground.etcd.endpoint(), ground.heartbeats())?;
     thread::sleep(WARM_UP);
     let asked = Requests::read(daemon, &ground.etcd)?;
+    let floor_before = Usage::of(floor.pid())?;
     let (before, written, began) = (Usage::of(daemon.pid())?, writer.count(), Instant::now());
     thread::sleep(period);
     let (after, elapsed) = (Usage::of(daemon.pid())?, began.elapsed().as_secs_f64());
+    let floor_after = Usage::of(floor.pid())?;
     let keys_written = writer.count() - written;
     let requests = Requests::read(daemon, &ground.etcd)?.since(&asked);
     writer.finish()?;
     let (connections_coordinator, connections_workers) = ground.connections()?;
     let cpu = after.cpu.saturating_sub(before.cpu);
-    let percent = |time: Duration| time.as_secs_f64() / elapsed * 100.0;
+    let percent =
+        |later: Duration, earlier| later.saturating_sub(earlier).as_secs_f64() / elapsed * 100.0;
+    let wakeups = |later: Usage, earlier: Usage| -> Result<f64> {
+        Ok(f64::from(u32::try_from(later.switches - earlier.switches)?) / elapsed)
+    };
     Ok(Run {
         scopes,
         seconds: elapsed,
         cpu_ms: cpu.as_secs_f64() * 1e3,
-        cpu_percent: percent(cpu),
-        system_percent: percent(after.system.saturating_sub(before.system)),
-        wakeups_per_second: f64::from(u32::try_from(after.switches - before.switches)?) / elapsed,
+        cpu_percent: percent(after.cpu, before.cpu),
+        system_percent: percent(after.system, before.system),
+        wakeups_per_second: wakeups(after, before)?,
+        floor_cpu_percent: percent(floor_after.cpu, floor_before.cpu),
+        floor_wakeups_per_second: wakeups(floor_after, floor_before)?,
         memory_mib: after.resident_mib,
         anonymous_mib: after.anonymous_mib,
         peak_mib: after.peak_mib,
@@ -135,9 +153,8 @@ fn measure(ground: &Ground, daemon: &Daemon, scopes: u32, period: Duration) -> R
 
 fn report(args: &Args, machine: &Machine, runs: &[Run]) {
     let largest = runs.iter().max_by_key(|run| run.scopes);
-    let reached = largest.is_some_and(|run| {
-        run.cpu_percent < GOAL_CPU_PERCENT && run.memory_mib < GOAL_MEMORY_MIB
-    });
+    let reached = largest
+        .is_some_and(|run| run.cpu_percent < GOAL_CPU_PERCENT && run.memory_mib < GOAL_MEMORY_MIB);
     if args.json {
         let document = json!({
             "machine": machine,
@@ -151,32 +168,75 @@ fn report(args: &Args, machine: &Machine, runs: &[Run]) {
         println!("{document:#}");
         return;
     }
-    println!("an idle citus-sync, {} s each; three members a scope, all keys rewritten every 10 s", args.seconds);
+    println!(
+        "an idle citus-sync, {} s each; three members a scope, all keys rewritten every 10 s",
+        args.seconds
+    );
     println!("{machine}\n");
-    let names: Vec<String> = runs.iter().map(|run| format!("{} scopes", run.scopes)).collect();
-    let head: Vec<&str> = [""].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let names: Vec<String> = runs
+        .iter()
+        .map(|run| format!("{} scopes", run.scopes))
+        .collect();
+    let head: Vec<&str> = [""]
+        .into_iter()
+        .chain(names.iter().map(String::as_str))
+        .collect();
     let row = |name: &str, cell: &dyn Fn(&Run) -> String| -> Vec<String> {
-        [name.to_owned()].into_iter().chain(runs.iter().map(cell)).collect()
+        [name.to_owned()]
+            .into_iter()
+            .chain(runs.iter().map(cell))
+            .collect()
     };
     let minute = |run: &Run, count: u64| format!("{:.1}", per_minute(count, run.seconds));
-    table::print(&head, &[
-        row("CPU time, % of one core", &|run| format!("{:.3}", run.cpu_percent)),
-        row("  of it in the kernel", &|run| format!("{:.3}", run.system_percent)),
-        row("CPU time, ms in all", &|run| format!("{:.0}", run.cpu_ms)),
-        row("wakeups a second", &|run| format!("{:.1}", run.wakeups_per_second)),
-        row("resident memory, MiB", &|run| format!("{:.1}", run.memory_mib)),
-        row("  of it anonymous", &|run| format!("{:.1}", run.anonymous_mib)),
-        row("  at its peak", &|run| format!("{:.1}", run.peak_mib)),
-        row("threads", &|run| run.threads.to_string()),
-        row("connections to the coordinator", &|run| run.connections_coordinator.to_string()),
-        row("connections to workers", &|run| run.connections_workers.to_string()),
-        row("keys written a minute", &|run| minute(run, run.keys_written)),
-        row("events received a minute", &|run| minute(run, run.events)),
-        row("requests to etcd a minute, by its own count", &|run| minute(run, run.requests.calls())),
-        row("  lists, by the daemon's count", &|run| minute(run, run.requests.lists)),
-        row("  watches opened", &|run| minute(run, run.requests.watches)),
-        row("  signs of life asked for inside the watch", &|run| minute(run, run.requests.progress)),
-    ]);
+    table::print(
+        &head,
+        &[
+            row("CPU time, % of one core", &|run| {
+                format!("{:.3}", run.cpu_percent)
+            }),
+            row("  of it in the kernel", &|run| {
+                format!("{:.3}", run.system_percent)
+            }),
+            row("CPU time, ms in all", &|run| format!("{:.0}", run.cpu_ms)),
+            row("wakeups a second", &|run| {
+                format!("{:.1}", run.wakeups_per_second)
+            }),
+            row("  the same for a bare watch, %", &|run| {
+                format!("{:.3}", run.floor_cpu_percent)
+            }),
+            row("  its wakeups a second", &|run| {
+                format!("{:.1}", run.floor_wakeups_per_second)
+            }),
+            row("resident memory, MiB", &|run| {
+                format!("{:.1}", run.memory_mib)
+            }),
+            row("  of it anonymous", &|run| {
+                format!("{:.1}", run.anonymous_mib)
+            }),
+            row("  at its peak", &|run| format!("{:.1}", run.peak_mib)),
+            row("threads", &|run| run.threads.to_string()),
+            row("connections to the coordinator", &|run| {
+                run.connections_coordinator.to_string()
+            }),
+            row("connections to workers", &|run| {
+                run.connections_workers.to_string()
+            }),
+            row("keys written a minute", &|run| {
+                minute(run, run.keys_written)
+            }),
+            row("events received a minute", &|run| minute(run, run.events)),
+            row("requests to etcd a minute, by its own count", &|run| {
+                minute(run, run.requests.calls())
+            }),
+            row("  lists, by the daemon's count", &|run| {
+                minute(run, run.requests.lists)
+            }),
+            row("  watches opened", &|run| minute(run, run.requests.watches)),
+            row("  signs of life asked for inside the watch", &|run| {
+                minute(run, run.requests.progress)
+            }),
+        ],
+    );
     if let Some(run) = largest {
         println!(
             "\ngoal at {} scopes: under {GOAL_CPU_PERCENT} % of one core and {GOAL_MEMORY_MIB} MiB: {}",

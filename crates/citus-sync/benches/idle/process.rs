@@ -69,7 +69,13 @@ fn read(pid: u32, file: &str) -> Result<String> {
 }
 
 fn number(status: &str, name: &str) -> Result<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let value = line.with_context(|| format!("no {name} in /proc"))?;
-    value.trim().trim_end_matches(" kB").parse().with_context(|| format!("{name}: {value}"))
+    value
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .with_context(|| format!("{name}: {value}"))
 }

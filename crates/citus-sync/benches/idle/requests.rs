@@ -30,10 +30,15 @@ impl Requests {
         let (status, ours) = daemon.get("/metrics")?;
         ensure!(status == 200, "/metrics of citus-sync answered {status}");
         let kind = |kind: &str| {
-            sample(&ours, &format!("citus_sync_etcd_requests_total{{kind=\"{kind}\"}}"))
+            sample(
+                &ours,
+                &format!("citus_sync_etcd_requests_total{{kind=\"{kind}\"}}"),
+            )
         };
         let url = format!("{}/metrics", etcd.endpoint());
-        let theirs = ureq::get(&url).call().with_context(|| format!("GET {url}"))?;
+        let theirs = ureq::get(&url)
+            .call()
+            .with_context(|| format!("GET {url}"))?;
         let theirs = theirs.into_body().read_to_string()?;
         let calls = theirs.lines().filter_map(|line| {
             let labels = line.strip_prefix("grpc_server_started_total{")?;
@@ -54,7 +59,10 @@ impl Requests {
     /// What was added since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let before = |method: &String| earlier.by_etcd.get(method).copied().unwrap_or(0);
-        let calls = self.by_etcd.iter().map(|(method, now)| (method.clone(), now - before(method)));
+        let calls = self
+            .by_etcd
+            .iter()
+            .map(|(method, now)| (method.clone(), now - before(method)));
         Self {
             lists: self.lists - earlier.lists,
             watches: self.watches - earlier.watches,
@@ -71,7 +79,9 @@ impl Requests {
 }
 
 fn sample(metrics: &str, name: &str) -> Result<u64> {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let value = line.with_context(|| format!("no {name} in /metrics of citus-sync"))?;
     value.parse().with_context(|| format!("{name} {value}"))
 }

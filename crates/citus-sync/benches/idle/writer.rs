@@ -43,15 +43,26 @@ pub(crate) enum Heartbeat {
 impl Heartbeat {
     /// The key, and a value that differs from that of any other moment.
     pub(crate) fn next(&self) -> (String, String) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let position = u64::try_from(now.as_millis()).unwrap_or(0);
         match self {
-            Self::Member { scope, name, host, port, primary } => {
-                (keys::member_key(scope, name), keys::member(host, *port, *primary, position))
-            }
+            Self::Member {
+                scope,
+                name,
+                host,
+                port,
+                primary,
+            } => (
+                keys::member_key(scope, name),
+                keys::member(host, *port, *primary, position),
+            ),
             Self::Status { scope, members } => {
-                let slots: Map<String, Value> =
-                    members.iter().map(|name| (name.clone(), json!(position))).collect();
+                let slots: Map<String, Value> = members
+                    .iter()
+                    .map(|name| (name.clone(), json!(position)))
+                    .collect();
                 let value = json!({"optime": position, "slots": slots, "retain_slots": members});
                 (format!("/service/{scope}/status"), value.to_string())
             }
@@ -69,26 +80,37 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts to write all `heartbeats` in turn, for ever.
     pub(crate) fn start(etcd: &str, heartbeats: Vec<Heartbeat>) -> Result<Self> {
-        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, count) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let (stopping, written, etcd) = (stop.clone(), count.clone(), etcd.to_owned());
         let pause = LOOP_WAIT / u32::try_from(heartbeats.len())?;
-        let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let mut client = runtime.block_on(Client::connect([etcd], None))?;
-            let mut due = Instant::now();
-            for heartbeat in heartbeats.iter().cycle() {
-                if stopping.load(Ordering::Relaxed) {
-                    break;
+        let thread = thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                let mut client = runtime.block_on(Client::connect([etcd], None))?;
+                let mut due = Instant::now();
+                for heartbeat in heartbeats.iter().cycle() {
+                    if stopping.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let (key, value) = heartbeat.next();
+                    runtime.block_on(client.put(key, value, None))?;
+                    written.fetch_add(1, Ordering::Relaxed);
+                    due += pause;
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
-                let (key, value) = heartbeat.next();
-                runtime.block_on(client.put(key, value, None))?;
-                written.fetch_add(1, Ordering::Relaxed);
-                due += pause;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-            Ok(())
-        })?;
-        Ok(Self { thread, stop, count })
+                Ok(())
+            })?;
+        Ok(Self {
+            thread,
+            stop,
+            count,
+        })
     }
 
     /// Keys written so far.

@@ -52,14 +52,25 @@ impl Daemon {
         let mut words = words.chain([env!("CARGO_BIN_EXE_citus-sync"), "run", "-c"]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).arg(&file);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = sandbox.mark(&mut command).spawn().context("starting citus-sync")?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = sandbox
+            .mark(&mut command)
+            .spawn()
+            .context("starting citus-sync")?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(5)))
             .http_status_as_error(false)
             .build()
             .new_agent();
-        let mut daemon = Self { child, address, log, agent };
+        let mut daemon = Self {
+            child,
+            address,
+            log,
+            agent,
+        };
         daemon.wait_settled(groups)?;
         Ok(daemon)
     }
@@ -67,16 +78,20 @@ impl Daemon {
     fn wait_settled(&mut self, groups: u32) -> Result<()> {
         // The coordinator is a group as well.
         let expected = usize::try_from(groups)? + 1;
-        let settled = wait_for("citus-sync to be ready, with every group settled", START, || {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("citus-sync ended: {status}");
-            }
-            if self.get("/readyz")?.0 != 200 {
-                return Ok(false);
-            }
-            let groups = self.groups()?;
-            Ok(groups.len() == expected && groups.iter().all(|group| group.settled))
-        });
+        let settled = wait_for(
+            "citus-sync to be ready, with every group settled",
+            START,
+            || {
+                if let Some(status) = self.child.try_wait()? {
+                    bail!("citus-sync ended: {status}");
+                }
+                if self.get("/readyz")?.0 != 200 {
+                    return Ok(false);
+                }
+                let groups = self.groups()?;
+                Ok(groups.len() == expected && groups.iter().all(|group| group.settled))
+            },
+        );
         settled.with_context(|| self.last_words())
     }
 
@@ -88,8 +103,15 @@ impl Daemon {
     /// One of its pages: status and body.
     pub(crate) fn get(&self, path: &str) -> Result<(u16, String)> {
         let url = format!("http://{}{path}", self.address);
-        let mut answer = self.agent.get(&url).call().with_context(|| format!("GET {url}"))?;
-        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+        let mut answer = self
+            .agent
+            .get(&url)
+            .call()
+            .with_context(|| format!("GET {url}"))?;
+        Ok((
+            answer.status().as_u16(),
+            answer.body_mut().read_to_string()?,
+        ))
     }
 
     /// What it says of its groups.
@@ -97,7 +119,11 @@ impl Daemon {
         let (status, body) = self.get("/api/v1/state")?;
         ensure!(status == 200, "/api/v1/state answered {status}: {body}");
         let state: State = serde_json::from_str(&body).context("reading /api/v1/state")?;
-        Ok(state.formations.into_iter().flat_map(|formation| formation.groups).collect())
+        Ok(state
+            .formations
+            .into_iter()
+            .flat_map(|formation| formation.groups)
+            .collect())
     }
 
     /// The end of its log, for an error.
@@ -105,7 +131,10 @@ impl Daemon {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let end = lines[lines.len().saturating_sub(15)..].join("\n  ");
-        format!("the log of citus-sync (process {}) ends:\n  {end}", self.pid())
+        format!(
+            "the log of citus-sync (process {}) ends:\n  {end}",
+            self.pid()
+        )
     }
 }
 

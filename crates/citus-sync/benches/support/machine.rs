@@ -29,16 +29,24 @@ impl Machine {
         let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
         let memory = field("/proc/meminfo", "MemTotal").unwrap_or_default();
         let kilobytes: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
-        let mut answer = ureq::get(format!("{etcd}/version")).call().context("etcd's version")?;
-        let versions: serde_json::Value = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
+        let mut answer = ureq::get(format!("{etcd}/version"))
+            .call()
+            .context("etcd's version")?;
+        let versions: serde_json::Value =
+            serde_json::from_str(&answer.body_mut().read_to_string()?)?;
         let postgres: String = server.query_one("SHOW server_version", &[])?.get(0);
         Ok(Self {
             cpu,
             cores: std::thread::available_parallelism()?.get(),
             memory_mib: kilobytes / 1024,
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
+                .trim()
+                .to_owned(),
             postgres,
-            etcd: versions["etcdserver"].as_str().unwrap_or("unknown").to_owned(),
+            etcd: versions["etcdserver"]
+                .as_str()
+                .unwrap_or("unknown")
+                .to_owned(),
             flavour,
             load_before: load(),
             load_after: 0.0,
@@ -64,7 +72,11 @@ impl std::fmt::Display for Machine {
             self.flavour,
             self.etcd
         )?;
-        write!(f, "load average {:.2} before, {:.2} after", self.load_before, self.load_after)
+        write!(
+            f,
+            "load average {:.2} before, {:.2} after",
+            self.load_before, self.load_after
+        )
     }
 }
 
@@ -76,5 +88,8 @@ fn field(file: &str, name: &str) -> Option<String> {
 
 fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+    text.split(' ')
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(f64::NAN)
 }
