@@ -167,6 +167,41 @@ impl Board {
         }
     }
 
+    /// Why `/readyz` says no, in words; nothing when it says yes.
+    ///
+    /// Ready means: the view is fresh, each formation's scopes were looked for, and its rows are
+    /// read. A database that stays broken does not keep the others' daemon from being ready;
+    /// that there is none at all does.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let freshness = self.inner.views.health().borrow().freshness.clone();
+        if freshness != Freshness::Fresh {
+            reasons.push(format!("etcd's view is {freshness}"));
+        }
+        for formation in &self.inner.formations {
+            let name = &formation.name;
+            if !formation.groups().resolved {
+                reasons.push(format!("formation {name}: its scopes are not known yet"));
+            }
+            let mut unknown = formation
+                .databases
+                .iter()
+                .map(|database| match database.rows() {
+                    Rows::Unknown(why) => Err(why),
+                    Rows::Known(_) => Ok(()),
+                });
+            let first = unknown.next().unwrap_or(Ok(()));
+            if let Err(why) = first
+                && unknown.all(|rows| rows.is_err())
+            {
+                reasons.push(format!(
+                    "formation {name}: no database's rows are known: {why}"
+                ));
+            }
+        }
+        reasons
+    }
+
     /// Everything, as `/api/v1/state` tells it.
     pub fn state(&self) -> State {
         let health = self.inner.views.health().borrow().clone();
@@ -182,7 +217,7 @@ impl Board {
             last_error: health.last_error,
         };
         let formations: Vec<_> = self.inner.formations.iter().map(formation_report).collect();
-        let not_ready = not_ready(&etcd, &self.inner.formations, &formations);
+        let not_ready = self.not_ready();
         State {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.inner.started_at.clone(),
@@ -227,43 +262,6 @@ fn database_report(database: &Database) -> DatabaseReport {
         unsynced,
         error,
     }
-}
-
-/// Ready means: view fresh, rows read, and every group looked at once. A database that stays
-/// broken does not keep the others' daemon from being ready; that no database is there does.
-fn not_ready(
-    etcd: &EtcdReport,
-    boards: &[FormationBoard],
-    formations: &[FormationReport],
-) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if !etcd.fresh {
-        reasons.push(format!("etcd's view is {}", etcd.freshness));
-    }
-    for (board, report) in boards.iter().zip(formations) {
-        if !board.groups().resolved {
-            reasons.push(format!(
-                "formation {}: its scopes are not known yet",
-                report.name
-            ));
-        }
-        if report
-            .databases
-            .iter()
-            .all(|database| database.rows.is_none())
-        {
-            let error = report
-                .databases
-                .iter()
-                .find_map(|database| database.error.clone());
-            let error = error.unwrap_or_default();
-            reasons.push(format!(
-                "formation {}: no database's rows are known: {error}",
-                report.name
-            ));
-        }
-    }
-    reasons
 }
 
 /// Now, RFC 3339 in UTC.

@@ -119,7 +119,7 @@ async fn supervise(
                 }
             }
             _ = look_for_ready.tick(), if !told_ready => {
-                if board.state().ready {
+                if board.not_ready().is_empty() {
                     told_ready = true;
                     info!("ready");
                     notify::ready();

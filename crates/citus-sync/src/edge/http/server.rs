@@ -140,7 +140,7 @@ fn router(board: Board) -> Router {
 async fn metrics(Shared(board): Shared<Board>) -> Response {
     let text = board
         .metrics()
-        .expose(&board.watch_numbers(), board.state().ready);
+        .expose(&board.watch_numbers(), board.not_ready().is_empty());
     ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
 }
 
@@ -153,10 +153,8 @@ async fn livez(Shared(board): Shared<Board>) -> (StatusCode, String) {
 
 /// One reason a line, so that a probe's log says all of them.
 async fn readyz(Shared(board): Shared<Board>) -> (StatusCode, String) {
-    let State {
-        ready, not_ready, ..
-    } = board.state();
-    if ready {
+    let not_ready = board.not_ready();
+    if not_ready.is_empty() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
     let lines = not_ready

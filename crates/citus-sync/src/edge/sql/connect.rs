@@ -142,7 +142,9 @@ impl Connection {
         if let Some(password) = login.password_for(address, database)? {
             config.password(password);
         }
-        let opened = timeout(login.connect_timeout, config.connect(NoTls)).await;
+        // Boxed: the handshake's state is large, and would stay in every idle session's task.
+        let handshake = Box::pin(config.connect(NoTls));
+        let opened = timeout(login.connect_timeout, handshake).await;
         let (client, connection) = opened.map_err(|_| SqlError::Deadline {
             what: "connecting",
             after: login.connect_timeout,

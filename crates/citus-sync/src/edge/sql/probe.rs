@@ -167,9 +167,10 @@ struct Asker {
     tell: mpsc::UnboundedSender<Answer>,
 }
 
-/// A member that nobody is eager about is asked again this often: its session would have closed if
-/// it had died, so this finds only what a session cannot tell, like a demotion in place.
-const IDLE_INTERVAL: Duration = Duration::from_secs(30);
+/// A member that nobody is eager about is asked again this often. Rarely: a PostgreSQL does not turn
+/// from writable to standby without a restart, which closes its sessions, and keepalives find a host
+/// that is gone. Five hundred idle groups must cost nothing.
+const IDLE_INTERVAL: Duration = Duration::from_secs(300);
 
 impl Asker {
     async fn run(self, mut orders: watch::Receiver<Order>) {
