@@ -20,9 +20,12 @@ pub enum Need {
     Patroni,
     /// The system Python's `venv`, for another Patroni.
     Venv,
-    /// `protoc`: the product's etcd client needs it to build.
+    /// `protoc` and the well-known types it imports: the product's etcd client
+    /// needs both to build.
     Protoc,
 }
+
+const WELL_KNOWN_TYPES: &str = "/usr/include/google/protobuf/descriptor.proto";
 
 /// What a lab needs to run, without the build.
 pub const LAB: &[Need] = &[Need::Etcd, Need::PostgreSql, Need::Patroni];
@@ -36,7 +39,7 @@ impl Need {
                 Path::new("/usr/bin/patroni").exists() && python_has("etcd, psycopg2, urllib3")
             }
             Self::Venv => python_has("venv, ensurepip"),
-            Self::Protoc => in_path("protoc"),
+            Self::Protoc => in_path("protoc") && Path::new(WELL_KNOWN_TYPES).exists(),
         }
     }
 
@@ -48,7 +51,8 @@ impl Need {
             Self::PostgreSql => &["postgresql"],
             Self::Patroni => &["patroni", "python3-etcd", "python3-psycopg2"],
             Self::Venv => &["python3-venv"],
-            Self::Protoc => &["protobuf-compiler"],
+            // Debian only recommends the second for the first.
+            Self::Protoc => &["protobuf-compiler", "libprotobuf-dev"],
         }
     }
 }
