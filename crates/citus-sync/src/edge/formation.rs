@@ -30,7 +30,8 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// One Citus cluster, ready to run.
 pub struct Formation {
     settings: Settings,
-    login: Arc<Login>,
+    /// Of the probes.
+    probe_login: Arc<Login>,
     databases: Vec<Database>,
     rows_changed: watch::Receiver<()>,
 }
@@ -47,6 +48,7 @@ impl Formation {
     pub fn new(settings: Settings) -> Self {
         let coordinator = &settings.coordinator;
         let login = Login::new(&coordinator.user, &coordinator.password, &settings.policy);
+        let probe_login = Arc::new(login.for_probes());
         let login = Arc::new(login);
         let (changed, rows_changed) = watch::channel(());
         let databases = coordinator
@@ -56,7 +58,7 @@ impl Formation {
             .collect();
         Self {
             settings,
-            login,
+            probe_login,
             databases,
             rows_changed,
         }
@@ -225,7 +227,7 @@ impl Crew<'_> {
             }
             Duty::Group(group, scope) => {
                 let names: Arc<[String]> = settings.coordinator.databases.clone().into();
-                let login = self.formation.login.clone();
+                let login = self.formation.probe_login.clone();
                 let probes = Probes::new(login, names, settings.policy.probe_interval);
                 let view = self.views.scope(scope);
                 let keeper = Keeper::new(self.context.clone(), *group, scope.clone(), view, probes);

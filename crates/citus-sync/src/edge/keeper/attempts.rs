@@ -27,10 +27,23 @@ struct Failed {
     retry: Retry,
     failures: u32,
     error: String,
-    due: Instant,
+    /// Until when to pause; none once that has passed.
+    due: Option<Instant>,
 }
 
 impl Attempts {
+    /// Ends the pauses that are over. Only here does a pause end, and only once: a moment that
+    /// passed between the decision and the wait would otherwise never be waited for.
+    pub(super) fn ripen(&mut self, now: Instant) {
+        for failed in self
+            .databases
+            .values_mut()
+            .filter_map(|attempt| attempt.failed.as_mut())
+        {
+            failed.due = failed.due.filter(|due| *due > now);
+        }
+    }
+
     /// Whether nothing is under way in this database, and no pause is.
     pub(super) fn may_start(&self, database: &str) -> bool {
         self.databases.get(database).is_none_or(|attempt| {
@@ -38,7 +51,7 @@ impl Attempts {
                 && attempt
                     .failed
                     .as_ref()
-                    .is_none_or(|failed| failed.due <= Instant::now())
+                    .is_none_or(|failed| failed.due.is_none())
         })
     }
 
@@ -69,11 +82,11 @@ impl Attempts {
                     retry: Retry::new(FIRST_PAUSE, LONGEST_PAUSE),
                     failures: 0,
                     error: String::new(),
-                    due: Instant::now(),
+                    due: None,
                 });
                 failed.failures += 1;
                 failed.error = error.to_string();
-                failed.due = Instant::now() + failed.retry.pause();
+                failed.due = Some(Instant::now() + failed.retry.pause());
             }
         }
     }
@@ -85,16 +98,10 @@ impl Attempts {
         }
     }
 
-    /// When the next pause ends.
+    /// When the next pause ends; it may have ended just now.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let now = Instant::now();
-        self.databases
-            .values()
-            .filter(|attempt| !attempt.running)
-            .filter_map(|attempt| attempt.failed.as_ref())
-            .map(|failed| failed.due)
-            // One that is past was offered to the last decision, which had no step for it.
-            .filter(|due| *due > now)
+        let idle = self.databases.values().filter(|attempt| !attempt.running);
+        idle.filter_map(|attempt| attempt.failed.as_ref()?.due)
             .min()
     }
 
@@ -110,5 +117,60 @@ impl Attempts {
             failures: failed.failures,
             error: failed.error.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::sql::SqlError;
+
+    fn failure() -> Result<Phases, StepError> {
+        Err(SqlError::Io("refused".to_owned()).into())
+    }
+
+    #[test]
+    fn a_failed_step_pauses_and_the_end_of_the_pause_is_never_missed() {
+        let mut attempts = Attempts::default();
+        assert!(attempts.may_start("app"));
+        assert!(!attempts.start("app"), "the first start is no retry");
+        assert!(!attempts.may_start("app"), "one at a time");
+        attempts.end("app", &failure());
+        assert!(!attempts.may_start("app"), "it pauses");
+        let due = attempts.next_due().expect("the end of the pause");
+
+        // Looked at before its end: it is still waited for.
+        attempts.ripen(Instant::now());
+        assert_eq!(attempts.next_due(), Some(due));
+        attempts.ripen(due);
+        assert!(attempts.may_start("app"));
+        assert_eq!(attempts.next_due(), None, "nothing is waited for twice");
+        assert!(attempts.start("app"), "this is a retry");
+    }
+
+    #[test]
+    fn other_databases_do_not_pause() {
+        let mut attempts = Attempts::default();
+        attempts.start("app");
+        attempts.end("app", &failure());
+        assert!(attempts.may_start("second"));
+    }
+
+    #[test]
+    fn a_new_leader_ends_every_pause() {
+        let mut attempts = Attempts::default();
+        attempts.start("app");
+        attempts.end("app", &failure());
+        attempts.forget();
+        assert!(attempts.may_start("app"));
+        assert_eq!(attempts.failure("app"), None);
+    }
+
+    #[test]
+    fn a_superseded_step_may_start_again_at_once() {
+        let mut attempts = Attempts::default();
+        attempts.start("app");
+        attempts.end("app", &Err(StepError::Superseded));
+        assert!(attempts.may_start("app"));
     }
 }

@@ -140,6 +140,7 @@ impl Keeper {
 
     /// Decides once and starts what is to be done.
     fn turn(&mut self) {
+        self.attempts.ripen(Instant::now());
         let view = self.view.borrow_and_update().clone();
         let rows: BTreeMap<String, Rows> = self
             .context

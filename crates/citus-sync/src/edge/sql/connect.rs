@@ -61,6 +61,16 @@ impl Login {
         }
     }
 
+    /// The same for a session that only asks whether its server takes writes: an answer that takes
+    /// longer than a connect is none.
+    #[must_use]
+    pub fn for_probes(&self) -> Self {
+        Self {
+            statement_timeout: self.connect_timeout,
+            ..self.clone()
+        }
+    }
+
     fn password_for(&self, address: &HostPort, database: &str) -> Result<Option<String>, SqlError> {
         match &self.password {
             Password::None => Ok(None),
