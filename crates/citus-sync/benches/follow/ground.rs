@@ -123,7 +123,12 @@ impl Ground {
     /// What it runs on.
     pub(crate) fn machine(&self) -> Result<Machine> {
         let mut sql = self.coordinator.connect(DATABASE)?;
-        Machine::look(&mut sql, &self.etcd.endpoint(), self.flavour.to_string())
+        Machine::look(
+            &mut sql,
+            &self.etcd.endpoint(),
+            self.sandbox.root(),
+            self.flavour.to_string(),
+        )
     }
 
     /// Whether workers have metadata that a move makes stale and the coordinator then mends.

@@ -30,7 +30,7 @@ impl Numbers {
             let rank = (sorted.len() * percent).div_ceil(100).max(1);
             sorted
                 .get(rank - 1)
-                .map_or(f64::NAN, |sample| sample.as_secs_f64() * 1e6)
+                .map_or(f64::NAN, |sample| (sample.as_secs_f64() * 1e6).round())
         };
         Self {
             count: sorted.len(),

@@ -131,7 +131,12 @@ impl Ground {
     /// What it runs on.
     pub(crate) fn machine(&self) -> Result<Machine> {
         let mut sql = self.coordinator.connect(DATABASE)?;
-        Machine::look(&mut sql, &self.etcd.endpoint(), self.flavour.clone())
+        Machine::look(
+            &mut sql,
+            &self.etcd.endpoint(),
+            self.sandbox.root(),
+            self.flavour.clone(),
+        )
     }
 
     /// Sessions of the daemon on the coordinator and on the worker.

@@ -1,6 +1,10 @@
 //! What the numbers were measured on, for whoever compares them with theirs.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lab::postgres::Client;
@@ -13,6 +17,9 @@ pub(crate) struct Machine {
     cores: usize,
     memory_mib: u64,
     kernel: String,
+    /// Half of the flushes of one page to the disk of the lab took at most this: the price of a
+    /// commit. Next to nothing in memory, where a bench says little about a server.
+    flush_ms: f64,
     postgres: String,
     etcd: String,
     /// Citus, or its stand-in.
@@ -24,8 +31,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Looks around; `server` and `etcd` are those of the bench.
-    pub(crate) fn look(server: &mut Client, etcd: &str, flavour: String) -> Result<Self> {
+    /// Looks around; `server` and `etcd` are those of the bench, `folder` is where they live.
+    pub(crate) fn look(
+        server: &mut Client,
+        etcd: &str,
+        folder: &Path,
+        flavour: String,
+    ) -> Result<Self> {
         let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
         let memory = field("/proc/meminfo", "MemTotal").unwrap_or_default();
         let kilobytes: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
@@ -42,6 +54,7 @@ impl Machine {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
                 .trim()
                 .to_owned(),
+            flush_ms: flush(folder)?,
             postgres,
             etcd: versions["etcdserver"]
                 .as_str()
@@ -74,10 +87,26 @@ impl std::fmt::Display for Machine {
         )?;
         write!(
             f,
-            "load average {:.2} before, {:.2} after",
-            self.load_before, self.load_after
+            "a flush to disk {:.2} ms (p50); load average {:.2} before, {:.2} after",
+            self.flush_ms, self.load_before, self.load_after
         )
     }
+}
+
+fn flush(folder: &Path) -> Result<f64> {
+    let path = folder.join("flush");
+    let mut file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    let mut times = Vec::new();
+    for _ in 0..101 {
+        // As seldom as commits are here: a disk that was quiet answers later than a busy one.
+        thread::sleep(Duration::from_millis(20));
+        file.write_all(&[0; 8192])?;
+        let began = Instant::now();
+        file.sync_data()?;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[50].as_secs_f64() * 1e3)
 }
 
 fn field(file: &str, name: &str) -> Option<String> {
