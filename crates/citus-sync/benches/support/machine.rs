@@ -49,7 +49,7 @@ impl Machine {
         let postgres: String = server.query_one("SHOW server_version", &[])?.get(0);
         Ok(Self {
             cpu,
-            cores: std::thread::available_parallelism()?.get(),
+            cores: thread::available_parallelism()?.get(),
             memory_mib: kilobytes / 1024,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
                 .trim()

@@ -69,6 +69,16 @@ impl Daemon {
         self.process.kill().expect("it was running");
     }
 
+    /// SIGSTOP.
+    pub(crate) fn freeze(&self) {
+        self.process.freeze().expect("it was running");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.process.thaw().expect("it was frozen");
+    }
+
     /// SIGTERM; its exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.process.stop(SOON).expect("a clean stop")

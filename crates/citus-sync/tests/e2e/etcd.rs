@@ -6,35 +6,36 @@ use serde_json::json;
 use crate::daemon::{Daemon, SOON};
 use crate::world::{laboratory, make_whole, settled};
 
-fn wait_stale(daemon: &Daemon) {
-    wait_for("the daemon to know that its view is stale", SOON, || {
-        Ok(!daemon.state()?.etcd.fresh)
-    })
-    .expect("stale");
-}
-
-fn wait_fresh(daemon: &Daemon) {
-    wait_for("a fresh view", SOON, || Ok(daemon.state()?.etcd.fresh)).expect("fresh");
-}
-
 #[test]
 fn etcd_restarted_and_compacted_under_the_watch_is_survived() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
     lab.etcd().kill().expect("etcd dies");
-    wait_stale(&daemon);
     lab.etcd().start_again().expect("etcd is back");
-    wait_fresh(&daemon);
     make_whole(&lab);
+    lab.scope("wk1")
+        .expect("wk1")
+        .switchover(None)
+        .expect("a switchover");
+    settled(&lab, &daemon);
 
-    // Compacted while it is away: what the watch wanted to resume from is gone.
-    lab.etcd().freeze();
-    wait_stale(&daemon);
-    lab.etcd().thaw();
-    let last = lab.etcd().kv().put("/elsewhere", "x").expect("a revision");
-    lab.etcd().kv().compact(last).expect("compacted");
-    wait_fresh(&daemon);
+    // Compacted while the watch is cut off: what it wants to resume from is gone.
+    make_whole(&lab);
+    daemon.freeze();
+    lab.etcd().kill().expect("etcd dies");
+    lab.etcd().start_again().expect("etcd is back");
+    let compacted = wait_for("etcd to be compacted", SOON, || {
+        let last = lab.etcd().kv().put("/elsewhere", "x")?;
+        lab.etcd().kv().compact(last).map(|()| true)
+    });
+    daemon.thaw();
+    compacted.expect("a compaction");
+    wait_for("everything to be listed anew", SOON, || {
+        let listed = daemon.metric("citus_sync_etcd_relists_total", &["reason=\"compacted\""])?;
+        Ok(listed >= 1 && daemon.state()?.etcd.fresh)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
     make_whole(&lab);
     lab.scope("wk1")
         .expect("wk1")
