@@ -152,8 +152,7 @@ impl Keeper {
         let row_probes = self.row_probes(&view);
         let probe = view
             .leader_address()
-            .and_then(|address| self.probes.answer(address))
-            .cloned();
+            .and_then(|address| self.probes.answer(address));
         let situation = Situation {
             group: self.group,
             view: &view,

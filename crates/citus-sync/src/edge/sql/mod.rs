@@ -11,5 +11,5 @@ mod steps;
 pub use connect::{Connection, Login};
 pub use database::{Database, DatabaseState, Server};
 pub use error::SqlError;
-pub use probe::{Answer, Probes};
+pub use probe::Probes;
 pub use steps::{Phases, StepError, carry_out};

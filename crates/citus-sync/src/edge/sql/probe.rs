@@ -5,12 +5,12 @@
 //! leader key changes, and rarely in between.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dcs_watch::HostPort;
 use dcs_watch::edge::retry::Retry;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -23,8 +23,28 @@ use crate::statements::IN_RECOVERY;
 /// for a switchover there and back.
 const LINGER: Duration = Duration::from_secs(120);
 
-/// What a member said.
-pub type Answer = Probe;
+/// The latest answer of each member, and who is told of a new one. Small on purpose: there is one
+/// for each of hundreds of groups.
+#[derive(Debug, Default)]
+struct Answers {
+    latest: Mutex<BTreeMap<HostPort, Probe>>,
+    news: Notify,
+}
+
+impl Answers {
+    fn latest(&self) -> MutexGuard<'_, BTreeMap<HostPort, Probe>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an answer, and tells of it if it says something new.
+    fn put(&self, answer: Probe) {
+        let mut latest = self.latest();
+        if latest.get(&answer.address) != Some(&answer) {
+            latest.insert(answer.address.clone(), answer);
+            self.news.notify_one();
+        }
+    }
+}
 
 /// What is wanted of a member now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,26 +73,19 @@ pub struct Probes {
     databases: Arc<[String]>,
     interval: Duration,
     members: BTreeMap<HostPort, Member>,
-    answers: BTreeMap<HostPort, Probe>,
-    tell: mpsc::UnboundedSender<Answer>,
-    heard: mpsc::UnboundedReceiver<Answer>,
+    answers: Arc<Answers>,
 }
 
 impl Probes {
     /// No member is asked yet. `databases` are tried in turn when one of them is at fault: a probe
     /// is about the server, and a broken database must not hide it (rule 8).
     pub fn new(login: SharedLogin, databases: Arc<[String]>, interval: Duration) -> Self {
-        // Unbounded: each member has at most one question open, and says nothing unasked.
-        let (tell, heard) = mpsc::unbounded_channel();
-        let (members, answers) = (BTreeMap::new(), BTreeMap::new());
         Self {
             login,
             databases,
             interval,
-            members,
-            answers,
-            tell,
-            heard,
+            members: BTreeMap::new(),
+            answers: Arc::default(),
         }
     }
 
@@ -96,12 +109,12 @@ impl Probes {
                 None => self.start(address, order),
             }
         }
-        let (members, answers) = (&mut self.members, &mut self.answers);
-        members.retain(|address, member| {
+        let answers = &self.answers;
+        self.members.retain(|address, member| {
             let keep = now.duration_since(member.wanted) < LINGER
                 || questions.iter().any(|ask| ask.address == *address);
             if !keep {
-                answers.remove(address);
+                answers.latest().remove(address);
             }
             keep
         });
@@ -114,7 +127,7 @@ impl Probes {
             databases: self.databases.clone(),
             address: address.clone(),
             interval: self.interval,
-            tell: self.tell.clone(),
+            answers: self.answers.clone(),
         };
         let task = tokio::spawn(asker.run(orders));
         self.members.insert(
@@ -128,31 +141,19 @@ impl Probes {
     }
 
     /// Waits for the next answer that says something new.
-    pub async fn changed(&mut self) {
-        // `tell` is held here as well, so the channel never closes.
-        while let Some(answer) = self.heard.recv().await {
-            if self.take(&answer) {
-                return;
-            }
-        }
-    }
-
-    fn take(&mut self, answer: &Answer) -> bool {
-        if !self.members.contains_key(&answer.address) {
-            return false;
-        }
-        let address = answer.address.clone();
-        self.answers.insert(address, answer.clone()).as_ref() != Some(answer)
+    pub async fn changed(&self) {
+        self.answers.news.notified().await;
     }
 
     /// The latest answer of one member.
-    pub fn answer(&self, address: &HostPort) -> Option<&Probe> {
-        self.answers.get(address)
+    pub fn answer(&self, address: &HostPort) -> Option<Probe> {
+        self.answers.latest().get(address).cloned()
     }
 
     /// The latest answers of all members asked, whatever leader key they were asked for.
     pub fn states(&self) -> BTreeMap<HostPort, ProbeState> {
-        self.answers
+        let answers = self.answers.latest();
+        answers
             .iter()
             .map(|(address, probe)| (address.clone(), probe.state.clone()))
             .collect()
@@ -164,7 +165,7 @@ struct Asker {
     databases: Arc<[String]>,
     address: HostPort,
     interval: Duration,
-    tell: mpsc::UnboundedSender<Answer>,
+    answers: Arc<Answers>,
 }
 
 /// A member that nobody is eager about is asked again this often. Rarely: a PostgreSQL does not turn
@@ -230,8 +231,7 @@ impl Asker {
     }
 
     fn say(&self, order: &Order, state: ProbeState) {
-        // Nobody listens any more only when the whole group is being dropped.
-        let _ = self.tell.send(Answer {
+        self.answers.put(Probe {
             address: self.address.clone(),
             leader_revision: order.leader_revision,
             state,

@@ -86,6 +86,11 @@ pub async fn carry_out(
     result
 }
 
+/// A move does not wait for the disk, nor for the coordinator's synchronous standby, which may be the
+/// very thing that is gone. Lost with a crash, it is as if it had never been made: whoever leads
+/// the coordinator next is connected to afresh, its rows are read, and the move is made again.
+const UNSYNCED: &str = "SET LOCAL synchronous_commit = off";
+
 /// How long a step that met nobody may wait for locks: so long may it hold up other groups, too.
 const MOMENT: &str = "SET LOCAL lock_timeout = '50ms'";
 
@@ -186,7 +191,7 @@ impl Round<'_> {
     async fn at_once(&mut self) -> Result<bool, StepError> {
         let lock = self.shard_locks();
         let updates = self.dialect.updates(self.step, false);
-        let mut texts = vec!["BEGIN", MOMENT];
+        let mut texts = vec!["BEGIN", MOMENT, UNSYNCED];
         texts.extend(lock.as_deref());
         texts.extend(self.dialect.order());
         texts.extend(updates.iter().map(String::as_str));
@@ -271,7 +276,7 @@ impl Round<'_> {
         let pause = self.dialect.pause(self.step.nodeid, false);
         let forces_itself = self.forced && pause.is_none();
         let updates = self.dialect.updates(self.step, forces_itself);
-        let mut texts = vec![];
+        let mut texts = vec![UNSYNCED];
         if !forces_itself {
             texts.push(LONGER);
             texts.extend(pause.as_deref());
