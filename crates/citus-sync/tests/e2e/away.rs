@@ -1,4 +1,4 @@
-//! etcd away, emptied, or back from a backup in which another member led.
+//! etcd away, compacted meanwhile, emptied, or back from a backup in which another member led.
 
 use citus_sync::plan::Rule;
 use lab::wait_for;
@@ -115,4 +115,27 @@ fn nothing_changes_while_etcd_is_away() {
     // And as soon as etcd is back, it is.
     bare.etcd.thaw();
     bare.wait_row(&daemon, leader);
+}
+
+#[test]
+fn what_happened_while_the_watch_was_cut_off_is_found_though_etcd_has_compacted_it() {
+    let bare = Bare::start();
+    let [old, new] = &bare.members;
+    bare.put_leader("wk1", old);
+    let daemon = bare.daemon(&json!({}));
+    bare.wait_row(&daemon, old);
+    // Something that the watch itself delivers, so that it has a revision to resume from.
+    bare.put_leader("wk1", new);
+    bare.wait_row(&daemon, new);
+    daemon.freeze();
+    bare.etcd.kill().expect("etcd dies");
+    bare.etcd.start_again().expect("etcd is back");
+    bare.put_leader("wk1", old);
+    let last = bare.etcd.kv().put("/elsewhere", "x").expect("put");
+    bare.etcd.kv().compact(last).expect("compacted");
+    daemon.thaw();
+    bare.wait_row(&daemon, old);
+    let reason = ["reason=\"compacted\""];
+    let relists = daemon.metric("citus_sync_etcd_relists_total", &reason);
+    assert_eq!(relists.expect("metrics"), 1, "{}", daemon.log());
 }

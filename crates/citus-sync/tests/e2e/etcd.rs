@@ -1,4 +1,4 @@
-//! etcd restarted, compacted, or full of nonsense, under real Patroni clusters.
+//! etcd restarted, or full of nonsense, under real Patroni clusters.
 
 use lab::{Lab, wait_for};
 use serde_json::json;
@@ -7,35 +7,12 @@ use crate::daemon::{Daemon, SOON};
 use crate::world::{laboratory, make_whole, settled};
 
 #[test]
-fn etcd_restarted_and_compacted_under_the_watch_is_survived() {
+fn etcd_restarted_under_the_watch_is_survived() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
     lab.etcd().kill().expect("etcd dies");
     lab.etcd().start_again().expect("etcd is back");
-    make_whole(&lab);
-    lab.scope("wk1")
-        .expect("wk1")
-        .switchover(None)
-        .expect("a switchover");
-    settled(&lab, &daemon);
-
-    // Compacted while the watch is cut off: what it wants to resume from is gone.
-    make_whole(&lab);
-    daemon.freeze();
-    lab.etcd().kill().expect("etcd dies");
-    lab.etcd().start_again().expect("etcd is back");
-    let compacted = wait_for("etcd to be compacted", SOON, || {
-        let last = lab.etcd().kv().put("/elsewhere", "x")?;
-        lab.etcd().kv().compact(last).map(|()| true)
-    });
-    daemon.thaw();
-    compacted.expect("a compaction");
-    wait_for("everything to be listed anew", SOON, || {
-        let listed = daemon.metric("citus_sync_etcd_relists_total", &["reason=\"compacted\""])?;
-        Ok(listed >= 1 && daemon.state()?.etcd.fresh)
-    })
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
     make_whole(&lab);
     lab.scope("wk1")
         .expect("wk1")
