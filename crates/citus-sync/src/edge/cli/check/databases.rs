@@ -61,6 +61,7 @@ pub(super) fn judge(
         found.extend(lock_table(inspected, first));
         found.extend(worker_slots(first));
         found.extend(node_conninfo(first));
+        found.extend(node_connection_timeout(first));
     }
     found
 }
@@ -336,6 +337,30 @@ fn node_conninfo(server: &Facts) -> Option<Finding> {
             words.join(" ").replace('\'', "''")
         ),
     ))
+}
+
+/// The longest `citus.node_connection_timeout` that passes, in milliseconds. Citus's metadata sync
+/// sits at a worker that accepts and never answers for this long, with `pg_dist_node` locked
+/// (`docs/citus.md`).
+const PATIENT_ENOUGH: u64 = 5_000;
+
+fn node_connection_timeout(server: &Facts) -> Option<Finding> {
+    let what = "citus.node_connection_timeout";
+    // Absent where there is no Citus library (a stand-in), or where we may not look.
+    let present: u64 = server.settings.get(what)?.parse().ok()?;
+    Some(if present <= PATIENT_ENOUGH {
+        Finding::pass(what, format!("{present} ms"))
+    } else {
+        Finding::warn(
+            what,
+            format!(
+                "is {present} ms: for so long may a worker that accepts connections and never \
+                 answers keep every change of pg_dist_node waiting"
+            ),
+            "ALTER SYSTEM SET citus.node_connection_timeout = '2s'; SELECT pg_reload_conf() \
+             (on every node)",
+        )
+    })
 }
 
 #[cfg(test)]

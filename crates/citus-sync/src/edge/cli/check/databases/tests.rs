@@ -90,6 +90,21 @@ fn citus_connections_without_timeouts_get_the_line_to_run() {
 }
 
 #[test]
+fn a_patient_citus_is_told_to_hurry() {
+    let with =
+        |value: &str| node_connection_timeout(&server(&[("citus.node_connection_timeout", value)]));
+    let default = with("30000").unwrap();
+    assert_eq!(default.verdict, Verdict::Warn);
+    assert!(text(&default).contains("30000 ms"), "{}", text(&default));
+    assert_eq!(with("2000").unwrap().verdict, Verdict::Pass);
+    assert_eq!(
+        node_connection_timeout(&server(&[])),
+        None,
+        "a stand-in has none"
+    );
+}
+
+#[test]
 fn a_forced_move_needs_a_free_worker() {
     assert_eq!(worker_slots(&server(&[])).unwrap().verdict, Verdict::Pass);
     let full = Facts {
