@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "building citus-sync (debug build: the first one takes a minute)",
         || shell::run_quietly(&mut shell::cargo(&["build", "--quiet", "-p", "citus-sync"])),
     )?;
-    let program = shell::root().join("target/debug/citus-sync");
+    let program = shell::target().join("debug/citus-sync");
     let lab = screen::step(
         "starting etcd, 3 Patroni clusters of 2, and 2 databases",
         || {
