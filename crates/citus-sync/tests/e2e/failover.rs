@@ -139,6 +139,17 @@ fn a_frozen_worker_delays_no_other_group() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
+    let coordinator = lab.coordinator().leader().expect("the coordinator");
+    let citus = |line: &str| {
+        if lab.flavour().is_citus() {
+            let mut client = coordinator.connect("postgres").expect("the coordinator");
+            client.execute(line, &[]).expect(line);
+            client
+                .execute("SELECT pg_reload_conf()", &[])
+                .expect("reloaded");
+        }
+    };
+    citus("ALTER SYSTEM SET citus.node_connection_timeout = '30s'");
     let frozen = lab
         .scope("wk1")
         .expect("wk1")
@@ -157,6 +168,7 @@ fn a_frozen_worker_delays_no_other_group() {
         )
         .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
     }
+    citus("ALTER SYSTEM RESET citus.node_connection_timeout");
     lab.scope("wk1")
         .expect("wk1")
         .member(&frozen)

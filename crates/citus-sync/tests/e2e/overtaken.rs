@@ -1,4 +1,4 @@
-//! News that arrives while a move waits for writers.
+//! What a move meets on its way: news, and Citus itself.
 
 use lab::wait_for;
 use serde_json::json;
@@ -65,4 +65,29 @@ fn a_move_that_news_has_overtaken_changes_nothing() {
         "{}",
         daemon.log()
     );
+}
+
+/// Citus's metadata sync keeps `pg_dist_node` locked for as long as it waits for a worker that accepts
+/// and never answers, 30 s by default (`docs/citus.md`). Here it is played by a session of its
+/// name, which gives way only when it is cancelled.
+#[test]
+fn a_metadata_sync_that_hangs_on_pg_dist_node_is_cancelled() {
+    let bare = Bare::start();
+    let [old, new] = &bare.members;
+    bare.put_leader("wk1", old);
+    let daemon = bare.daemon(&json!({}));
+    bare.wait_row(&daemon, old);
+    let mut sync = bare.coordinator.connect("postgres").expect("the sync");
+    sync.batch_execute(
+        "SET application_name = 'Citus Metadata Sync Daemon'; BEGIN; \
+         LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE",
+    )
+    .expect("its lock");
+    let hanging = std::thread::spawn(move || sync.batch_execute("SELECT pg_sleep(3600)"));
+    bare.put_leader("wk1", new);
+    bare.wait_row(&daemon, new);
+    daemon.wait_logged(&["cancelled Citus's metadata sync"]);
+    let ended = hanging.join().expect("the thread");
+    let error = ended.expect_err("it was cancelled");
+    assert!(format!("{error:?}").contains("57014"), "{error:?}");
 }
