@@ -133,8 +133,8 @@ fn three_groups_at_once_are_moved_side_by_side() {
 
 #[test]
 fn a_frozen_worker_delays_no_other_group() {
-    // Citus's metadata sync, which every move starts, waits 30 s at a worker that accepts and
-    // never answers, with pg_dist_node locked: without help the second move would wait with it.
+    // Citus's metadata sync, which every move starts, may wait 30 s at a worker that accepts and never
+    // answers, with pg_dist_node locked; `overtaken.rs` shows that certainly, this shows it whole.
     const SOONER_THAN_THE_SYNC_GIVES_UP: Duration = Duration::from_secs(20);
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
