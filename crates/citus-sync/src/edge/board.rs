@@ -95,11 +95,6 @@ impl Board {
         &self.inner.metrics
     }
 
-    /// The formations, in the configuration's order.
-    pub fn formations(&self) -> &[FormationBoard] {
-        &self.inner.formations
-    }
-
     /// A group's latest report.
     pub fn post(&self, formation: usize, report: GroupReport) {
         self.inner.formations[formation]

@@ -27,11 +27,6 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// One line for `systemctl status`.
-pub fn status(text: &str) {
-    tell(&[NotifyState::Status(text)]);
-}
-
 /// How often [`alive`] must be said, half of what systemd allows; `None` when it does not ask.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
