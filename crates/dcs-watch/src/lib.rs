@@ -27,5 +27,7 @@ pub mod view;
 pub mod words;
 
 pub use key::{Field, KeyError, Namespace, ScopeId};
-pub use value::{ClusterConfig, FailoverRequest, HostPort, Member, Role, SyncState, ValueError};
+pub use value::{
+    ClusterConfig, FailoverRequest, HostPort, Lsn, Member, Role, SyncState, ValueError,
+};
 pub use view::{Freshness, Problem, ScopeView, Versioned};

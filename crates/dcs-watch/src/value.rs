@@ -5,9 +5,10 @@
 //! part of it that is wrong is refused too when a decision hangs on it (an address, a due time),
 //! and passed over when none does.
 //!
-//! The addresses live in [`address`].
+//! The addresses live in [`address`], log positions in [`lsn`].
 
 pub mod address;
+pub mod lsn;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use address::HostPort;
+pub use lsn::Lsn;
 
 use crate::key::excerpt;
 
