@@ -1,10 +1,12 @@
 //! The daemon's metrics: one struct, registered once; units in the names. "Last success" moves
 //! only on success.
 
+mod labels;
+mod watch;
+
 use std::fmt::Write as _;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,90 +14,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What was done to a row; labels latency and outcome alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Operation {
-    Move,
-    Register,
-    Repair,
-}
-
-/// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Committed.
-    Committed,
-    /// Committed, after terminating sessions that were in the way.
-    Forced,
-    /// News came first; nothing was changed.
-    Superseded,
-    /// Nothing was changed.
-    Failed,
-    /// The answer to the commit did not arrive.
-    Ambiguous,
-}
-
-impl EncodeLabelValue for Operation {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        encoder.write_str(match self {
-            Self::Move => "move",
-            Self::Register => "register",
-            Self::Repair => "repair",
-        })
-    }
-}
-
-impl EncodeLabelValue for Outcome {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        encoder.write_str(match self {
-            Self::Committed => "committed",
-            Self::Forced => "forced",
-            Self::Superseded => "superseded",
-            Self::Failed => "failed",
-            Self::Ambiguous => "ambiguous",
-        })
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs)]
-pub struct StepLabels {
-    pub formation: String,
-    pub group: i32,
-    pub database: String,
-    pub operation: Operation,
-    pub outcome: Outcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs)]
-pub struct RowLabels {
-    pub formation: String,
-    pub group: i32,
-    pub database: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs)]
-pub struct GroupLabels {
-    pub formation: String,
-    pub group: i32,
-    pub scope: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs)]
-pub struct DatabaseLabels {
-    pub formation: String,
-    pub database: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs)]
-pub struct OperationLabels {
-    pub operation: Operation,
-}
+pub use labels::{
+    DatabaseLabels, DoorLabels, GroupLabels, HoldEnd, HoldLabels, Operation, OperationLabels,
+    Outcome, PhaseLabels, RowLabels, StepLabels,
+};
+pub use watch::WatchNumbers;
 
 /// Buckets from half a millisecond to half a minute: a move takes milliseconds, a promotion
 /// seconds.
@@ -124,6 +47,24 @@ pub struct Metrics {
     pub database_up: Family<DatabaseLabels, Gauge>,
     /// Unix time at which a database's rows were last compared and found right.
     pub settled_at: Family<RowLabels, Gauge>,
+    /// Holds, by how they ended.
+    pub holds: Family<HoldLabels, Counter>,
+    /// How long writes of a group were held.
+    pub held: Histogram,
+    /// 1 while a group is held.
+    pub holding: Family<GroupLabels, Gauge>,
+    /// Unix time at which the standing hold ends whatever happens; 0 when none stands.
+    pub hold_deadline: Family<GroupLabels, Gauge>,
+    /// Reads sent to a standby.
+    pub read_moves: Family<RowLabels, Counter>,
+    /// Doors that a hold or a move was not made on.
+    pub doors_left_out: Family<DoorLabels, Counter>,
+    /// Since the passage began.
+    pub phases: Family<PhaseLabels, Histogram>,
+    /// Sessions ended because they were in the way of a hold or a move.
+    pub terminated: Family<RowLabels, Counter>,
+    /// Prepared transactions recovered after a move.
+    pub recovered: Family<DatabaseLabels, Counter>,
     /// Decisions that the rules stopped: a bug here.
     pub violations: Counter,
     /// Group tasks that had to be started anew: a bug here.
@@ -142,41 +83,27 @@ impl Default for Metrics {
             paused: Family::default(),
             database_up: Family::default(),
             settled_at: Family::default(),
+            holds: Family::default(),
+            held: Histogram::new(SECONDS),
+            holding: Family::default(),
+            hold_deadline: Family::default(),
+            read_moves: Family::default(),
+            doors_left_out: Family::default(),
+            phases: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            terminated: Family::default(),
+            recovered: Family::default(),
             violations: Counter::default(),
             restarts: Counter::default(),
         }
     }
 }
 
-/// What the watch on etcd has counted, as read at the moment of a scrape.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WatchNumbers {
-    /// Seconds since the views were last known to be what etcd says.
-    pub view_age_seconds: Option<f64>,
-    /// Whether the views are fresh.
-    pub fresh: bool,
-    /// Puts and deletes.
-    pub events: u64,
-    /// Lists by reason.
-    pub relists: Vec<(&'static str, u64)>,
-    /// Watches that went on where an earlier one broke off.
-    pub resumes: u64,
-    /// Connections made anew after a failure.
-    pub reconnects: u64,
-    /// Keys that could not be read.
-    pub malformed_keys: u64,
-    /// Values that could not be read.
-    pub malformed_values: u64,
-    /// Requests by kind.
-    pub requests: Vec<(&'static str, u64)>,
-}
-
 impl Metrics {
     /// The exposition in the OpenMetrics text format.
-    pub fn expose(&self, watch: &WatchNumbers, ready: bool) -> String {
+    pub fn expose(&self, numbers: &WatchNumbers, ready: bool) -> String {
         let mut registry = Registry::with_prefix("citus_sync");
         self.register(&mut registry);
-        register_watch(registry.sub_registry_with_prefix("etcd"), watch);
+        watch::register(registry.sub_registry_with_prefix("etcd"), numbers);
         let gauge = Gauge::<i64>::default();
         gauge.set(i64::from(ready));
         registry.register("ready", "1 while /readyz says 200", gauge);
@@ -235,6 +162,7 @@ impl Metrics {
             "When the row was last compared with the leader and found right",
             self.settled_at.clone(),
         );
+        self.register_holds(registry);
         registry.register(
             "rule_violations",
             "Decisions stopped by the invariant checker: a bug",
@@ -246,76 +174,52 @@ impl Metrics {
             self.restarts.clone(),
         );
     }
-}
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: &'static str,
-}
-
-fn register_watch(registry: &mut Registry, watch: &WatchNumbers) {
-    let age = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
-    age.set(watch.view_age_seconds.unwrap_or(f64::INFINITY));
-    registry.register_with_unit(
-        "view_age",
-        "Since the views were last known to be what etcd says",
-        Unit::Seconds,
-        age,
-    );
-    let fresh = Gauge::<i64>::default();
-    fresh.set(i64::from(watch.fresh));
-    registry.register(
-        "view_fresh",
-        "1 while decisions may be made on the views",
-        fresh,
-    );
-    let counted = |value: u64| {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(value);
-        counter
-    };
-    for (name, help, value) in [
-        ("events", "Puts and deletes that arrived", watch.events),
-        (
-            "resumes",
-            "Watches that went on where an earlier one broke off",
-            watch.resumes,
-        ),
-        (
-            "reconnects",
-            "Connections made anew after a failure",
-            watch.reconnects,
-        ),
-        (
-            "malformed_keys",
-            "Keys that could not be read",
-            watch.malformed_keys,
-        ),
-        (
-            "malformed_values",
-            "Values that could not be read",
-            watch.malformed_values,
-        ),
-    ] {
-        registry.register(name, help, counted(value));
+    fn register_holds(&self, registry: &mut Registry) {
+        registry.register("holds", "Holds, by how they ended", self.holds.clone());
+        registry.register_with_unit(
+            "held",
+            "How long writes of a group were held",
+            Unit::Seconds,
+            self.held.clone(),
+        );
+        registry.register(
+            "holding",
+            "1 while writes of the group are held",
+            self.holding.clone(),
+        );
+        registry.register(
+            "hold_deadline_timestamp_seconds",
+            "When the standing hold ends whatever happens; 0 when none stands",
+            self.hold_deadline.clone(),
+        );
+        registry.register(
+            "read_moves",
+            "Reads of a group sent to a standby while its primary could not serve them",
+            self.read_moves.clone(),
+        );
+        registry.register(
+            "doors_left_out",
+            "Worker leaders on which a hold or a move was not made",
+            self.doors_left_out.clone(),
+        );
+        registry.register_with_unit(
+            "phase",
+            "From the first news of a passage to each thing that happened in it",
+            Unit::Seconds,
+            self.phases.clone(),
+        );
+        registry.register(
+            "sessions_terminated",
+            "Sessions ended because they were in the way of a hold or a move",
+            self.terminated.clone(),
+        );
+        registry.register(
+            "prepared_transactions_recovered",
+            "Prepared transactions finished by recover_prepared_transactions() after a move",
+            self.recovered.clone(),
+        );
     }
-    let relists = Family::<ReasonLabels, Counter>::default();
-    for (reason, value) in &watch.relists {
-        relists
-            .get_or_create(&ReasonLabels { reason })
-            .inc_by(*value);
-    }
-    registry.register("relists", "Lists of everything, by reason", relists);
-    let requests = Family::<KindLabels, Counter>::default();
-    for (kind, value) in &watch.requests {
-        requests.get_or_create(&KindLabels { kind }).inc_by(*value);
-    }
-    registry.register("requests", "Requests to etcd, by kind", requests);
 }
 
 #[cfg(test)]

@@ -1,11 +1,20 @@
-//! What the daemon tells about itself: the shape of `/api/v1/state`, and what `status` prints.
+//! What the daemon tells and is told over HTTP: the shape of `/api/v1/state`, of holds asked for
+//! and of passages past.
 //!
 //! Plain values, serialised and read back by the same types.
+
+mod hold;
+mod passage;
 
 use std::collections::BTreeMap;
 
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
+
+pub use hold::{HoldAnswer, HoldOutcome, HoldReport, HoldRequest, Refusal, RefusalKind};
+pub use passage::{
+    DatabasePassage, History, Passage, PassageKind, PassageOutcome, Phase, PhaseTimes,
+};
 
 use crate::plan::{Rule, Wait, Writes};
 
@@ -102,6 +111,8 @@ pub struct GroupReport {
     pub databases: BTreeMap<String, GroupDatabaseReport>,
     /// The last move that was carried out.
     pub last_move: Option<MoveReport>,
+    /// The hold that stands.
+    pub hold: Option<HoldReport>,
 }
 
 /// One group in one database.

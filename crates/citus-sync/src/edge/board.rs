@@ -1,6 +1,6 @@
 //! Where the tasks put what they know, and HTTP and metrics read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,14 +9,19 @@ use dcs_watch::Freshness;
 use dcs_watch::edge::watcher::Views;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::mpsc;
 
+use super::commands::{self, Command, Line, NoLine};
 use super::sql::Database;
 use crate::metrics::{Metrics, WatchNumbers};
 use crate::plan::{Rows, Writes};
-use crate::report::{DatabaseReport, EtcdReport, FormationReport, GroupReport, State};
+use crate::report::{DatabaseReport, EtcdReport, FormationReport, GroupReport, Passage, State};
 
 /// A loop that has not turned for this long is stuck: its longest sleep is a few seconds.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// Passages that are kept. A thousand take about a megabyte, and a busy formation has a few a day.
+const PASSAGES: usize = 1000;
 
 /// What the daemon knows, shared by its tasks. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +35,7 @@ struct Inner {
     started_at: String,
     formations: Vec<FormationBoard>,
     heartbeat: Mutex<Instant>,
+    passages: Mutex<VecDeque<Passage>>,
 }
 
 /// What is known of one formation.
@@ -48,6 +54,7 @@ pub struct FormationBoard {
 #[derive(Default)]
 struct Groups {
     reports: BTreeMap<i32, GroupReport>,
+    lines: BTreeMap<i32, Line>,
     unresolved: Vec<String>,
     resolved: bool,
 }
@@ -84,6 +91,7 @@ impl Board {
             started_at: now_text(),
             formations,
             heartbeat,
+            passages: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -108,6 +116,86 @@ impl Board {
         let mut groups = self.inner.formations[formation].groups();
         groups.unresolved = unresolved;
         groups.resolved = true;
+    }
+
+    /// Where a group's keeper hears what it is told. Takes the place of what an earlier keeper of
+    /// the group heard from.
+    pub fn listen(&self, formation: usize, group: i32, scope: &str) -> mpsc::Receiver<Command> {
+        let (keeper, heard) = mpsc::channel(commands::WAITING);
+        let board = &self.inner.formations[formation];
+        let line = Line {
+            formation: board.name.clone(),
+            group,
+            scope: scope.to_owned(),
+            keeper,
+        };
+        board.groups().lines.insert(group, line);
+        heard
+    }
+
+    /// The way to the keeper of a group, which is named by its number or its scope.
+    ///
+    /// # Errors
+    ///
+    /// [`NoLine`]: there is none, or there are several.
+    pub fn command(&self, name: &str, formation: Option<&str>) -> Result<Line, NoLine> {
+        let formations = || self.inner.formations.iter();
+        if let Some(wanted) = formation
+            && !formations().any(|board| board.name == wanted)
+        {
+            return Err(NoLine::UnknownFormation {
+                name: wanted.to_owned(),
+                known: formations().map(|board| board.name.clone()).collect(),
+            });
+        }
+        let lines: Vec<Line> = formations()
+            .filter(|board| formation.is_none_or(|wanted| board.name == wanted))
+            .flat_map(|board| board.groups().lines.values().cloned().collect::<Vec<_>>())
+            .collect();
+        let by_number: Vec<&Line> = lines
+            .iter()
+            .filter(|line| line.group.to_string() == name)
+            .collect();
+        let found = if by_number.is_empty() {
+            lines.iter().filter(|line| line.scope == name).collect()
+        } else {
+            by_number
+        };
+        match found.as_slice() {
+            [line] => Ok((*line).clone()),
+            [] => Err(NoLine::UnknownGroup {
+                name: name.to_owned(),
+                known: lines
+                    .iter()
+                    .map(|line| format!("{} ({})", line.group, line.scope))
+                    .collect(),
+            }),
+            several => Err(NoLine::Ambiguous {
+                name: name.to_owned(),
+                formations: several.iter().map(|line| line.formation.clone()).collect(),
+            }),
+        }
+    }
+
+    /// A passage that is over. The oldest are forgotten.
+    pub fn record(&self, passage: Passage) {
+        let mut passages = self.passages();
+        if passages.len() == PASSAGES {
+            passages.pop_front();
+        }
+        passages.push_back(passage);
+    }
+
+    /// The passages that are over, oldest first.
+    pub fn history(&self) -> Vec<Passage> {
+        self.passages().iter().cloned().collect()
+    }
+
+    fn passages(&self) -> std::sync::MutexGuard<'_, VecDeque<Passage>> {
+        self.inner
+            .passages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The main loop turned.

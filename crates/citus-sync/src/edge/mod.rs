@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod cli;
+pub mod commands;
 pub mod daemon;
 pub mod formation;
 pub mod http;

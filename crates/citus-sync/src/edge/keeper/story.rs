@@ -163,6 +163,7 @@ impl Keeper {
             settled: decision.is_settled(),
             databases: databases.collect(),
             last_move: self.last_move.clone(),
+            hold: None,
         }
     }
 

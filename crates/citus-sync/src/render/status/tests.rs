@@ -42,6 +42,7 @@ fn group(number: i32, scope: &str, leader: &str, host: &str) -> GroupReport {
         settled: true,
         databases: BTreeMap::from(databases),
         last_move: None,
+        hold: None,
     }
 }
 

@@ -1,0 +1,147 @@
+//! What the numbers are told apart by.
+
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+use crate::report::Phase;
+
+/// What was done to a row; labels latency and outcome alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Operation {
+    Move,
+    Register,
+    Repair,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Committed.
+    Committed,
+    /// Committed, after terminating sessions that were in the way.
+    Forced,
+    /// News came first; nothing was changed.
+    Superseded,
+    /// Nothing was changed.
+    Failed,
+    /// The answer to the commit did not arrive.
+    Ambiguous,
+}
+
+impl EncodeLabelValue for Operation {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(match self {
+            Self::Move => "move",
+            Self::Register => "register",
+            Self::Repair => "repair",
+        })
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(match self {
+            Self::Committed => "committed",
+            Self::Forced => "forced",
+            Self::Superseded => "superseded",
+            Self::Failed => "failed",
+            Self::Ambiguous => "ambiguous",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct StepLabels {
+    pub formation: String,
+    pub group: i32,
+    pub database: String,
+    pub operation: Operation,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct RowLabels {
+    pub formation: String,
+    pub group: i32,
+    pub database: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct GroupLabels {
+    pub formation: String,
+    pub group: i32,
+    pub scope: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct DatabaseLabels {
+    pub formation: String,
+    pub database: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct OperationLabels {
+    pub operation: Operation,
+}
+
+/// How a hold ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HoldEnd {
+    /// Let go without a move: it was withdrawn, released, or the same leader is back.
+    Released,
+    /// Let go with the row at the new leader.
+    Followed,
+    /// The deadline came first.
+    Expired,
+    /// It could not be taken.
+    Failed,
+    /// The session that held was lost: the coordinator went away.
+    Lost,
+}
+
+impl EncodeLabelValue for HoldEnd {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(match self {
+            Self::Released => "released",
+            Self::Followed => "followed",
+            Self::Expired => "expired",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+        })
+    }
+}
+
+impl EncodeLabelValue for Phase {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(self.name())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct HoldLabels {
+    pub formation: String,
+    pub group: i32,
+    pub outcome: HoldEnd,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct DoorLabels {
+    pub formation: String,
+    pub database: String,
+    pub door: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct PhaseLabels {
+    pub phase: Phase,
+}
