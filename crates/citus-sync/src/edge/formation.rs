@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::board::{Board, FormationBoard};
 use super::keeper::{Context, Keeper};
-use super::sql::{Database, Login, Probes};
+use super::sql::{Database, Doors, Login, Probes};
 use crate::config::Formation as Settings;
 use crate::plan::{COORDINATOR_GROUP, Writes};
 use crate::policy::Write;
@@ -33,6 +33,7 @@ pub struct Formation {
     /// Of the probes.
     probe_login: Arc<Login>,
     databases: Vec<Database>,
+    doors: Doors,
     rows_changed: watch::Receiver<()>,
 }
 
@@ -49,6 +50,7 @@ impl Formation {
         let coordinator = &settings.coordinator;
         let login = Login::new(&coordinator.user, &coordinator.password, &settings.policy);
         let probe_login = Arc::new(login.for_probes());
+        let doors = Doors::new(&login);
         let login = Arc::new(login);
         let (changed, rows_changed) = watch::channel(());
         let databases = coordinator
@@ -60,6 +62,7 @@ impl Formation {
             settings,
             probe_login,
             databases,
+            doors,
             rows_changed,
         }
     }
@@ -105,6 +108,7 @@ impl Formation {
             register: self.settings.register,
             writes: self.writes(),
             databases: self.databases.clone(),
+            doors: self.doors.clone(),
             rows_changed: self.rows_changed.clone(),
         });
         match context.writes {

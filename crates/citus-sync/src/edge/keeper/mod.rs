@@ -22,7 +22,7 @@ use tracing::error;
 
 use self::attempts::Attempts;
 use super::board::Board;
-use super::sql::{Database, Phases, Probes, StepError, carry_out};
+use super::sql::{Database, Doors, Phases, Probes, StepError, carry_out};
 use crate::plan::{self, Decision, ProbeState, Rows, Situation, Step, Writes};
 use crate::policy::Policy;
 use crate::report::MoveReport;
@@ -47,6 +47,8 @@ pub struct Context {
     pub writes: Writes,
     /// Its databases.
     pub databases: Vec<Database>,
+    /// Sessions on its doors.
+    pub doors: Doors,
     /// Wakes when the rows of any of them changed.
     pub rows_changed: watch::Receiver<()>,
 }
@@ -240,6 +242,7 @@ impl Keeper {
             let (database, step, name) = (database.clone(), step.clone(), name.clone());
             let (group, revision) = (self.group, leader.mod_revision);
             let now = self.view.clone();
+            let doors = self.context.doors.clone();
             self.running.push(Box::pin(async move {
                 let started = Instant::now();
                 let still_right = move || {
@@ -250,7 +253,9 @@ impl Keeper {
                             .as_ref()
                             .is_some_and(|key| key.mod_revision == revision)
                 };
-                let result = carry_out(&database, group, &step, still_right).await;
+                let result = carry_out(&database, &doors, &[], group, &step, still_right)
+                    .await
+                    .map(|finished| finished.phases);
                 Ended {
                     database: name,
                     step,

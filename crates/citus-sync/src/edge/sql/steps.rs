@@ -12,10 +12,11 @@
 
 use std::time::{Duration, Instant};
 
+use dcs_watch::HostPort;
 use thiserror::Error;
 use tracing::info;
 
-use super::{Connection, Database, SqlError};
+use super::{Connection, Database, Doors, SqlError};
 use crate::plan::{Move, Step};
 use crate::statements::{BLOCKERS, CANCEL_METADATA_SYNC, Dialect, batch};
 
@@ -28,6 +29,34 @@ pub struct Phases {
     pub committed: Duration,
     /// Whether sessions in the way were terminated.
     pub forced: bool,
+}
+
+/// A step that was carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// How long it took.
+    pub phases: Phases,
+    /// The doors that did not follow, and why.
+    pub left_out: Vec<LeftOut>,
+    /// Who was in the way and had to be ended, in words.
+    pub terminated: Vec<String>,
+    /// The row was changed by a plain UPDATE, which Citus tells no worker of: a resync is owed.
+    pub plain: bool,
+}
+
+/// A door that a hold or a move did without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Where it is.
+    pub door: HostPort,
+    /// Why.
+    pub error: String,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.door, self.error)
+    }
 }
 
 /// Why a step was not carried out.
@@ -47,17 +76,21 @@ pub enum StepError {
     Unsupported(String),
 }
 
-/// Carries out a step that writes. `still_right` is asked when all waiting is over.
+/// Carries out a step that writes. `still_right` is asked when all waiting is over. A move that had
+/// to be made by a plain UPDATE is made on `targets` as well: Citus tells the doors of any other.
 ///
 /// # Errors
 ///
 /// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
 pub async fn carry_out(
     database: &Database,
+    doors: &Doors,
+    targets: &[HostPort],
     group: i32,
     step: &Step,
     still_right: impl Fn() -> bool,
-) -> Result<Phases, StepError> {
+) -> Result<Finished, StepError> {
+    let _ = (doors, targets);
     let (mut session, dialect) = database.acquire().await?;
     let result = with_session(database, &mut session, &dialect, group, step, still_right).await;
     if result.is_err() && session.is_usable() {
@@ -83,7 +116,10 @@ pub async fn carry_out(
         Err(_) => {}
     }
     database.release(session);
-    result
+    result.map(|phases| Finished {
+        phases,
+        ..Finished::default()
+    })
 }
 
 /// A move does not wait for the disk, nor for the coordinator's synchronous standby, which may be the
