@@ -134,8 +134,11 @@ pub enum Field {
     Failover,
     /// `config`: the dynamic configuration, `pause` among it.
     Config,
-    /// `status` (and `optime/leader` before it): positions in the log; changes all the time.
+    /// `status`: positions in the log, the leader's among them; changes all the time.
     Status,
+    /// `optime/leader`: the leader's position, where Patroni before 2.1 wrote it, and newer
+    /// Patroni does for as long as such a member is in the cluster.
+    Optime,
     /// `history`: past timelines.
     History,
     /// `initialize`: the system identifier, empty while the first member bootstraps.
@@ -155,6 +158,7 @@ impl fmt::Display for Field {
             Self::Failover => f.write_str("failover"),
             Self::Config => f.write_str("config"),
             Self::Status => f.write_str("status"),
+            Self::Optime => f.write_str("optime/leader"),
             Self::History => f.write_str("history"),
             Self::Initialize => f.write_str("initialize"),
             Self::Failsafe => f.write_str("failsafe"),
@@ -214,6 +218,7 @@ pub(crate) enum FieldRef<'a> {
     Failover,
     Config,
     Status,
+    Optime,
     History,
     Initialize,
     Failsafe,
@@ -238,6 +243,7 @@ impl FieldRef<'_> {
             Self::Failover => Field::Failover,
             Self::Config => Field::Config,
             Self::Status => Field::Status,
+            Self::Optime => Field::Optime,
             Self::History => Field::History,
             Self::Initialize => Field::Initialize,
             Self::Failsafe => Field::Failsafe,
@@ -277,8 +283,8 @@ pub(crate) fn parse_ref<'a>(ns: &Namespace, key: &'a [u8]) -> Result<KeyRef<'a>,
         "sync" => FieldRef::Sync,
         "failover" => FieldRef::Failover,
         "config" => FieldRef::Config,
-        // Patroni before 2.1 and beside its successors wrote the leader's position here.
-        "status" | "optime/leader" => FieldRef::Status,
+        "status" => FieldRef::Status,
+        "optime/leader" => FieldRef::Optime,
         "history" => FieldRef::History,
         "initialize" => FieldRef::Initialize,
         "failsafe" => FieldRef::Failsafe,
@@ -372,7 +378,7 @@ mod tests {
             ("failover", Field::Failover),
             ("config", Field::Config),
             ("status", Field::Status),
-            ("optime/leader", Field::Status),
+            ("optime/leader", Field::Optime),
             ("history", Field::History),
             ("initialize", Field::Initialize),
             ("failsafe", Field::Failsafe),

@@ -7,13 +7,18 @@
 //! last changed at, deleted keys too, and a list sets a floor below which every event is old. And
 //! nothing is missed in silence: etcd numbers the puts of a key, so a number that was skipped means
 //! that an event was lost (or that this is not the history known before), and only a list helps.
+//!
+//! What one value does to its scope is in [`fold`](mod@self::fold).
+
+mod fold;
 
 use std::collections::{BTreeSet, HashMap};
 
+use self::fold::{Kept, fold, forget, has_problem, matters, problem, remember, remove};
 use crate::event::{Event, Record};
-use crate::key::{FieldRef, KeyRef, Namespace, ScopeId, excerpt, folder, parse_ref};
-use crate::value::{self, ValueError};
-use crate::view::{Freshness, Problem, ScopeView, Versioned};
+use crate::key::{Namespace, ScopeId, excerpt, folder, parse_ref};
+use crate::value::Lsn;
+use crate::view::{Freshness, Problem, ScopeView};
 
 /// Malformed keys that belong to no scope are remembered (to be told of once) up to this many; a
 /// broken writer may invent them without end.
@@ -31,7 +36,7 @@ struct Known {
 #[derive(Debug, Default)]
 struct Half {
     keys: HashMap<Box<[u8]>, Known>,
-    scopes: HashMap<Box<str>, ScopeView>,
+    scopes: HashMap<Box<str>, Kept>,
     strays: Vec<Problem>,
 }
 
@@ -42,7 +47,7 @@ pub struct Store {
     keys: HashMap<Box<[u8]>, Known>,
     /// By the scope's text as it stands in the path, so that a heartbeat finds its scope without
     /// an allocation.
-    scopes: HashMap<Box<str>, ScopeView>,
+    scopes: HashMap<Box<str>, Kept>,
     half: Option<Half>,
     /// The revision of the last list: events up to it are in it.
     floor: i64,
@@ -58,6 +63,9 @@ pub struct Store {
 pub struct Applied {
     /// Scopes whose view changed in a way that matters.
     pub news: Vec<ScopeId>,
+    /// Scopes of which nothing changed that matters, but the leader's last known position, with
+    /// what it is now.
+    pub positions: Vec<(ScopeId, Option<Lsn>)>,
     /// A scope came or went.
     pub scopes_changed: bool,
     /// Keys that a list no longer has, though no delete was seen.
@@ -97,23 +105,22 @@ impl Store {
     /// The view of one scope; an empty one if there is nothing of it in etcd.
     pub fn view(&self, id: &ScopeId) -> ScopeView {
         match self.scopes.get(id.to_string().as_str()) {
-            Some(view) => view.clone(),
+            Some(kept) => kept.view.clone(),
             None => self.empty(id.clone()),
         }
     }
 
     /// The scopes that exist.
     pub fn scopes(&self) -> BTreeSet<ScopeId> {
-        self.scopes
-            .values()
-            .filter(|view| view.exists())
-            .map(|view| view.scope.clone())
-            .collect()
+        self.views().map(|view| view.scope.clone()).collect()
     }
 
     /// All views that exist.
     pub fn views(&self) -> impl Iterator<Item = &ScopeView> {
-        self.scopes.values().filter(|view| view.exists())
+        self.scopes
+            .values()
+            .map(|kept| &kept.view)
+            .filter(|view| view.exists())
     }
 
     /// Keys in etcd under the namespace, whatever they are.
@@ -134,8 +141,8 @@ impl Store {
     /// Says of every view how far it can be trusted.
     pub fn set_freshness(&mut self, freshness: &Freshness) {
         self.freshness = freshness.clone();
-        for view in self.scopes.values_mut() {
-            view.freshness = freshness.clone();
+        for kept in self.scopes.values_mut() {
+            kept.view.freshness = freshness.clone();
         }
     }
 
@@ -183,11 +190,11 @@ impl Store {
         );
         match parse_ref(&self.namespace, &record.key) {
             Ok(key) if matters(key.field) => {
-                let view = half
+                let kept = half
                     .scopes
                     .entry(key.scope.into())
-                    .or_insert_with(|| self.empty(key.id()));
-                if fold(view, &key, record).malformed.is_some() {
+                    .or_insert_with(|| Kept::new(self.empty(key.id())));
+                if fold(kept, &key, record).malformed.is_some() {
                     self.malformed_values += 1;
                 }
             }
@@ -197,11 +204,11 @@ impl Store {
                 let problem = problem(record, error.to_string());
                 match folder(&self.namespace, &record.key) {
                     Some(id) => {
-                        let view = half
+                        let kept = half
                             .scopes
                             .entry(id.name.as_ref().into())
-                            .or_insert_with(|| self.empty(id));
-                        remember(view, problem);
+                            .or_insert_with(|| Kept::new(self.empty(id)));
+                        remember(&mut kept.view, problem);
                     }
                     None if half.strays.len() < STRAYS => half.strays.push(problem),
                     None => {}
@@ -227,10 +234,15 @@ impl Store {
             .map(|(key, _)| key.to_vec())
             .collect();
         applied.vanished.sort_unstable();
-        for (path, view) in &self.scopes {
-            let old = old_scopes.get(path);
-            if !old.is_some_and(|old| old.says_the_same(view)) {
+        for (path, kept) in &self.scopes {
+            let view = &kept.view;
+            let old = old_scopes.get(path).map(|old| &old.view);
+            let same = old.map_or(!kept.speaks(), |old| old.says_the_same(view));
+            if !same {
                 applied.news.push(view.scope.clone());
+            } else if old.and_then(|old| old.last_position) != view.last_position {
+                let moved = (view.scope.clone(), view.last_position);
+                applied.positions.push(moved);
             }
             for problem in &view.problems {
                 if !old.is_some_and(|old| has_problem(&old.problems, problem)) {
@@ -242,9 +254,14 @@ impl Store {
                 }
             }
         }
-        for (path, view) in old_scopes {
-            if !self.scopes.contains_key(&path) {
-                applied.news.push(view.scope);
+        for (path, old) in old_scopes {
+            if self.scopes.contains_key(&path) {
+                continue;
+            }
+            if old.speaks() {
+                applied.news.push(old.view.scope);
+            } else if old.view.last_position.is_some() {
+                applied.positions.push((old.view.scope, None));
             }
         }
         for problem in &self.strays {
@@ -256,6 +273,7 @@ impl Store {
             }
         }
         applied.news.sort_unstable();
+        applied.positions.sort_unstable();
         applied.scopes_changed = before != self.scopes();
         applied
     }
@@ -300,18 +318,24 @@ impl Store {
             Ok(key) => {
                 // Looked up twice at most, and without an allocation when it is there.
                 if !self.scopes.contains_key(key.scope) {
-                    self.scopes.insert(key.scope.into(), self.empty(key.id()));
+                    let kept = Kept::new(self.empty(key.id()));
+                    self.scopes.insert(key.scope.into(), kept);
                 }
-                let Some(view) = self.scopes.get_mut(key.scope) else {
+                let Some(kept) = self.scopes.get_mut(key.scope) else {
                     return applied;
                 };
-                let existed = view.exists();
-                let folded = fold(view, &key, record);
+                let (existed, position) = (kept.view.exists(), kept.view.last_position);
+                let folded = fold(kept, &key, record);
+                let view = &kept.view;
                 applied.scopes_changed = existed != view.exists();
                 if folded.malformed.is_some() {
                     self.malformed_values += 1;
                 }
                 if !folded.news {
+                    if position != view.last_position {
+                        let moved = (view.scope.clone(), view.last_position);
+                        applied.positions.push(moved);
+                    }
                     return applied;
                 }
                 (Some(view.scope.clone()), folded.malformed)
@@ -321,9 +345,9 @@ impl Store {
                 let problem = problem(record, error.to_string());
                 match folder(&self.namespace, &record.key) {
                     Some(id) => {
-                        let empty = self.empty(id.clone());
-                        let view = self.scopes.entry(id.name.as_ref().into()).or_insert(empty);
-                        if !remember(view, problem.clone()) {
+                        let empty = Kept::new(self.empty(id.clone()));
+                        let kept = self.scopes.entry(id.name.as_ref().into()).or_insert(empty);
+                        if !remember(&mut kept.view, problem.clone()) {
                             return applied;
                         }
                         (Some(id), Some(problem))
@@ -365,165 +389,27 @@ impl Store {
             self.strays.retain(|problem| problem.key != name);
             return applied;
         };
-        let Some(view) = self.scopes.get_mut(path.as_str()) else {
+        let Some(kept) = self.scopes.get_mut(path.as_str()) else {
             return applied;
         };
-        let existed = view.exists();
-        let mut news = forget(view, &record.key);
+        let (existed, position) = (kept.view.exists(), kept.view.last_position);
+        let mut news = forget(&mut kept.view, &record.key);
         if let Ok(key) = key {
-            news |= remove(view, key.field);
+            news |= remove(kept, key.field);
         }
+        let view = &kept.view;
         applied.scopes_changed = existed != view.exists();
         if news {
             applied.news.push(view.scope.clone());
+        } else if position != view.last_position {
+            let moved = (view.scope.clone(), view.last_position);
+            applied.positions.push(moved);
         }
-        if !view.exists() && view.problems.is_empty() {
+        if kept.is_bare() {
             self.scopes.remove(path.as_str());
         }
         applied
     }
-}
-
-/// Whether a key has a place in the view. Positions and history change all the time and say
-/// nothing about who leads.
-fn matters(field: FieldRef<'_>) -> bool {
-    !matches!(
-        field,
-        FieldRef::Status | FieldRef::History | FieldRef::Other(_)
-    )
-}
-
-struct Folded {
-    news: bool,
-    malformed: Option<Problem>,
-}
-
-fn fold(view: &mut ScopeView, key: &KeyRef<'_>, record: &Record) -> Folded {
-    let outcome = match key.field {
-        FieldRef::Leader => value::leader(&record.value).map(|leader| {
-            view.leader_lease = record.lease;
-            replace(&mut view.leader, leader, record)
-        }),
-        FieldRef::Member(name) => value::member(&record.value).map(|member| {
-            if let Some(known) = view.members.get_mut(name) {
-                known.mod_revision = record.mod_revision;
-                known.create_revision = record.create_revision;
-                if known.value == member {
-                    return false;
-                }
-                known.value = member;
-            } else {
-                view.members
-                    .insert(name.to_owned(), versioned(member, record));
-            }
-            true
-        }),
-        FieldRef::Sync => {
-            value::sync(&record.value).map(|sync| replace(&mut view.sync, sync, record))
-        }
-        FieldRef::Failover => value::failover(&record.value).map(|request| match request {
-            Some(request) => replace(&mut view.failover, request, record),
-            None => view.failover.take().is_some(),
-        }),
-        FieldRef::Config => {
-            value::config(&record.value).map(|config| replace(&mut view.config, config, record))
-        }
-        FieldRef::Failsafe => value::failsafe(&record.value)
-            .map(|failsafe| replace(&mut view.failsafe, failsafe, record)),
-        FieldRef::Initialize => {
-            let initialized = value::initialized(&record.value);
-            Ok(std::mem::replace(&mut view.initialized, initialized) != initialized)
-        }
-        FieldRef::Status | FieldRef::History | FieldRef::Other(_) => Ok(false),
-    };
-    match outcome {
-        Ok(news) => Folded {
-            news: forget(view, &record.key) || news,
-            malformed: None,
-        },
-        Err(ValueError(what)) => {
-            let removed = remove(view, key.field);
-            let problem = problem(record, what);
-            let told = remember(view, problem.clone());
-            Folded {
-                news: removed || told,
-                malformed: Some(problem),
-            }
-        }
-    }
-}
-
-fn versioned<T>(value: T, record: &Record) -> Versioned<T> {
-    Versioned {
-        value,
-        mod_revision: record.mod_revision,
-        create_revision: record.create_revision,
-    }
-}
-
-fn replace<T>(slot: &mut Option<Versioned<T>>, value: T, record: &Record) -> bool {
-    *slot = Some(versioned(value, record));
-    true
-}
-
-fn remove(view: &mut ScopeView, field: FieldRef<'_>) -> bool {
-    match field {
-        FieldRef::Leader => {
-            view.leader_lease = 0;
-            view.leader.take().is_some()
-        }
-        FieldRef::Member(name) => view.members.remove(name).is_some(),
-        FieldRef::Sync => view.sync.take().is_some(),
-        FieldRef::Failover => view.failover.take().is_some(),
-        FieldRef::Config => view.config.take().is_some(),
-        FieldRef::Failsafe => view.failsafe.take().is_some(),
-        FieldRef::Initialize => std::mem::take(&mut view.initialized),
-        FieldRef::Status | FieldRef::History | FieldRef::Other(_) => false,
-    }
-}
-
-fn problem(record: &Record, what: String) -> Problem {
-    Problem {
-        key: excerpt(&record.key),
-        what,
-        mod_revision: record.mod_revision,
-    }
-}
-
-/// Notes a problem; false if it was noted before in the same words.
-fn remember(view: &mut ScopeView, problem: Problem) -> bool {
-    match view
-        .problems
-        .binary_search_by(|known| known.key.cmp(&problem.key))
-    {
-        Ok(at) => {
-            let known = &mut view.problems[at];
-            let new = known.what != problem.what;
-            *known = problem;
-            new
-        }
-        Err(at) => {
-            view.problems.insert(at, problem);
-            true
-        }
-    }
-}
-
-/// Drops the problem of a key; false if it had none.
-fn forget(view: &mut ScopeView, key: &[u8]) -> bool {
-    if view.problems.is_empty() {
-        return false;
-    }
-    let name = excerpt(key);
-    let before = view.problems.len();
-    view.problems.retain(|problem| problem.key != name);
-    view.problems.len() != before
-}
-
-fn has_problem(problems: &[Problem], one: &Problem) -> bool {
-    problems
-        .iter()
-        .any(|problem| problem.key == one.key && problem.what == one.what)
 }
 
 #[cfg(test)]

@@ -15,12 +15,13 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use address::HostPort;
-pub use lsn::Lsn;
+pub use lsn::{Lsn, position};
 
 use crate::key::excerpt;
 
@@ -404,11 +405,15 @@ fn object(raw: &str) -> Result<Map<String, Value>, ValueError> {
     if raw.is_empty() {
         return wrong("the value is empty: expected a JSON object");
     }
-    match serde_json::from_str(raw) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => wrong(format!("expected a JSON object, found {}", kind(&other))),
-        Err(error) => wrong(format!("{:?} is not JSON: {error}", redacted(raw))),
+    match json(raw)? {
+        Value::Object(object) => Ok(object),
+        other => wrong(format!("expected a JSON object, found {}", kind(&other))),
     }
+}
+
+fn json<T: DeserializeOwned>(raw: &str) -> Result<T, ValueError> {
+    serde_json::from_str(raw)
+        .map_err(|error| ValueError(format!("{:?} is not JSON: {error}", redacted(raw))))
 }
 
 /// A part of a broken value for a message, without the password that a connection URL in it

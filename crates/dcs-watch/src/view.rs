@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::key::ScopeId;
-use crate::value::{ClusterConfig, FailoverRequest, HostPort, Member, SyncState};
+use crate::value::{ClusterConfig, FailoverRequest, HostPort, Lsn, Member, SyncState};
 
 /// A value with the etcd revisions at which it was last put and first created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,6 +87,22 @@ pub struct ScopeView {
     pub failsafe: Option<Versioned<BTreeMap<String, String>>>,
     /// Whether the first member has finished its bootstrap.
     pub initialized: bool,
+    /// How far the leader's log was when the leader's Patroni last wrote it down: the number that
+    /// Patroni holds `maximum_lag_on_failover` against. None when it wrote none, or something that
+    /// cannot be read.
+    ///
+    /// It is always older than it looks. Patroni asks its PostgreSQL once a round and writes the
+    /// answer if it has changed: a leader that is well was there up to `loop_wait` ago (10 s unless
+    /// configured), or longer while etcd or PostgreSQL keep Patroni waiting (up to
+    /// `retry_timeout`). For a leader that crashed it is the position up to that long *before* the
+    /// crash, and what was committed in between is not counted; after a clean stop it is that of
+    /// the last checkpoint. It stays that of the old leader until the new one has finished a round, and a
+    /// view that is not fresh adds its own age. In a standby cluster it is how far its leader has
+    /// received or replayed.
+    ///
+    /// Wakes nobody when it alone changes: whoever looks at a subscription sees the newest that
+    /// was heard.
+    pub last_position: Option<Lsn>,
     /// Whether this is what etcd says now.
     pub freshness: Freshness,
     /// Rises when etcd's history is not the one known before (another cluster, a restored or
@@ -109,6 +125,7 @@ impl ScopeView {
             config: None,
             failsafe: None,
             initialized: false,
+            last_position: None,
             freshness: Freshness::Unknown,
             lineage: 0,
             problems: Vec::new(),
@@ -133,7 +150,7 @@ impl ScopeView {
             .is_some_and(|config| config.value.paused)
     }
 
-    /// Whether etcd holds anything of Patroni's for this scope.
+    /// Whether etcd holds anything of Patroni's for this scope; a position alone does not count.
     pub fn exists(&self) -> bool {
         self.leader.is_some()
             || !self.members.is_empty()
@@ -145,7 +162,8 @@ impl ScopeView {
     }
 
     /// Whether the other view says the same, so that nobody need be woken: revisions of members
-    /// and of problems may differ, as they do with every heartbeat; all else counts.
+    /// and of problems may differ, and the leader's position, as they do with every heartbeat; all
+    /// else counts.
     pub fn says_the_same(&self, other: &Self) -> bool {
         fn values(view: &ScopeView) -> impl Iterator<Item = (&String, &Member)> {
             view.members

@@ -27,10 +27,18 @@ pub fn describe(field: &Field, before: Option<&[u8]>, now: Option<&[u8]>) -> Str
             }
             Some(Err(error)) => malformed("failsafe", &error),
         },
-        Field::Status | Field::History | Field::Other(_) => match now {
-            None => format!("{field} is gone"),
-            Some(value) => format!("{field}: {}", excerpt(value)),
+        Field::Status | Field::Optime => match now.map(value::position) {
+            Some(Err(error)) => malformed(&field.to_string(), &error),
+            _ => as_it_is(field, now),
         },
+        Field::History | Field::Other(_) => as_it_is(field, now),
+    }
+}
+
+fn as_it_is(field: &Field, now: Option<&[u8]>) -> String {
+    match now {
+        None => format!("{field} is gone"),
+        Some(value) => format!("{field}: {}", excerpt(value)),
     }
 }
 
@@ -299,5 +307,16 @@ mod tests {
             "first member bootstraps"
         );
         assert_eq!(said(&Field::History, None, Some("[]")), "history: []");
+        let status = r#"{"optime":67108864}"#;
+        assert_eq!(
+            said(&Field::Status, None, Some(status)),
+            format!("status: {status}")
+        );
+        assert_eq!(
+            said(&Field::Optime, None, Some("67108864")),
+            "optime/leader: 67108864"
+        );
+        assert_eq!(said(&Field::Status, Some(status), None), "status is gone");
+        assert!(said(&Field::Status, None, Some("[]")).starts_with("status cannot be read"));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use dcs_watch::edge::watcher::{Counters, Health, ListError, Settings, Views, list_once, spawn};
-use dcs_watch::{Freshness, ScopeId, ScopeView};
+use dcs_watch::{Freshness, Lsn, ScopeId, ScopeView};
 use lab::etcd::Etcd;
 use lab::sandbox::Sandbox;
 use lab::wait::{wait_for, wait_until};
@@ -208,12 +208,14 @@ fn a_change_wakes_only_whom_it_concerns() {
     for position in 2..50 {
         let beat = MEMBER.replace("\":1}", &format!("\":{position}}}"));
         etcd.kv().put("/service/wk1/members/pg1", &beat).unwrap();
-        etcd.kv().put("/service/wk1/status", &beat).unwrap();
+        let status = format!(r#"{{"optime":{position}}}"#);
+        etcd.kv().put("/service/wk1/status", &status).unwrap();
     }
     etcd.kv().put("/service/wk2/leader", "y").unwrap();
     watch.wait_leader("wk2", Some("y"));
     assert!(two.has_changed().unwrap());
     assert!(!one.has_changed().unwrap(), "positions are no news");
+    assert_eq!(one.borrow().last_position, Some(Lsn(49)), "but are seen");
     assert!(
         !health.has_changed().unwrap(),
         "events are no news of the watch itself"

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dcs_watch::event::{Event, Record};
 use dcs_watch::machine::{Header, Input, Machine, News, Output, State, Timing, step};
 use dcs_watch::store::Store;
-use dcs_watch::{Namespace, ScopeId, ScopeView};
+use dcs_watch::{Lsn, Namespace, ScopeId, ScopeView};
 use proptest::prelude::*;
 
 const TIMING: Timing = Timing {
@@ -20,7 +20,7 @@ const TIMING: Timing = Timing {
     relist_every: Duration::from_secs(120),
 };
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 14] = [
     "a/leader",
     "a/members/m1",
     "a/members/m2",
@@ -28,14 +28,16 @@ const KEYS: [&str; 12] = [
     "a/failover",
     "a/config",
     "a/status",
+    "a/optime/leader",
     "b/leader",
     "b/members/m1",
+    "b/status",
     "c/0/leader",
     "c/1/leader",
     "b/members/",
 ];
 
-const VALUES: [&str; 9] = [
+const VALUES: [&str; 12] = [
     "m1",
     "m2",
     "",
@@ -45,6 +47,9 @@ const VALUES: [&str; 9] = [
     r#"{"conn_url":"postgres://h:1/x","role":"replica","xlog_location":2}"#,
     r#"{"leader":"m1","sync_standby":"m2","member":"m2","pause":true}"#,
     "{broken",
+    r#"{"optime":67108864,"slots":{"m2":67108864}}"#,
+    r#"{"optime":67108960}"#,
+    "67109000",
 ];
 
 /// An etcd that remembers everything until it is compacted.
@@ -205,6 +210,8 @@ struct Rig {
     lost: bool,
     fresh: bool,
     lineage: u64,
+    /// The positions that somebody knows who goes by what the store says has changed.
+    positions: BTreeMap<ScopeId, Option<Lsn>>,
 }
 
 impl Rig {
@@ -219,6 +226,7 @@ impl Rig {
             lost: false,
             fresh: false,
             lineage: 0,
+            positions: BTreeMap::new(),
         };
         rig.give(Input::Start);
         rig
@@ -230,7 +238,15 @@ impl Rig {
         let mut gap = false;
         for output in outputs {
             match output {
-                Output::Event(event) => gap |= self.store.apply(event).gap,
+                Output::Event(event) => {
+                    let applied = self.store.apply(event);
+                    for id in applied.news {
+                        let position = self.store.view(&id).last_position;
+                        self.positions.insert(id, position);
+                    }
+                    self.positions.extend(applied.positions);
+                    gap |= applied.gap;
+                }
                 Output::News(News::Fresh) => self.fresh = true,
                 Output::News(News::Stale { .. }) => self.fresh = false,
                 Output::News(News::Lineage { lineage, .. }) => self.lineage = lineage,
@@ -421,6 +437,10 @@ proptest! {
             rig.settle();
         }
         prop_assert_eq!(views(&rig.store), rig.etcd.views());
+        for (id, view) in views(&rig.store) {
+            let told = rig.positions.get(&id).copied().flatten();
+            prop_assert_eq!(told, view.last_position, "{}", id);
+        }
     }
 
     /// While the stream stands and nothing is on its way, the view is already right: not only in
@@ -510,6 +530,52 @@ proptest! {
             store.apply(event);
         }
         prop_assert_eq!(views(&store), etcd.views());
+    }
+
+    /// Whatever the position is and whatever stands beside it, it is read, and news to nobody.
+    #[test]
+    fn a_position_is_read_and_is_no_news(
+        optimes in prop::collection::vec(any::<u64>(), 1..20),
+        slots in prop::collection::btree_map("[a-z\"\\\\{}]{0,8}", any::<u64>(), 0..4),
+        old: bool,
+    ) {
+        let mut store = Store::new(Namespace::default());
+        let key = if old { "optime/leader" } else { "status" };
+        for (version, optime) in (1..).zip(optimes) {
+            let value = if old {
+                optime.to_string()
+            } else {
+                serde_json::json!({"slots": slots, "optime": optime, "x": [slots]}).to_string()
+            };
+            let applied = store.apply(Event::Put(Record {
+                key: format!("/service/a/{key}").into_bytes(),
+                value: value.into_bytes(),
+                mod_revision: version,
+                create_revision: 1,
+                version,
+                lease: 0,
+            }));
+            prop_assert!(applied.news.is_empty() && applied.notices.is_empty() && !applied.gap);
+            let expected = Some(Lsn(optime)).filter(|lsn| lsn.0 > 0);
+            prop_assert_eq!(store.view(&ScopeId::new("a")).last_position, expected);
+        }
+    }
+
+    #[test]
+    fn a_log_position_survives_being_written_and_read(bytes: u64, other: u64) {
+        let lsn = Lsn(bytes);
+        prop_assert_eq!(lsn.to_string().parse(), Ok(lsn));
+        prop_assert_eq!(lsn.to_string().to_lowercase().parse(), Ok(lsn));
+        prop_assert_eq!(format!("{:08X}/{:08X}", bytes >> 32, bytes & 0xFFFF_FFFF).parse(), Ok(lsn));
+        prop_assert_eq!(lsn < Lsn(other), bytes < other);
+    }
+
+    #[test]
+    fn no_text_makes_a_log_position_panic(text in "[0-9A-Fa-fx/é+ -]{0,24}") {
+        if let Ok(lsn) = text.parse::<Lsn>() {
+            let digits = |text: &str| text.split('/').map(|half| u64::from_str_radix(half, 16).unwrap()).collect::<Vec<_>>();
+            prop_assert_eq!(digits(&text), digits(&lsn.to_string()));
+        }
     }
 
     /// Bytes that nobody would write.

@@ -5,7 +5,7 @@
 use dcs_watch::event::Event;
 use dcs_watch::recording::{What, parse};
 use dcs_watch::store::{Applied, Store};
-use dcs_watch::{Namespace, Role, ScopeId, ScopeView};
+use dcs_watch::{Lsn, Namespace, Role, ScopeId, ScopeView};
 
 const VERSIONS: [&str; 5] = ["2.1.7", "3.0.4", "3.3.11", "4.0.11", "4.1.5"];
 
@@ -14,6 +14,8 @@ struct Story {
     version: &'static str,
     chapters: Vec<(String, ScopeView)>,
     quiet: usize,
+    /// The leader's position and who led, each time the position changed.
+    positions: Vec<(Lsn, String)>,
     last: ScopeView,
 }
 
@@ -26,11 +28,19 @@ fn replay(version: &'static str) -> Story {
     let wk1 = ScopeId::new("wk1");
     let mut store = Store::new(Namespace::default());
     let (mut note, mut chapters, mut quiet) = (String::new(), Vec::new(), 0);
+    let mut positions = Vec::new();
     for line in text.lines() {
         match parse(line).unwrap().what {
             What::Note(text) => note = text,
             What::Event(event) => {
                 let applied = store.apply(event.clone());
+                for (scope, position) in &applied.positions {
+                    assert_eq!(scope, &wk1);
+                    let view = store.view(&wk1);
+                    assert_eq!(view.last_position, *position);
+                    assert_eq!(applied.news, [], "{version}: a position is no news");
+                    positions.push((position.unwrap(), leader_of(&view)));
+                }
                 assert!(!applied.gap, "{version}: no event is missing: {event:?}");
                 assert_eq!(
                     applied.notices,
@@ -56,6 +66,7 @@ fn replay(version: &'static str) -> Story {
         version,
         chapters,
         quiet,
+        positions,
         last,
     }
 }
@@ -275,6 +286,54 @@ fn members_have_addresses_tags_and_timelines() {
             view.members["pg2"].value.address.as_ref()
         );
         assert!(view.leader_lease != 0 && view.initialized);
+    }
+}
+
+#[test]
+fn the_leaders_position_only_ever_rises_and_every_leader_writes_it() {
+    for story in VERSIONS.map(replay) {
+        let (version, positions) = (story.version, &story.positions);
+        assert!(positions.len() > 5, "{version}: {positions:?}");
+        assert!(
+            positions.is_sorted_by_key(|(lsn, _)| lsn),
+            "{version}: {positions:?}"
+        );
+        let mut leaders: Vec<_> = positions
+            .iter()
+            .map(|(_, leader)| leader.as_str())
+            .collect();
+        leaders.dedup();
+        let mut order = leaders.iter();
+        for name in ["pg1", "pg2", "pg1", "pg2"] {
+            assert!(
+                order.any(|leader| *leader == name),
+                "{version}: {leaders:?}"
+            );
+        }
+        assert_eq!(
+            story.last.last_position,
+            positions.last().map(|(lsn, _)| *lsn)
+        );
+    }
+}
+
+/// What a standby is measured against after a crash: the crashed leader's last word, for as long as
+/// nobody leads.
+#[test]
+fn a_crashed_leader_leaves_its_position_behind() {
+    for story in VERSIONS.map(replay) {
+        let crash = story.during("crash of the leader pg2", |view| {
+            (leader_of(view), view.last_position)
+        });
+        let at = crash.iter().position(|(leader, _)| leader == "-").unwrap();
+        let (_, last) = crash[at];
+        assert!(last.is_some(), "{}", story.version);
+        let of_pg2 = story.positions.iter().filter(|(_, leader)| leader == "pg2");
+        assert!(
+            of_pg2.map(|(lsn, _)| Some(*lsn)).any(|lsn| lsn == last),
+            "{}: {crash:?}",
+            story.version
+        );
     }
 }
 

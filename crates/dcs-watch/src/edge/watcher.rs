@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::key::ScopeId;
 use crate::machine::{Known, News};
 use crate::store::{Notice, Store};
+use crate::value::Lsn;
 use crate::view::{Freshness, ScopeView};
 
 /// How the watch itself fares. Changes when one of these does, not with every event.
@@ -62,7 +63,8 @@ pub struct Views {
 impl Views {
     /// One scope's view; works before the scope exists (an empty view). Woken only when something
     /// changed that matters: leader, a member's address, role, state or tags, sync, failover,
-    /// config, freshness, lineage, problems. Not by heartbeats.
+    /// config, freshness, lineage, problems. Not by heartbeats: what they say of the leader's
+    /// [position](ScopeView::last_position) is seen by whoever borrows the view, for whatever reason.
     pub fn scope(&self, id: &ScopeId) -> watch::Receiver<Arc<ScopeView>> {
         let hub = &mut *self.lock();
         hub.channels
@@ -160,6 +162,9 @@ impl Sink for Publisher {
         for id in &applied.news {
             hub.publish(id, counters);
         }
+        for (id, position) in &applied.positions {
+            hub.place(id, *position);
+        }
         if applied.scopes_changed {
             hub.scopes.send_replace(Arc::new(hub.store.scopes()));
         }
@@ -251,6 +256,7 @@ impl Hub {
         let view = self.store.view(id);
         let woken = channel.send_if_modified(|current| {
             if current.says_the_same(&view) {
+                place(current, view.last_position);
                 return false;
             }
             *current = Arc::new(view);
@@ -259,6 +265,24 @@ impl Hub {
         if woken {
             bump(&counters.published);
         }
+    }
+
+    /// Notes the leader's position for whoever looks next, and wakes nobody.
+    fn place(&self, id: &ScopeId, position: Option<Lsn>) {
+        if let Some(channel) = self.channels.get(id) {
+            channel.send_if_modified(|current| {
+                place(current, position);
+                false
+            });
+        }
+    }
+}
+
+/// In place, unless somebody holds on to the view: what was taken from a subscription stays what it
+/// was, and one copy is made for all who look later.
+fn place(view: &mut Arc<ScopeView>, position: Option<Lsn>) {
+    if view.last_position != position {
+        Arc::make_mut(view).last_position = position;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The fold, event by event.
 
+mod positions;
+
 use super::*;
 use crate::value::Role;
 
@@ -217,7 +219,7 @@ fn heartbeats_are_no_news_but_keep_their_revision() {
 }
 
 #[test]
-fn positions_history_and_strangers_are_no_news() {
+fn history_strangers_and_keys_without_a_position_change_nothing() {
     let mut store = store([put("wk1/leader", "pg1", 1, 1)]);
     for key in [
         "wk1/status",
@@ -341,6 +343,8 @@ fn a_malformed_value_of_each_key_counts_as_absent() {
         ("wk1/failover", "a:b"),
         ("wk1/config", "{}"),
         ("wk1/failsafe", "{}"),
+        ("wk1/status", r#"{"optime":7}"#),
+        ("wk1/optime/leader", "7"),
     ] {
         let mut store = store([put("wk1/initialize", "1", 1, 1), put(key, good, 2, 1)]);
         let whole = store.view(&wk1());

@@ -1,14 +1,15 @@
 //! A position in PostgreSQL's log.
 //!
-//! Enters: PostgreSQL's text (`16/B374D848`), or a number of bytes as Patroni writes it. Leaves: an
-//! [`Lsn`].
+//! Enters: PostgreSQL's text (`16/B374D848`), or what Patroni writes under `status` and
+//! `optime/leader`. Leaves: an [`Lsn`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
-use super::ValueError;
+use super::{ValueError, json, kind, object, text, wrong};
 use crate::key::excerpt;
 
 /// A position in PostgreSQL's write-ahead log: bytes since the beginning of the log. Positions on
@@ -64,9 +65,116 @@ impl<'de> Deserialize<'de> for Lsn {
     }
 }
 
+/// The part of `status` that is read: the slots, a number for each member, are skipped without
+/// being built.
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    optime: Value,
+}
+
+/// The status key, or `optime/leader`, which Patroni before 2.1 wrote instead: how far the leader's
+/// log was. JSON with the number of bytes as `optime`, or the number alone; as Patroni does, both
+/// are taken under either key. None when no position is in it, or zero, where no log begins.
+pub fn position(value: &[u8]) -> Result<Option<Lsn>, ValueError> {
+    let raw = text(value)?.trim();
+    let optime = match raw.as_bytes().first() {
+        Some(b'{') => json::<Status>(raw)?.optime,
+        Some(b'0'..=b'9' | b'-' | b'"') => json(raw)?,
+        // Anything else is no object, and is told so as under every other key.
+        _ => Value::Object(object(raw)?),
+    };
+    let bytes = match &optime {
+        Value::Null => Some(0),
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) => digits.trim().parse().ok(),
+        _ => None,
+    };
+    match bytes {
+        Some(0) => Ok(None),
+        Some(bytes) => Ok(Some(Lsn(bytes))),
+        None => wrong(format!(
+            "optime: expected the number of bytes of a log position, found {}",
+            match &optime {
+                Value::Number(number) => excerpt(number.to_string().as_bytes()),
+                other => kind(other).to_owned(),
+            }
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(value: &str) -> Option<u64> {
+        position(value.as_bytes()).unwrap().map(|lsn| lsn.0)
+    }
+
+    #[test]
+    fn the_leaders_position_is_read_as_every_patroni_writes_it() {
+        for (value, bytes) in [
+            (r#"{"optime":67108864}"#, 67_108_864),
+            (
+                r#"{"optime":67109000,"slots":{"pg2":67109000,"pg3":1},"retain_slots":["pg1"]}"#,
+                67_109_000,
+            ),
+            (r#" {"slots":null,"optime":"24460128"} "#, 24_460_128),
+            (r#"{"optime":18446744073709551615}"#, u64::MAX),
+            // Before 2.1, under optime/leader.
+            ("67108864", 67_108_864),
+            ("\"67108864\"", 67_108_864),
+        ] {
+            assert_eq!(of(value), Some(bytes), "{value}");
+        }
+        for none in [
+            "{}",
+            r#"{"optime":null}"#,
+            r#"{"optime":0}"#,
+            "0",
+            r#"{"slots":{"pg2":67109000}}"#,
+        ] {
+            assert_eq!(of(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_read_is_refused() {
+        for (value, words) in [
+            ("", "the value is empty"),
+            ("null", "expected a JSON object, found null"),
+            ("[67108864]", "expected a JSON object, found a list"),
+            ("true", "expected a JSON object, found true or false"),
+            ("pg1", "is not JSON"),
+            ("6710x", "is not JSON"),
+            ("0/4000000", "is not JSON"),
+            (r#"{"optime":67108864"#, "is not JSON"),
+            (r#"{"optime":1} {"optime":2}"#, "is not JSON"),
+            (r#"{"optime":-1}"#, "found -1"),
+            ("-1", "found -1"),
+            (r#"{"optime":1.5}"#, "found 1.5"),
+            (
+                r#"{"optime":18446744073709551616}"#,
+                "found 1.8446744073709552e+19",
+            ),
+            (r#"{"optime":"0/4000000"}"#, "found text"),
+            (r#"{"optime":""}"#, "found text"),
+            (r#"{"optime":{}}"#, "found an object"),
+            (r#"{"optime":[1]}"#, "found a list"),
+            (r#"{"optime":false}"#, "found true or false"),
+        ] {
+            let message = position(value.as_bytes()).unwrap_err().to_string();
+            assert!(message.contains(words), "{value:?}: {message}");
+        }
+        assert!(position(b"{\"optime\":\xff}").is_err());
+        // Neither a deep value nor a long one is a danger.
+        let deep = format!(r#"{{"slots":{}1"#, "[".repeat(1_000_000));
+        let long = format!(r#"{{"optime":{}}}"#, "9".repeat(300));
+        for value in [deep, long, "[".repeat(1_000_000)] {
+            let message = position(value.as_bytes()).unwrap_err().to_string();
+            assert!(message.len() < 600, "{} bytes of message", message.len());
+        }
+    }
 
     #[test]
     fn a_position_is_read_and_written_as_postgresql_does_it() {

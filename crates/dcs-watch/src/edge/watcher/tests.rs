@@ -47,6 +47,10 @@ fn put(key: &str, value: &str, revision: i64, version: i64) -> Event {
     Event::Put(record(key, value, revision, version))
 }
 
+fn delete(key: &str, revision: i64) -> Event {
+    Event::Delete(record(key, "", revision, 0))
+}
+
 fn tell(publisher: &mut Publisher, news: &News, lineage: u64) {
     let known = Known {
         lineage,
@@ -117,6 +121,74 @@ fn heartbeats_and_positions_wake_nobody() {
         20,
     ));
     assert!(one.woken());
+}
+
+#[test]
+fn a_position_wakes_nobody_and_is_seen_by_whoever_looks() {
+    let mut publisher = publisher();
+    publisher.event(put("wk1/leader", "pg1", 1, 1));
+    let mut one = Subscriber::of(&publisher, "wk1");
+    let mut two = Subscriber::of(&publisher, "wk1");
+    let mut nobody = Subscriber::of(&publisher, "nobody");
+    let held = Arc::clone(&one.0.borrow_and_update());
+    let woken = |subscriber: &Subscriber| subscriber.0.has_changed().unwrap();
+    let seen = |subscriber: &Subscriber| subscriber.0.borrow().last_position.map(|lsn| lsn.0);
+    for version in 1..20 {
+        let status = format!(r#"{{"optime":{},"slots":{{"pg2":1}}}}"#, version * 100);
+        publisher.event(put("wk1/status", &status, version + 1, version));
+        let position = u64::try_from(version * 100).unwrap();
+        for subscriber in [&one, &two, &Subscriber::of(&publisher, "wk1")] {
+            assert!(!woken(subscriber));
+            assert_eq!(seen(subscriber), Some(position));
+        }
+    }
+    assert_eq!(held.last_position, None, "what was taken stays what it was");
+    assert_eq!(seen(&nobody), None);
+    let counters = publisher.views.counters();
+    assert_eq!(counters.published.load(Ordering::Relaxed), 0);
+    assert!(!publisher.views.scopes().has_changed().unwrap());
+    // What else changes brings the newest position along.
+    publisher.event(put("wk1/leader", "pg2", 30, 2));
+    for subscriber in [&mut one, &mut two] {
+        let (woken, view) = subscriber.look();
+        assert!(woken);
+        assert_eq!(view.last_position, Some(Lsn(1900)));
+    }
+    // A broken one is told as other broken values are, and mended the same way.
+    for (revision, status, position) in [
+        (31, "{broken", None),
+        (32, r#"{"optime":2000}"#, Some(Lsn(2000))),
+    ] {
+        publisher.event(put("wk1/status", status, revision, revision - 11));
+        let (woken, view) = one.look();
+        assert!(woken);
+        assert_eq!(view.last_position, position);
+        assert_eq!(view.problems.is_empty(), position.is_some());
+    }
+    publisher.event(delete("wk1/status", 33));
+    assert!(!woken(&one));
+    assert_eq!(seen(&one), None);
+    assert!(!nobody.woken());
+}
+
+#[test]
+fn a_position_that_a_list_brings_wakes_nobody_either() {
+    let mut publisher = publisher();
+    publisher.event(put("wk1/leader", "pg1", 1, 1));
+    publisher.event(put("wk1/status", r#"{"optime":1}"#, 2, 1));
+    let one = Subscriber::of(&publisher, "wk1");
+    publisher.event(Event::Init);
+    publisher.event(Event::InitPut(record("wk1/leader", "pg1", 1, 1)));
+    publisher.event(Event::InitPut(record(
+        "wk1/status",
+        r#"{"optime":5}"#,
+        9,
+        4,
+    )));
+    assert_eq!(one.0.borrow().last_position, Some(Lsn(1)), "half a list");
+    publisher.event(Event::InitDone { revision: 10 });
+    assert!(!one.0.has_changed().unwrap());
+    assert_eq!(one.0.borrow().last_position, Some(Lsn(5)));
 }
 
 #[test]
