@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sandbox::Sandbox;
+use crate::silence::{silence, unsilence};
 use crate::timeline::Timeline;
 use crate::wait::{wait_for, wait_until};
 
@@ -155,6 +156,21 @@ impl Daemon {
         self.signal(Signal::CONT)
     }
 
+    /// Its host is gone as far as anybody can tell: it does nothing, and every
+    /// packet for it is dropped, so that its peers get no answer to a keepalive
+    /// and no word of an end.
+    pub fn vanish(&self) -> Result<()> {
+        self.freeze()?;
+        silence(&[self.process()?]).context("silencing citus-sync")
+    }
+
+    /// Undoes [`Daemon::vanish`]. Connections that its peers have given up
+    /// meanwhile are reset when it uses them.
+    pub fn reappear(&self) -> Result<()> {
+        unsilence(&[self.process()?])?;
+        self.thaw()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child().id()
@@ -174,8 +190,12 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.process()?, signal).context("signalling citus-sync")
+    }
+
+    fn process(&self) -> Result<Pid> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("no process id")?, signal).context("signalling citus-sync")
+        pid.context("no process id")
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Child> {

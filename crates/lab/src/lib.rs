@@ -25,6 +25,7 @@ pub mod sandbox;
 pub mod scope;
 pub mod server;
 mod session;
+mod silence;
 pub mod timeline;
 pub mod traffic;
 pub mod user;

@@ -118,6 +118,17 @@ impl Member {
         self.process.signal_all(Signal::CONT);
     }
 
+    /// Its host is gone as far as anybody can tell: Patroni and PostgreSQL do
+    /// nothing, and every packet for them is dropped, keepalives too.
+    pub fn vanish(&self) -> Result<()> {
+        self.process.vanish()
+    }
+
+    /// Undoes [`Member::vanish`].
+    pub fn reappear(&self) -> Result<()> {
+        self.process.reappear()
+    }
+
     /// True while any of its processes lives, frozen ones too.
     pub fn is_running(&self) -> bool {
         self.process.is_running()

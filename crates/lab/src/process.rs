@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sandbox::Sandbox;
+use crate::silence::{silence, unsilence};
 use crate::wait::{wait_for, wait_until};
 
 /// Lines of a log that an error shows.
@@ -92,6 +93,27 @@ impl Process {
                 told.push(pid);
             }
         }
+    }
+
+    /// Stops everything in its tracks and has every packet for it dropped.
+    pub(crate) fn vanish(&self) -> Result<()> {
+        let what = || format!("silencing {}", self.folder.display());
+        loop {
+            self.signal_all(Signal::STOP);
+            let pids = self.pids();
+            silence(&pids).with_context(what)?;
+            // A stop takes a moment, in which one may have been forked.
+            if self.pids() == pids {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Undoes [`Process::vanish`].
+    pub(crate) fn reappear(&self) -> Result<()> {
+        unsilence(&self.pids())?;
+        self.signal_all(Signal::CONT);
+        Ok(())
     }
 
     /// SIGKILL to everything, until nothing is left.

@@ -158,6 +158,14 @@ impl Scope {
         Ok(leader)
     }
 
+    /// The leader's host is gone as far as anybody can tell. Returns it, to
+    /// [reappear](Member::reappear).
+    pub fn vanish(&self) -> Result<&Member> {
+        let leader = self.leader()?;
+        leader.vanish()?;
+        Ok(leader)
+    }
+
     /// Thaws every member.
     pub fn thaw(&self) {
         self.members.iter().for_each(Member::thaw);

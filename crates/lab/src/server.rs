@@ -171,6 +171,17 @@ impl Postgres {
         self.process.signal_all(Signal::CONT);
     }
 
+    /// Its host is gone as far as anybody can tell: nothing runs, and every
+    /// packet is dropped, so that a connection is neither accepted nor refused.
+    pub fn vanish(&self) -> Result<()> {
+        self.process.vanish()
+    }
+
+    /// Undoes [`Postgres::vanish`].
+    pub fn reappear(&self) -> Result<()> {
+        self.process.reappear()
+    }
+
     /// Where the log is, for a failed test to show.
     pub fn log(&self) -> PathBuf {
         self.process.log()
