@@ -373,8 +373,60 @@ fn the_etcd_password_may_come_from_the_environment() {
 }
 
 #[test]
+fn the_token_comes_from_the_environment_or_from_a_file_of_its_own() {
+    let long = "0123456789abcdef-from-file";
+    let files = [("/etc/token", "0123456789abcdef-from-file\r\n")];
+    let named = format!("{MINIMAL}token_file: token\n");
+    let env = [("CITUS_SYNC_TOKEN", "0123456789abcdef-from-env")];
+    let token = |text: &str, env: &[(&str, &str)]| {
+        let config = load_text(text, env, &files).unwrap();
+        let token = config.token.map(|token| token.expose().to_owned());
+        (token, config.warnings)
+    };
+    assert_eq!(token(MINIMAL, &[]), (None, vec![]));
+    assert_eq!(token(&named, &[]), (Some(long.to_owned()), vec![]));
+    assert_eq!(
+        token(&named, &[("CITUS_SYNC_TOKEN", "")]).0.as_deref(),
+        Some(long),
+        "an empty variable is none"
+    );
+    assert_eq!(token(MINIMAL, &env), (Some(env[0].1.to_owned()), vec![]));
+    let (found, warnings) = token(&named, &env);
+    assert_eq!(found.as_deref(), Some(env[0].1));
+    assert!(warnings[0].contains("token_file: not used"), "{warnings:?}");
+    let (_, warnings) = token(MINIMAL, &[("CITUS_SYNC_TOKEN", "hunter2")]);
+    assert!(warnings[0].contains("shorter than 16"), "{warnings:?}");
+    assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
+
+    let bad = load_text(MINIMAL, &[("CITUS_SYNC_TOKEN", "two words")], &[]).unwrap_err();
+    let text = bad.to_string();
+    assert!(
+        text.contains("CITUS_SYNC_TOKEN in the environment, which has spaces"),
+        "{text}"
+    );
+    assert!(!text.contains("two words"), "{text}");
+}
+
+#[test]
+fn patronis_file_takes_the_token_from_the_environment() {
+    let env = |name: &str| (name == "CITUS_SYNC_TOKEN").then(|| "0123456789abcdef".to_owned());
+    let config = Config::load(Path::new("good/patroni.yml"), &env, &read_sample).unwrap();
+    assert_eq!(config.token.as_ref().unwrap().expose(), "0123456789abcdef");
+    let native = convert(&config, &scopes_by_number(&config)).unwrap();
+    assert!(
+        native.contains("# The token comes from CITUS_SYNC_TOKEN in the environment."),
+        "{native}"
+    );
+    assert!(!native.contains("0123456789abcdef"), "{native}");
+}
+
+#[test]
 fn secrets_do_not_show_in_debug_output() {
-    let env = [("PGPASSWORD", "s3cret"), ("ETCD_PASSWORD", "s3cret")];
+    let env = [
+        ("PGPASSWORD", "s3cret"),
+        ("ETCD_PASSWORD", "s3cret"),
+        ("CITUS_SYNC_TOKEN", "s3cret"),
+    ];
     let text = MINIMAL.replace("etcd: {", "etcd: {username: cs, ");
     let shown = format!("{:?}", load_text(&text, &env, &[]).unwrap());
     assert!(

@@ -52,6 +52,7 @@ pub fn convert(config: &Config, scopes: &BTreeMap<u32, ScopeId>) -> Result<Strin
     if config.listen != native::DEFAULT_LISTEN {
         out.line(0, &format!("listen: {}", quote(&config.listen.to_string())));
     }
+    token(&mut out, config);
     election(&mut out, &config.election);
     match config.formations.as_slice() {
         [one] if one.name == one.coordinator.scope.to_string() => {
@@ -89,6 +90,18 @@ fn etcd(out: &mut Text, config: &Config) {
     }
     if let Some(secret) = &config.etcd.password {
         reference(out, 1, secret, ETCD_PASSWORD);
+    }
+}
+
+fn token(out: &mut Text, config: &Config) {
+    match config.token.as_ref().map(Secret::origin) {
+        Some(Origin::File(file)) => out.line(0, &format!("token_file: {}", quote_path(file))),
+        Some(Origin::Env(name)) => {
+            let line = format!("# The token comes from {name} in the environment.");
+            out.line(0, &line);
+        }
+        // No file but a token's own may hold one.
+        None | Some(Origin::Key { .. }) => {}
     }
 }
 

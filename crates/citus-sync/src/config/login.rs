@@ -16,6 +16,9 @@ pub(super) const PGPASSFILE: &str = "PGPASSFILE";
 /// The password of the etcd user.
 pub(super) const ETCD_PASSWORD: &str = "ETCD_PASSWORD";
 
+/// What a password file has to be.
+const EXPECTED_FILE: &str = "a file with the password on its only line";
+
 /// What a file itself says about a password.
 pub(super) enum Named<'a> {
     Nothing,
@@ -28,7 +31,7 @@ pub(super) fn named<'a>(fields: &Fields<'a>, world: &World<'_>, variable: &str) 
     refuse_inline(fields, variable);
     let secret = fields.get("password_file").and_then(|at| {
         let file = world.beside(at.text("the path of a file that holds only the password")?);
-        let secret = secret_file(&at, &file, world)?;
+        let secret = secret_file(&at, &file, world, EXPECTED_FILE)?;
         Some((at, secret))
     });
     let passfile = fields.get("passfile").and_then(|at| {
@@ -154,7 +157,7 @@ pub(super) fn for_etcd(
     }
 }
 
-fn overridden(at: &At<'_>, variable: &str) {
+pub(super) fn overridden(at: &At<'_>, variable: &str) {
     at.doc.warn(format!(
         "{}: not used, because {variable} is set in the environment",
         at.path
@@ -162,8 +165,12 @@ fn overridden(at: &At<'_>, variable: &str) {
 }
 
 /// The one line of a secret's file.
-pub(super) fn secret_file(at: &At<'_>, file: &Path, world: &World<'_>) -> Option<Secret> {
-    let expected = "a file with the password on its only line";
+pub(super) fn secret_file(
+    at: &At<'_>,
+    file: &Path,
+    world: &World<'_>,
+    expected: &str,
+) -> Option<Secret> {
     let text = match (world.read)(file) {
         Ok(text) => text,
         Err(error) => {

@@ -14,6 +14,7 @@ mod patroni;
 mod patroni_etcd;
 mod reader;
 mod secret;
+mod token;
 mod workers;
 mod yaml;
 
@@ -27,6 +28,7 @@ use dcs_watch::key::ScopeId;
 pub use convert::{ConvertError, convert};
 pub use error::{ConfigError, Problem};
 pub use secret::{Origin, Secret};
+pub use token::{TOKEN_VARIABLE, token};
 pub use workers::{Discover, DiscoverError, Reason, Unresolved, Workers};
 pub use yaml::Location;
 
@@ -114,6 +116,8 @@ impl World<'_> {
 pub struct Config {
     /// Where HTTP is served. Loopback unless told otherwise.
     pub listen: SocketAddr,
+    /// What a client must show to have writes held; without one nobody can.
+    pub token: Option<Secret>,
     /// The etcd cluster that Patroni writes to.
     pub etcd: Etcd,
     /// Patroni's namespace, with a slash at both ends.

@@ -8,7 +8,7 @@ use dcs_watch::key::{Namespace, ScopeId};
 use super::login::{self, Named};
 use super::reader::{At, Doc, Fields};
 use super::yaml::Node;
-use super::{Config, Election, Etcd, Formation, World, endpoint, formation};
+use super::{Config, Election, Etcd, Formation, World, endpoint, formation, token};
 use crate::policy::{Policy, limits};
 
 /// Where HTTP is served unless told otherwise: nothing but this host can reach it.
@@ -28,6 +28,8 @@ const TOP: &[&str] = &[
     "formations",
     "policy",
     "listen",
+    "token",
+    "token_file",
     "tls",
     "election",
 ];
@@ -49,6 +51,7 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
         Some(at) => listen(&at),
         None => Some(DEFAULT_LISTEN),
     };
+    let token = token::read(&fields, world);
     if let Some(at) = fields.get("tls") {
         tls(&at);
     }
@@ -66,6 +69,7 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
     };
     Some(Config {
         listen: listen?,
+        token,
         etcd: etcd?,
         namespace: namespace?,
         formations: formations?,

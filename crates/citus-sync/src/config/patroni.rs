@@ -14,7 +14,7 @@ use super::secret::{Origin, Secret};
 use super::yaml::Node;
 use super::{
     Config, Coordinator, Discover, Election, Formation, Workers, World, formation, native,
-    patroni_etcd,
+    patroni_etcd, token,
 };
 use crate::policy::{Policy, Write};
 
@@ -69,6 +69,8 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
     };
     Some(Config {
         listen: native::DEFAULT_LISTEN,
+        // The `citus:` section is the old script's, whose keys are the only ones it may have.
+        token: token::from_environment(&fields.at, world),
         etcd,
         namespace,
         formations: vec![Formation {

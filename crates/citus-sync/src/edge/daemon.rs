@@ -80,7 +80,7 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
             anyhow::Ok("a formation")
         });
     }
-    let serve = http::serve(listener, board.clone(), stopping.clone());
+    let serve = http::serve(listener, board.clone(), config.token, stopping.clone());
     tasks.spawn(async move { serve.await.context("HTTP").map(|()| "HTTP") });
     tasks.spawn(async move { watching.await.context("the watch on etcd").map(|()| "etcd") });
 

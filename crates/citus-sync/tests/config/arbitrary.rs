@@ -31,6 +31,8 @@ const KNOWN: &[&str] = &[
     "formations",
     "policy",
     "listen",
+    "token",
+    "token_file",
     "tls",
     "mode",
     "election",

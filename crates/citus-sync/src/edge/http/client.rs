@@ -1,20 +1,26 @@
-//! Reads a daemon's state over plain HTTP, within a deadline.
+//! Asks a daemon over plain HTTP, within a deadline.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use dcs_watch::HostPort;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::report::State;
+use crate::config::Secret;
+use crate::report::{History, HoldAnswer, HoldRequest, Refusal, State};
 
 /// The path of the state.
 const STATE: &str = "/api/v1/state";
+
+/// The path of the history.
+const HISTORY: &str = "/api/v1/history";
 
 /// The longest answer that is read. A thousand groups in five databases take about 2 MiB.
 const LONGEST: usize = 64 << 20;
@@ -22,7 +28,7 @@ const LONGEST: usize = 64 << 20;
 /// The longest piece of a foreign answer that goes into a message.
 const EXCERPT: usize = 200;
 
-/// Why a daemon's state could not be had.
+/// Why a daemon could not be asked.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The URL is none of a daemon.
@@ -49,7 +55,7 @@ pub enum ClientError {
         /// How long we waited.
         after: Duration,
     },
-    /// The answer is not a daemon's state.
+    /// The answer is none of a daemon's.
     #[error("{address} did not answer like citus-sync {}: {what}", env!("CARGO_PKG_VERSION"))]
     Answer {
         /// Where we asked.
@@ -59,20 +65,101 @@ pub enum ClientError {
     },
 }
 
+/// What a daemon is to do with a group.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Hold its writes.
+    Hold(HoldRequest),
+    /// Let them go. Only `wait_ms` counts.
+    Release(HoldRequest),
+}
+
+/// What a daemon made of an [`Order`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// The group's keeper answered, or did not in time.
+    Answer(HoldAnswer),
+    /// Nobody was asked.
+    Refused(Refusal),
+}
+
 /// Reads `/api/v1/state` of the daemon at `url`: `http://host:port`, or only `host:port`.
 ///
 /// # Errors
 ///
-/// [`ClientError`]; never later than `deadline`.
+/// [`ClientError`]; never later than `deadline`, but for a name server that blocks its thread.
 pub async fn fetch_state(url: &str, deadline: Duration) -> Result<State, ClientError> {
-    let address = address_of(url)?;
-    match timeout(deadline, fetch(&address)).await {
-        Ok(result) => result,
-        Err(_) => Err(ClientError::Deadline {
-            address,
-            after: deadline,
-        }),
+    get(url, STATE, deadline).await
+}
+
+/// Reads `/api/v1/history` of the daemon at `url`: the last `limit` passages, of one group or all.
+///
+/// # Errors
+///
+/// As [`fetch_state`].
+pub async fn fetch_history(
+    url: &str,
+    group: Option<&str>,
+    limit: usize,
+    deadline: Duration,
+) -> Result<History, ClientError> {
+    let mut path = format!("{HISTORY}?limit={limit}");
+    if let Some(group) = group {
+        // Writing to a String cannot fail.
+        let _ = write!(path, "&group={}", escape(group));
     }
+    get(url, &path, deadline).await
+}
+
+/// Tells the daemon at `url` what to do with a group, which is named by its number or its scope.
+///
+/// # Errors
+///
+/// As [`fetch_state`].
+pub async fn call(
+    url: &str,
+    token: &Secret,
+    (formation, group): (Option<&str>, &str),
+    order: &Order,
+    deadline: Duration,
+) -> Result<Called, ClientError> {
+    let mut path = format!("/api/v1/groups/{}/hold", escape(group));
+    if let Some(formation) = formation {
+        let _ = write!(path, "?formation={}", escape(formation));
+    }
+    let (method, body) = match order {
+        Order::Hold(request) => (Method::POST, request),
+        Order::Release(request) => (Method::DELETE, request),
+    };
+    let address = address_of(url)?;
+    let wrong = |what: String| ClientError::Answer {
+        address: address.clone(),
+        what,
+    };
+    let body = serde_json::to_vec(body).map_err(|error| wrong(error.to_string()))?;
+    let asked = Asked {
+        method,
+        path: &path,
+        token: Some(token),
+        body: body.into(),
+    };
+    let (status, body) = within(deadline, &address, asked).await?;
+    // The status says the same; which of the two it is shows in the body alone.
+    if let Ok(answer) = serde_json::from_slice(&body) {
+        return Ok(Called::Answer(answer));
+    }
+    serde_json::from_slice(&body)
+        .map(Called::Refused)
+        .map_err(|_| wrong(format!("{status}: {}", excerpt(&body))))
+}
+
+/// Whether this names a daemon at all.
+///
+/// # Errors
+///
+/// [`ClientError::Url`].
+pub fn is_address(url: &str) -> Result<(), ClientError> {
+    address_of(url).map(|_| ())
 }
 
 /// Host and port of a URL; a path behind them is left out, so that the URL of any page will do.
@@ -94,7 +181,77 @@ fn address_of(url: &str) -> Result<HostPort, ClientError> {
         .map_err(|_| wrong("host or port are missing"))
 }
 
-async fn fetch(address: &HostPort) -> Result<State, ClientError> {
+/// A text as one segment of a path, or as a value in a query: all but what is never special is
+/// escaped, so that the scope `citus/1` is one segment.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(byte.into());
+            }
+            byte => {
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+        }
+    }
+    escaped
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(body)
+        .chars()
+        .take(EXCERPT)
+        .collect();
+    text.trim().to_owned()
+}
+
+/// One request.
+struct Asked<'a> {
+    method: Method,
+    path: &'a str,
+    token: Option<&'a Secret>,
+    body: Bytes,
+}
+
+async fn get<T: DeserializeOwned>(
+    url: &str,
+    path: &str,
+    deadline: Duration,
+) -> Result<T, ClientError> {
+    let address = address_of(url)?;
+    let asked = Asked {
+        method: Method::GET,
+        path,
+        token: None,
+        body: Bytes::new(),
+    };
+    let (status, body) = within(deadline, &address, asked).await?;
+    let wrong = |what: String| ClientError::Answer {
+        address: address.clone(),
+        what,
+    };
+    if status != StatusCode::OK {
+        return Err(wrong(format!("{status}: {}", excerpt(&body))));
+    }
+    serde_json::from_slice(&body).map_err(|error| wrong(format!("not what {path} gives: {error}")))
+}
+
+async fn within(
+    deadline: Duration,
+    address: &HostPort,
+    asked: Asked<'_>,
+) -> Result<(StatusCode, Bytes), ClientError> {
+    match timeout(deadline, ask(address, asked)).await {
+        Ok(result) => result,
+        Err(_) => Err(ClientError::Deadline {
+            address: address.clone(),
+            after: deadline,
+        }),
+    }
+}
+
+async fn ask(address: &HostPort, asked: Asked<'_>) -> Result<(StatusCode, Bytes), ClientError> {
     let unreachable = |error: String| ClientError::Unreachable {
         address: address.clone(),
         error,
@@ -110,11 +267,23 @@ async fn fetch(address: &HostPort) -> Result<State, ClientError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| unreachable(error.to_string()))?;
-    let driver = tokio::spawn(connection);
-    let request = Request::get(STATE)
+    let driver = Driver(tokio::spawn(connection));
+    let mut request = Request::builder()
+        .method(asked.method)
+        .uri(asked.path)
         .header(header::HOST, address.to_string())
-        .header(header::ACCEPT, "application/json")
-        .body(Empty::<Bytes>::new())
+        .header(header::ACCEPT, "application/json");
+    if let Some(token) = asked.token {
+        let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            .map_err(|error| wrong(error.to_string()))?;
+        value.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    if !asked.body.is_empty() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let request = request
+        .body(Full::new(asked.body))
         .map_err(|error| wrong(error.to_string()))?;
     let response = sender
         .send_request(request)
@@ -126,15 +295,17 @@ async fn fetch(address: &HostPort) -> Result<State, ClientError> {
         .await
         .map_err(|error| wrong(error.to_string()))?
         .to_bytes();
-    driver.abort();
-    if status != StatusCode::OK {
-        let said: String = String::from_utf8_lossy(&body)
-            .chars()
-            .take(EXCERPT)
-            .collect();
-        return Err(wrong(format!("{status}: {}", said.trim())));
+    drop(driver);
+    Ok((status, body))
+}
+
+/// The task that moves a connection's bytes; it ends with the request, however that ends.
+struct Driver<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for Driver<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
-    serde_json::from_slice(&body).map_err(|error| wrong(format!("not its state: {error}")))
 }
 
 #[cfg(test)]
@@ -164,6 +335,13 @@ mod tests {
         ] {
             assert!(address_of(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_scope_is_one_segment() {
+        assert_eq!(escape("citus/1"), "citus%2F1");
+        assert_eq!(escape("wk-1_a.b~"), "wk-1_a.b~");
+        assert_eq!(escape("a b?&é"), "a%20b%3F%26%C3%A9");
     }
 
     #[tokio::test]

@@ -1,8 +1,11 @@
-//! HTTP: what the daemon serves, and the client with which `status` reads it. The only folder that
-//! knows the HTTP libraries.
+//! HTTP: what the daemon serves, and the client with which `status`, `hold` and their like ask it.
+//! The only folder that knows the HTTP libraries.
 
 mod client;
+mod holds;
 mod server;
+#[cfg(test)]
+mod tests;
 
-pub use client::{ClientError, fetch_state};
+pub use client::{Called, ClientError, Order, call, fetch_history, fetch_state, is_address};
 pub use server::serve;

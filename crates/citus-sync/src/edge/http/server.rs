@@ -1,25 +1,29 @@
-//! The daemon's pages: the board goes in, answers leave. Nothing here changes anything.
+//! The daemon's pages and its end: the board goes in, answers leave. Only [`super::holds`] has
+//! anything changed.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::{FromRef, Query, State as Shared};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::holds;
+use crate::config::Secret;
 use crate::edge::board::Board;
-use crate::report::State;
+use crate::report::{History, State};
 
 /// What Prometheus takes for OpenMetrics; with any other content type it falls back to the older
 /// format, which does not know `# EOF`.
@@ -30,7 +34,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection older than this is closed, so that clients which never read their answer cannot
-/// use up [`CONNECTIONS`] for good. Everything served takes milliseconds.
+/// use up [`CONNECTIONS`] for good. What is served takes milliseconds, and who waits for a hold
+/// waits for a minute at most.
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Connections at once. More wait in the listen queue: each costs memory, and no monitoring opens
@@ -41,7 +46,7 @@ const CONNECTIONS: usize = 128;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What is served, for the front page and for those who asked for something else.
-const PATHS: [(&str, &str); 4] = [
+const PATHS: [(&str, &str); 6] = [
     ("/metrics", "OpenMetrics"),
     ("/livez", "whether the loops turn"),
     (
@@ -52,9 +57,36 @@ const PATHS: [(&str, &str); 4] = [
         "/api/v1/state",
         "everything that is known, as JSON; `citus-sync status` shows it as tables",
     ),
+    (
+        "/api/v1/history",
+        "passages that are over (?group=, ?limit=), as JSON; `citus-sync history` shows them as a \
+         table",
+    ),
+    (
+        HOLD,
+        "POST holds a group's writes, DELETE lets them go; `citus-sync hold` and `citus-sync \
+         release` do it for you",
+    ),
 ];
 
-/// Serves until `shutdown` turns true. A client that is slow to take its answer delays the end by
+/// Where holds are asked for. `{group}` is a number or a scope.
+const HOLD: &str = "/api/v1/groups/{group}/hold";
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct Daemon {
+    pub(super) board: Board,
+    /// What a client must show to have anything changed.
+    pub(super) token: Option<Arc<Secret>>,
+}
+
+impl FromRef<Daemon> for Board {
+    fn from_ref(daemon: &Daemon) -> Self {
+        daemon.board.clone()
+    }
+}
+
+/// Serves until `shutdown` turns true. Without a token nobody can have anything held. A client that is slow to take its answer delays the end by
 /// a second at most.
 ///
 /// # Errors
@@ -63,9 +95,11 @@ const PATHS: [(&str, &str); 4] = [
 pub async fn serve(
     listener: TcpListener,
     board: Board,
+    token: Option<Secret>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let router = router(board);
+    let token = token.map(Arc::new);
+    let router = router(Daemon { board, token });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -126,15 +160,17 @@ async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Rece
 }
 
 /// The routes.
-fn router(board: Board) -> Router {
+pub(super) fn router(daemon: Daemon) -> Router {
     Router::new()
         .route("/", get(front_page))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/api/v1/state", get(state))
+        .route("/api/v1/history", get(history))
+        .route(HOLD, post(holds::hold).delete(holds::release))
         .fallback(not_found)
-        .with_state(board)
+        .with_state(daemon)
 }
 
 async fn metrics(Shared(board): Shared<Board>) -> Response {
@@ -168,9 +204,41 @@ async fn state(Shared(board): Shared<Board>) -> Json<State> {
     Json(board.state())
 }
 
+/// Which passages are wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// By number or scope.
+    group: Option<String>,
+    formation: Option<String>,
+    /// Not more than these last ones.
+    limit: Option<usize>,
+}
+
+async fn history(Shared(board): Shared<Board>, Query(wanted): Query<Wanted>) -> Json<History> {
+    let mut passages = board.history();
+    passages.retain(|passage| {
+        let is = |name: &String| passage.group.to_string() == *name || passage.scope == *name;
+        wanted.group.as_ref().is_none_or(is)
+            && wanted
+                .formation
+                .as_ref()
+                .is_none_or(|name| passage.formation == *name)
+    });
+    let surplus = wanted
+        .limit
+        .map_or(0, |limit| passages.len().saturating_sub(limit));
+    passages.drain(..surplus);
+    Json(History { passages })
+}
+
 async fn front_page() -> Html<String> {
     let links = PATHS
-        .map(|(path, what)| format!("<li><a href=\"{path}\">{path}</a> {what}</li>\n"))
+        .map(|(path, what)| match path {
+            // Not to be followed: it takes more than a click.
+            HOLD => format!("<li>{path} {what}</li>\n"),
+            _ => format!("<li><a href=\"{path}\">{path}</a> {what}</li>\n"),
+        })
         .concat();
     let version = env!("CARGO_PKG_VERSION");
     Html(format!(
