@@ -298,6 +298,22 @@ impl Lab {
         formation::rows(&mut self.coordinator().connect(database)?)
     }
 
+    /// The worker groups whose primaries have the metadata, in one database: clients may enter
+    /// through them. None with the stand-in, which plans nothing.
+    pub fn doors(&self, database: &str) -> Result<Vec<u32>> {
+        if !self.flavour.is_citus() {
+            return Ok(Vec::new());
+        }
+        let rows = self.coordinator().connect(database)?.query(
+            "SELECT groupid FROM pg_dist_node \
+             WHERE groupid <> 0 AND noderole = 'primary' AND hasmetadata",
+            &[],
+        )?;
+        rows.iter()
+            .map(|row| Ok(u32::try_from(row.get::<_, i32>(0))?))
+            .collect()
+    }
+
     /// Waits until every scope is healthy.
     pub fn wait_healthy(&self, deadline: Duration) -> Result<()> {
         let end = Instant::now() + deadline;

@@ -1,32 +1,42 @@
 //! What clients saw. In: the outcome of every statement. Out: counts, failures
-//! and gaps, of all or of one group, of the whole time or of a part.
+//! and gaps, of all, of one group or of one stream, of the whole time or of a part.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a statement did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// It wrote a row.
-    Write,
-    /// It read a row.
-    Read,
-}
+pub use crate::traffic::{Kind, Protocol, Stream};
+
+/// Different errors that a summary keeps.
+const ERRORS: usize = 3;
 
 /// One statement, from before its connection (if it needed a new one) to its
 /// answer.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Read or write.
-    pub kind: Kind,
-    /// The worker group that has the row.
-    pub group: u32,
+    /// What it was, and where it went.
+    pub stream: Arc<Stream>,
     /// When it was sent.
     pub began: Instant,
     /// When its answer came, or it was given up.
     pub ended: Instant,
     /// Why it failed, if it did.
     pub error: Option<String>,
+}
+
+/// One stream's part of a report.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Which stream.
+    pub stream: Arc<Stream>,
+    /// Statements that succeeded.
+    pub succeeded: usize,
+    /// Statements that failed.
+    pub failed: usize,
+    /// The first few different errors.
+    pub errors: Vec<String>,
+    /// The longest time without a success.
+    pub longest_gap: Gap,
 }
 
 /// A stretch of time without one success.
@@ -67,22 +77,64 @@ impl Report {
         Self::new(from.max(self.from), to.min(self.to), self.outcomes.clone())
     }
 
-    /// The part that concerns one group.
+    /// The part that concerns one group alone.
     #[must_use]
     pub fn of_group(&self, group: u32) -> Self {
+        self.only(|stream| stream.group == Some(group))
+    }
+
+    /// The part of some streams.
+    #[must_use]
+    pub fn only(&self, wanted: impl Fn(&Stream) -> bool) -> Self {
         let outcomes = self
             .outcomes
             .iter()
-            .filter(|outcome| outcome.group == group);
+            .filter(|outcome| wanted(&outcome.stream));
         Self {
             outcomes: outcomes.cloned().collect(),
             ..*self
         }
     }
 
-    /// Groups that appear in it.
+    /// Groups that have streams of their own in it.
     pub fn groups(&self) -> BTreeSet<u32> {
-        self.outcomes.iter().map(|outcome| outcome.group).collect()
+        self.outcomes
+            .iter()
+            .filter_map(|outcome| outcome.stream.group)
+            .collect()
+    }
+
+    /// Each stream, in order.
+    pub fn streams(&self) -> Vec<Summary> {
+        let mut streams: BTreeMap<&Arc<Stream>, Vec<&Outcome>> = BTreeMap::new();
+        for outcome in &self.outcomes {
+            streams.entry(&outcome.stream).or_default().push(outcome);
+        }
+        streams
+            .into_iter()
+            .map(|(stream, outcomes)| self.summary(stream, &outcomes))
+            .collect()
+    }
+
+    fn summary(&self, stream: &Arc<Stream>, outcomes: &[&Outcome]) -> Summary {
+        let failed: Vec<&str> = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.error.as_deref())
+            .collect();
+        let mut errors: Vec<String> = Vec::new();
+        for error in &failed {
+            if errors.len() < ERRORS && !errors.iter().any(|known| known == error) {
+                errors.push((*error).to_owned());
+            }
+        }
+        let successes = outcomes.iter().filter(|outcome| outcome.error.is_none());
+        Summary {
+            stream: Arc::clone(stream),
+            succeeded: outcomes.len() - failed.len(),
+            failed: failed.len(),
+            errors,
+            longest_gap: self.longest_between(successes.map(|outcome| outcome.ended)),
+        }
     }
 
     /// Every statement.
@@ -104,44 +156,50 @@ impl Report {
             .collect()
     }
 
-    /// The longest time without a success of this kind, per group the longest
-    /// of all groups; the report's own ends count as successes.
+    /// The longest time without a success of this kind, per stream, of all
+    /// streams; the report's own ends count as successes.
     pub fn longest_gap(&self, kind: Kind) -> Gap {
-        let mut longest = Gap {
-            from: self.from,
-            to: self.from,
-        };
-        for group in self.groups() {
-            let mut last = self.from;
-            let successes = self
-                .of_kind(kind)
-                .filter(|outcome| outcome.group == group && outcome.error.is_none())
-                .map(|outcome| outcome.ended);
-            for moment in successes.chain([self.to]) {
-                let gap = Gap {
-                    from: last,
-                    to: moment,
-                };
-                if gap.length() > longest.length() {
-                    longest = gap;
-                }
-                last = moment;
-            }
-        }
-        longest
+        let streams = self.streams().into_iter();
+        streams
+            .filter(|summary| summary.stream.kind == kind)
+            .map(|summary| summary.longest_gap)
+            .max_by_key(Gap::length)
+            .unwrap_or(Gap {
+                from: self.from,
+                to: self.from,
+            })
     }
 
     /// True when a statement sent after `since` succeeded, and the last one too.
     pub fn recovered(&self, kind: Kind, group: u32, since: Instant) -> bool {
         self.of_kind(kind)
-            .rfind(|outcome| outcome.group == group)
+            .rfind(|outcome| outcome.stream.group == Some(group))
             .is_some_and(|last| last.error.is_none() && last.began >= since)
     }
 
     fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &Outcome> {
         self.outcomes
             .iter()
-            .filter(move |outcome| outcome.kind == kind)
+            .filter(move |outcome| outcome.stream.kind == kind)
+    }
+
+    fn longest_between(&self, successes: impl Iterator<Item = Instant>) -> Gap {
+        let mut longest = Gap {
+            from: self.from,
+            to: self.from,
+        };
+        let mut last = self.from;
+        for moment in successes.chain([self.to]) {
+            let gap = Gap {
+                from: last,
+                to: moment,
+            };
+            if gap.length() > longest.length() {
+                longest = gap;
+            }
+            last = moment;
+        }
+        longest
     }
 }
 
@@ -152,9 +210,15 @@ mod tests {
     fn outcome(zero: Instant, group: u32, ended: u64, failed: bool) -> Outcome {
         let moment = zero + Duration::from_millis(ended);
         let error = failed.then(|| "refused".to_owned());
-        Outcome {
+        let stream = Stream {
             kind: Kind::Write,
-            group,
+            protocol: Protocol::Prepared,
+            door: "cn".into(),
+            database: "postgres".into(),
+            group: Some(group),
+        };
+        Outcome {
+            stream: Arc::new(stream),
             began: moment,
             ended: moment,
             error,
@@ -181,6 +245,10 @@ mod tests {
         assert_eq!(report.failures(Kind::Write).len(), 2);
         assert_eq!(report.of_group(1).failures(Kind::Write).len(), 0);
         assert_eq!(report.succeeded(Kind::Write), 104);
+        let streams = report.streams();
+        assert_eq!((streams.len(), streams[1].failed), (2, 2));
+        assert_eq!(streams[1].errors, ["refused"], "each error once");
+        assert_eq!(streams[1].longest_gap, gap);
         assert!(report.recovered(Kind::Write, 2, moment(90)));
         assert!(
             !report
@@ -189,6 +257,27 @@ mod tests {
         );
         assert!(!report.recovered(Kind::Write, 2, moment(96)));
         assert!(!report.recovered(Kind::Read, 2, zero));
+    }
+
+    #[test]
+    fn a_stream_that_stops_is_found_though_another_of_its_group_goes_on() {
+        let zero = Instant::now();
+        let moment = |after: u64| zero + Duration::from_millis(after);
+        let mut outcomes: Vec<Outcome> = (0..100).map(|n| outcome(zero, 1, n, false)).collect();
+        let mut other = outcome(zero, 1, 20, false);
+        other.stream = Arc::new(Stream {
+            door: "wk2".into(),
+            ..(*other.stream).clone()
+        });
+        outcomes.push(other);
+        let report = Report::new(zero, moment(100), outcomes);
+        assert_eq!(
+            report.longest_gap(Kind::Write).length(),
+            Duration::from_millis(80)
+        );
+        let through = report.only(|stream| &*stream.door == "cn");
+        assert!(through.longest_gap(Kind::Write).length() < Duration::from_millis(3));
+        assert_eq!(report.groups().len(), 1);
     }
 
     #[test]

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use postgres::types::ToSql;
-use postgres::{CancelToken, Client, NoTls, Statement};
+use postgres::{CancelToken, Client, NoTls, SimpleQueryMessage, Statement};
 
 use crate::server::connect;
+use crate::traffic::Protocol;
 
-/// One statement with at most two parameters, as [`crate::traffic`] sends.
+/// One statement, as [`crate::traffic`] sends.
 pub(crate) struct Request {
+    /// With `$1`, `$2`, … for the parameters.
     pub(crate) sql: &'static str,
-    pub(crate) key: i64,
-    pub(crate) note: Option<String>,
+    pub(crate) parameters: Vec<i64>,
 }
 
 /// The first column of the first row, if there is a row.
@@ -26,7 +27,7 @@ type Answer = Result<Option<String>>;
 
 /// A connection with a thread of its own, which is left behind when it hangs.
 pub(crate) struct Session {
-    ask: Sender<Request>,
+    ask: Sender<(Request, Protocol)>,
     hear: Receiver<Answer>,
     cancel: CancelToken,
     lost: Arc<AtomicBool>,
@@ -56,9 +57,9 @@ impl Session {
     }
 
     /// Runs one statement.
-    pub(crate) fn run(&self, request: Request, limit: Duration) -> Answer {
+    pub(crate) fn run(&self, request: Request, protocol: Protocol, limit: Duration) -> Answer {
         self.ask
-            .send(request)
+            .send((request, protocol))
             .map_err(|_| anyhow!("the session is over"))?;
         match self.hear.recv_timeout(limit) {
             Ok(answer) => answer,
@@ -76,13 +77,16 @@ impl Session {
 
 fn serve(
     mut client: Client,
-    requests: &Receiver<Request>,
+    requests: &Receiver<(Request, Protocol)>,
     tell: &Sender<Answer>,
     lost: &AtomicBool,
 ) {
     let mut prepared: Option<(&'static str, Statement)> = None;
-    for request in requests {
-        let answer = perform(&mut client, &mut prepared, &request);
+    for (request, protocol) in requests {
+        let answer = match protocol {
+            Protocol::Simple => query(&mut client, &request),
+            Protocol::Prepared => execute(&mut client, &mut prepared, &request),
+        };
         if client.is_closed() {
             lost.store(true, Ordering::SeqCst);
         }
@@ -92,7 +96,22 @@ fn serve(
     }
 }
 
-fn perform(
+/// One message, the values in the text.
+fn query(client: &mut Client, request: &Request) -> Answer {
+    let mut text = request.sql.to_owned();
+    for (number, value) in request.parameters.iter().enumerate().rev() {
+        text = text.replace(&format!("${}", number + 1), &value.to_string());
+    }
+    let messages = client.simple_query(&text).map_err(|error| plain(&error))?;
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(row.and_then(|row| row.get(0)).map(str::to_owned))
+}
+
+/// Prepared at its first use in the session.
+fn execute(
     client: &mut Client,
     prepared: &mut Option<(&'static str, Statement)>,
     request: &Request,
@@ -105,10 +124,8 @@ fn perform(
             statement
         }
     };
-    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&request.key];
-    if let Some(note) = &request.note {
-        parameters.push(note);
-    }
+    let values = request.parameters.iter();
+    let parameters: Vec<&(dyn ToSql + Sync)> = values.map(|value| value as _).collect();
     let row = client
         .query_opt(&statement, &parameters)
         .map_err(|error| plain(&error))?;

@@ -74,9 +74,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     tell(&lab, &daemon, &traffic, &timeline, Happening::Crash("wk2"))?;
 
     screen::heading("And now");
-    let keys = traffic.verify(&lab)?;
+    let writes = traffic.verify(&lab)?;
     screen::line(&format!(
-        "every acknowledged write is there ({keys} keys checked)"
+        "every acknowledged write is there ({writes} checked)"
     ));
     for database in lab.databases() {
         let agree = lab.rows(database)? == lab.leaders()?;

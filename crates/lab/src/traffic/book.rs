@@ -1,0 +1,198 @@
+//! The ledger of one writer. In: what it sent, and what was acknowledged. Out:
+//! whether what is in the tables can be: every acknowledged write once, none
+//! twice, one without an answer once or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, bail, ensure};
+
+/// A write: its number is used once, whatever becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: i64,
+    pub(crate) number: i64,
+}
+
+/// What one writer knows of its writes.
+#[derive(Debug)]
+pub(crate) struct Book {
+    /// Who writes, in the table.
+    pub(crate) writer: i64,
+    /// In turn.
+    pub(crate) keys: Vec<i64>,
+    /// Numbers begin after it.
+    base: i64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The last number that was sent.
+    last: i64,
+    /// Sent, and not acknowledged (yet).
+    doubtful: BTreeSet<i64>,
+    /// Key to the last number that was acknowledged.
+    acknowledged: BTreeMap<i64, i64>,
+}
+
+impl Book {
+    pub(crate) fn new(writer: i64, keys: Vec<i64>, base: i64) -> Self {
+        let state = State {
+            last: base,
+            doubtful: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
+        };
+        Self {
+            writer,
+            keys,
+            base,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The next write. From now on it may be there.
+    pub(crate) fn next(&self) -> Entry {
+        let mut state = self.state();
+        state.last += 1;
+        let number = state.last;
+        state.doubtful.insert(number);
+        let turn = usize::try_from(number - self.base).unwrap_or(0);
+        let key = self.keys[turn % self.keys.len()];
+        Entry { key, number }
+    }
+
+    /// From now on it must be there.
+    pub(crate) fn acknowledge(&self, entry: Entry) {
+        let mut state = self.state();
+        state.doubtful.remove(&entry.number);
+        state.acknowledged.insert(entry.key, entry.number);
+    }
+
+    /// The last acknowledged number of a key: no later read may answer less.
+    pub(crate) fn acknowledged(&self, key: i64) -> Option<i64> {
+        self.state().acknowledged.get(&key).copied()
+    }
+
+    /// Checks every number that the tables have in this writer's name, each as often as it is there. Returns
+    /// how many acknowledged writes there are.
+    pub(crate) fn check_all(&self, found: &[i64]) -> Result<usize> {
+        let state = self.state();
+        let mut there = BTreeSet::new();
+        for number in found {
+            self.check_sent(&state, *number)?;
+            ensure!(
+                there.insert(*number),
+                "write {} was executed twice",
+                number - self.base
+            );
+        }
+        let mut acknowledged = 0;
+        for number in self.base + 1..=state.last {
+            if state.doubtful.contains(&number) {
+                continue;
+            }
+            acknowledged += 1;
+            ensure!(
+                there.contains(&number),
+                "write {} of {} was acknowledged, and is lost",
+                number - self.base,
+                state.last - self.base
+            );
+        }
+        Ok(acknowledged)
+    }
+
+    /// Checks the last number that each key has, for tables that have only that. A
+    /// key's number of before the first write counts as none. Returns how many keys were written.
+    pub(crate) fn check_last(&self, found: &BTreeMap<i64, i64>) -> Result<usize> {
+        let state = self.state();
+        for (key, last) in &state.acknowledged {
+            match found.get(key) {
+                Some(there) if there >= last => self.check_sent(&state, *there)?,
+                there => bail!(
+                    "write {} of key {key} was acknowledged, and the table has {:?}: it is lost",
+                    last - self.base,
+                    there.map(|number| number - self.base)
+                ),
+            }
+        }
+        Ok(state.acknowledged.len())
+    }
+
+    fn check_sent(&self, state: &State, number: i64) -> Result<()> {
+        ensure!(
+            number > self.base && number <= state.last,
+            "the table has write {}, which was never sent",
+            number - self.base
+        );
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes 101 to 104, of which 103 has no answer.
+    fn book() -> Book {
+        let book = Book::new(1, vec![7, 8], 100);
+        for _ in 0..4 {
+            let entry = book.next();
+            if entry.number != 103 {
+                book.acknowledge(entry);
+            }
+        }
+        book
+    }
+
+    fn complaint<T: std::fmt::Debug>(outcome: Result<T>) -> String {
+        outcome.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_write_without_an_answer_may_be_there_or_not() {
+        assert_eq!(book().check_all(&[101, 102, 104]).unwrap(), 3);
+        assert_eq!(book().check_all(&[104, 103, 102, 101]).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_lost_write_is_found() {
+        let said = complaint(book().check_all(&[101, 103, 104]));
+        assert!(
+            said.contains("write 2 of 4 was acknowledged, and is lost"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_write_that_was_executed_twice_is_found_acknowledged_or_not() {
+        for twice in [101, 103] {
+            let said = complaint(book().check_all(&[101, 102, 103, 104, twice]));
+            assert!(said.contains("executed twice"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_write_that_nobody_sent_is_found() {
+        for stray in [100, 105] {
+            let said = complaint(book().check_all(&[101, 102, 104, stray]));
+            assert!(said.contains("never sent"), "{said}");
+        }
+    }
+
+    #[test]
+    fn where_only_the_last_write_is_kept_it_must_be_the_last() {
+        // Keys in turn: 8 has 101 and 103, 7 has 102 and 104.
+        let found = |seven, eight| BTreeMap::from([(7, seven), (8, eight)]);
+        assert_eq!(book().check_last(&found(104, 101)).unwrap(), 2);
+        assert_eq!(book().check_last(&found(104, 103)).unwrap(), 2);
+        assert!(complaint(book().check_last(&found(102, 101))).contains("lost"));
+        assert!(complaint(book().check_last(&BTreeMap::from([(7, 104)]))).contains("lost"));
+        assert!(complaint(book().check_last(&found(105, 101))).contains("never sent"));
+    }
+}

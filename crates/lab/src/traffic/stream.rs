@@ -1,0 +1,91 @@
+//! What a client does, over and over: which statement, how it is sent, through
+//! which door, to which database, for which group.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// It writes a row: one shard, one group.
+    Write,
+    /// It reads a row: one shard, one group.
+    Read,
+    /// It writes rows in all shards, in one distributed transaction. Citus only.
+    WriteAll,
+    /// It reads all shards. Citus only.
+    ReadAll,
+}
+
+impl Kind {
+    /// True for a statement that concerns a single group.
+    pub fn is_single(self) -> bool {
+        matches!(self, Self::Write | Self::Read)
+    }
+
+    /// True for a statement that changes something.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::WriteAll)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::WriteAll => "multi-shard write",
+            Self::ReadAll => "multi-shard read",
+        })
+    }
+}
+
+/// How a statement is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// As text, the values in it: a simple query.
+    Simple,
+    /// Prepared on the server once a session, and executed with parameters.
+    Prepared,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Simple => "simple",
+            Self::Prepared => "prepared",
+        })
+    }
+}
+
+/// Clients of one sort. Two clients that agree in all of this are one stream.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stream {
+    /// What it does.
+    pub kind: Kind,
+    /// How it is sent.
+    pub protocol: Protocol,
+    /// Through which node: the name of the scope whose leader it is, or a port.
+    pub door: Arc<str>,
+    /// In which database.
+    pub database: Arc<str>,
+    /// The worker group that has the row; none when all groups are concerned.
+    pub group: Option<u32>,
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            protocol,
+            door,
+            database,
+            group,
+        } = self;
+        match group {
+            Some(group) => write!(f, "group {group} ")?,
+            None => f.write_str("all groups ")?,
+        }
+        write!(f, "{kind}, {protocol}, {database}, through {door}")
+    }
+}
