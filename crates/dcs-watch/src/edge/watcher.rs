@@ -256,7 +256,6 @@ impl Hub {
         let view = self.store.view(id);
         let woken = channel.send_if_modified(|current| {
             if current.says_the_same(&view) {
-                place(current, view.last_position);
                 return false;
             }
             *current = Arc::new(view);
@@ -267,22 +266,15 @@ impl Hub {
         }
     }
 
-    /// Notes the leader's position for whoever looks next, and wakes nobody.
+    /// Notes the leader's position for whoever looks next, and wakes nobody. In place, unless
+    /// somebody holds on to the view: what was taken from a subscription stays what it was.
     fn place(&self, id: &ScopeId, position: Option<Lsn>) {
         if let Some(channel) = self.channels.get(id) {
             channel.send_if_modified(|current| {
-                place(current, position);
+                Arc::make_mut(current).last_position = position;
                 false
             });
         }
-    }
-}
-
-/// In place, unless somebody holds on to the view: what was taken from a subscription stays what it
-/// was, and one copy is made for all who look later.
-fn place(view: &mut Arc<ScopeView>, position: Option<Lsn>) {
-    if view.last_position != position {
-        Arc::make_mut(view).last_position = position;
     }
 }
 
