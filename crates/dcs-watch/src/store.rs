@@ -8,7 +8,7 @@
 //! nothing is missed in silence: etcd numbers the puts of a key, so a number that was skipped means
 //! that an event was lost (or that this is not the history known before), and only a list helps.
 //!
-//! What one value does to its scope is in [`fold`](mod@self::fold).
+//! What one value does to its scope is in `fold.rs`.
 
 mod fold;
 
