@@ -7,7 +7,10 @@ use dcs_watch::{Freshness, HostPort};
 use thiserror::Error;
 
 use super::row::is_temporary;
-use super::{Decision, NodeRole, ProbeState, Row, Rows, Situation, Step, Writes};
+use super::{
+    COORDINATOR_GROUP, Decision, Held, Move, NodeRole, Probe, ProbeState, Reach, Row, Rows,
+    Situation, Step, Writes,
+};
 
 /// A decision that must not be carried out. Each variant names the rule of `docs/design.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -22,6 +25,18 @@ pub enum Violation {
         /// The leader key's `mod_revision`, 0 when there is none.
         revision: i64,
     },
+    /// Rule 1b.
+    #[error("rule 1: {address} was not found to be a standby that has everything")]
+    NotCaughtUp {
+        /// Where the decision sends reads.
+        address: HostPort,
+    },
+    /// Rule 2.
+    #[error("rule 2: the hold's deadline has passed, or this group is never held")]
+    NoHoldNow,
+    /// Rule 2: a move beside our own hold would wait for it.
+    #[error("rule 2: a hold is being taken, and nothing else may be done before its end")]
+    HoldUnderWay,
     /// Rule 4.
     #[error("rule 4: etcd went back in time and {address} was not found to refuse writes")]
     UnprovenLineage {
@@ -38,6 +53,12 @@ pub enum Violation {
         nodeid: i32,
         /// Where the decision believes it to be.
         from: HostPort,
+    },
+    /// Rule 6.
+    #[error("rule 6: there is no node {nodeid}")]
+    UnknownNode {
+        /// The decision's `nodeid`.
+        nodeid: i32,
     },
     /// Rule 6.
     #[error("rule 6: {address} would be left behind as a temporary name, or given to two rows")]
@@ -63,7 +84,8 @@ pub enum Violation {
 /// The first violation found, in the order of the databases' names.
 pub fn check(situation: &Situation<'_>, decision: &Decision) -> Result<(), Violation> {
     for (database, step) in &decision.steps {
-        if !step.writes() {
+        // To let go of a hold is always right.
+        if !step.acts() || *step == Step::LetGo {
             continue;
         }
         if situation.writes != Writes::Allowed {
@@ -77,14 +99,65 @@ pub fn check(situation: &Situation<'_>, decision: &Decision) -> Result<(), Viola
                 database: database.clone(),
             });
         };
-        check_step(situation, rows, step)?;
+        check_step(situation, database, rows, step)?;
     }
     Ok(())
 }
 
-fn check_step(situation: &Situation<'_>, rows: &[Row], step: &Step) -> Result<(), Violation> {
+fn check_step(
+    situation: &Situation<'_>,
+    database: &str,
+    rows: &[Row],
+    step: &Step,
+) -> Result<(), Violation> {
+    let held = situation.progress_of(database).held;
+    if held == Held::Taking {
+        return Err(Violation::HoldUnderWay);
+    }
     match step {
-        Step::Settled | Step::Wait(_) => Ok(()),
+        Step::Settled | Step::Wait(_) | Step::LetGo => Ok(()),
+        Step::Hold(step) => {
+            let expired = situation.standing.is_some_and(|standing| standing.expired);
+            let again = situation.given_up.contains(&step.reason);
+            if expired || again || situation.stopping || situation.group == COORDINATOR_GROUP {
+                return Err(Violation::NoHoldNow);
+            }
+            if held != Held::No {
+                return Err(Violation::HoldUnderWay);
+            }
+            let row = rows.iter().find(|row| row.nodeid == step.nodeid);
+            match row {
+                Some(row) => is_row(
+                    situation,
+                    rows,
+                    step.nodeid,
+                    &row.address,
+                    NodeRole::Primary,
+                ),
+                None => Err(Violation::UnknownNode {
+                    nodeid: step.nodeid,
+                }),
+            }
+        }
+        Step::ReadMove(step) => {
+            if is_writable_leader(situation, &step.to).is_err() {
+                has_everything(situation, held, step)?;
+            }
+            is_sound_update(situation, rows, step)
+        }
+        Step::Resync(step) => {
+            is_writable_leader(situation, &step.address)?;
+            if held != Held::No {
+                return Err(Violation::HoldUnderWay);
+            }
+            is_row(
+                situation,
+                rows,
+                step.nodeid,
+                &step.address,
+                NodeRole::Primary,
+            )
+        }
         Step::Register(step) => {
             is_writable_leader(situation, &step.address)?;
             is_free(rows, &step.address)?;
@@ -126,32 +199,117 @@ fn check_step(situation: &Situation<'_>, rows: &[Row], step: &Step) -> Result<()
         }
         Step::Move(step) => {
             is_writable_leader(situation, &step.to)?;
-            is_row(situation, rows, step.nodeid, &step.from, NodeRole::Primary)?;
             lineage_agrees(situation, &step.from)?;
-            let Some(way) = &step.make_way else {
-                return is_free(rows, &step.to);
-            };
-            is_row(situation, rows, way.nodeid, &step.to, NodeRole::Secondary)?;
-            is_free(rows, &way.temporary)?;
-            // After the three updates every name is real, and no two rows share one.
-            let mut after = BTreeSet::new();
-            let moved = [step.nodeid, way.nodeid];
-            let others = rows.iter().filter(|row| !moved.contains(&row.nodeid));
-            let addresses = others.map(|row| &row.address).chain([&step.to, &way.then]);
-            for address in addresses {
-                if !after.insert(address) {
-                    return Err(Violation::BadSwap {
-                        address: address.clone(),
-                    });
-                }
-            }
-            if is_temporary(&way.then) {
-                return Err(Violation::BadSwap {
-                    address: way.then.clone(),
-                });
-            }
-            Ok(())
+            is_sound_update(situation, rows, step)
         }
+    }
+}
+
+/// Rule 6: the row is the one it is taken for, and afterwards no two rows share a name.
+fn is_sound_update(situation: &Situation<'_>, rows: &[Row], step: &Move) -> Result<(), Violation> {
+    is_row(situation, rows, step.nodeid, &step.from, NodeRole::Primary)?;
+    let Some(way) = &step.make_way else {
+        return is_free(rows, &step.to);
+    };
+    is_row(situation, rows, way.nodeid, &step.to, NodeRole::Secondary)?;
+    is_free(rows, &way.temporary)?;
+    // After the three updates every name is real, and no two rows share one.
+    let mut after = BTreeSet::new();
+    let moved = [step.nodeid, way.nodeid];
+    let others = rows.iter().filter(|row| !moved.contains(&row.nodeid));
+    let addresses = others.map(|row| &row.address).chain([&step.to, &way.then]);
+    for address in addresses {
+        if !after.insert(address) {
+            return Err(Violation::BadSwap {
+                address: address.clone(),
+            });
+        }
+    }
+    if is_temporary(&way.then) {
+        return Err(Violation::BadSwap {
+            address: way.then.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Rule 1b. Either writes are held and the standby has replayed what the leader flushed since; or
+/// the member that the row names is gone for us and for the coordinator, and the standby has
+/// replayed all it received, being one that had to receive everything.
+fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<(), Violation> {
+    let refuse = Violation::NotCaughtUp {
+        address: step.to.clone(),
+    };
+    let lineage_is_new =
+        (situation.trusted_lineage).is_some_and(|trusted| trusted != situation.view.lineage);
+    if !situation.liberties.read_move || lineage_is_new || is_temporary(&step.to) {
+        return Err(refuse);
+    }
+    let members = &situation.view.members;
+    let name = members
+        .iter()
+        .find(|(_, member)| member.value.address.as_ref() == Some(&step.to))
+        .map(|(name, _)| name);
+    let (Some(name), Some(standby)) = (name, situation.answers.get(&step.to)) else {
+        return Err(refuse);
+    };
+    let sync = situation.view.sync.as_ref().map(|sync| &sync.value);
+    let is_synchronous = sync.is_some_and(|sync| sync.standbys.contains(name));
+    let is_candidate = situation
+        .view
+        .failover
+        .as_ref()
+        .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
+    if standby.state != ProbeState::InRecovery {
+        return Err(refuse);
+    }
+    let max_lag = situation.liberties.max_lag;
+    let replayed = standby.position.replayed;
+    // While held: positions tell, and the leader's was asked for after the hold.
+    let leader = situation.leader_probe();
+    if let (Held::Yes { round }, Some(leader)) = (held, leader)
+        && leader.state == ProbeState::Writable
+        && leader.round >= round
+        && leader.position.written.is_some()
+        && replayed >= leader.position.written
+        && (is_synchronous || is_candidate || max_lag.is_some())
+    {
+        return Ok(());
+    }
+    // After a loss.
+    let lost = matches!(
+        situation.answers.get(&step.from).map(|probe| &probe.state),
+        Some(ProbeState::Unreachable(_))
+    );
+    let Some(Reach::Unreachable { round }) = situation.reach.get(&step.from) else {
+        return Err(refuse);
+    };
+    let written = standby.position.written;
+    if !lost || standby.round < *round || written.is_none() {
+        return Err(refuse);
+    }
+    if let Some(sync) = sync.filter(|_| is_synchronous) {
+        let voters: Vec<&Probe> = sync
+            .standbys
+            .iter()
+            .filter_map(|name| members.get(name)?.value.address.as_ref())
+            .filter_map(|address| situation.answers.get(address))
+            .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= *round)
+            .filter(|probe| probe.position.written.is_some())
+            .collect();
+        let furthest = voters.iter().all(|probe| probe.position.written <= written);
+        if furthest && voters.len() > sync.quorum as usize && replayed >= written {
+            return Ok(());
+        }
+    }
+    let known = situation
+        .answers
+        .values()
+        .map(|probe| probe.position.written);
+    let known = known.max().flatten().unwrap_or_default();
+    match (max_lag, replayed) {
+        (Some(max), Some(replayed)) if known.0.saturating_sub(replayed.0) <= max => Ok(()),
+        _ => Err(refuse),
     }
 }
 
@@ -164,10 +322,8 @@ fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Vi
         .and_then(|leader| view.members.get(&leader.value))
         .and_then(|member| member.value.address.as_ref())
         == Some(to);
-    let answered = situation.probe.is_some_and(|probe| {
-        probe.address == *to
-            && probe.leader_revision == revision
-            && probe.state == ProbeState::Writable
+    let answered = situation.answers.get(to).is_some_and(|probe| {
+        probe.leader_revision == revision && probe.state == ProbeState::Writable
     });
     if holds_the_key && answered && !is_temporary(to) {
         Ok(())
@@ -187,7 +343,7 @@ fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Viol
     // A temporary name is nobody's address: there is no one to ask.
     let refuses = is_temporary(from)
         || matches!(
-            situation.row_probes.get(from),
+            situation.answers.get(from).map(|probe| &probe.state),
             Some(ProbeState::InRecovery | ProbeState::Unreachable(_))
         );
     if trusted || refuses {

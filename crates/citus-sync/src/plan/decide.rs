@@ -4,28 +4,91 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcs_watch::{Freshness, HostPort, Role};
 
+use super::follow::{follow, point_at, primary_row};
 use super::{
-    Ask, COORDINATOR_GROUP, Decision, MakeWay, Move, NodeRole, ProbeState, Register, Repair, Row,
-    Rows, Rule, Situation, Step, Wait, Writes,
+    Ask, Decision, Held, Hold, ProbeState, Reach, Reason, Row, Rows, Rule, Situation, Stay, Step,
+    Wait, Writes, reads,
 };
+
+/// What the leader key and its holder say.
+enum Leader<'a> {
+    /// Nobody can be asked, and why.
+    Nobody(Rule, Wait),
+    /// It has not answered for this leader key.
+    Unknown(&'a HostPort),
+    /// It holds the key, and is being promoted.
+    Promoting(&'a HostPort),
+    /// We cannot reach it.
+    Lost(&'a HostPort, &'a str),
+    /// It takes writes.
+    Writable(&'a HostPort),
+}
+
+/// What is to become of writes.
+#[derive(Clone, Copy)]
+enum Stance {
+    /// They are to wait.
+    Hold(Reason),
+    /// A hold that is open stays as it is.
+    Keep,
+    /// They are not to wait any longer.
+    LetGo,
+}
 
 /// Decides completely what to do for one group.
 pub fn decide(situation: &Situation<'_>) -> Decision {
-    let view = situation.view;
-
-    // 1: etcd gone is not leader gone.
-    match &view.freshness {
-        Freshness::Fresh => {}
-        Freshness::Unknown => return all_wait(situation, Rule::Stale, &Wait::ViewUnknown, vec![]),
-        Freshness::Stale { reason } => {
-            let wait = Wait::ViewStale {
-                why: reason.clone(),
-            };
-            return all_wait(situation, Rule::Stale, &wait, vec![]);
-        }
+    let expired = situation.standing.is_some_and(|standing| standing.expired);
+    // 1: etcd gone is not leader gone. Only a hold still ends at its deadline.
+    let stale = match &situation.view.freshness {
+        Freshness::Fresh => None,
+        Freshness::Unknown => Some(Wait::ViewUnknown),
+        Freshness::Stale { reason } => Some(Wait::ViewStale {
+            why: reason.clone(),
+        }),
+    };
+    if let Some(wait) = stale {
+        let steps = each(situation, |database, _| {
+            if expired && situation.progress_of(database).held != Held::No {
+                Step::LetGo
+            } else {
+                Step::Wait(wait.clone())
+            }
+        });
+        let rule = if expired { Rule::Expired } else { Rule::Stale };
+        return Decision {
+            rule,
+            steps,
+            ask: vec![],
+            reach: vec![],
+            again_in: None,
+        };
     }
 
-    // 8: the leader key is gone. The old primary may well run on (patroni#2070): change nothing.
+    let leader = leader(situation);
+    let stance = stance(situation, &leader, expired);
+    let steps = each(situation, |database, rows| {
+        let step = in_database(situation, &leader, stance, database, rows);
+        permitted(situation.writes, step)
+    });
+    let rule = rule(situation, &leader, stance, &steps, expired);
+    let (ask, reach) = questions(situation, &leader, stance, &steps);
+    Decision {
+        rule,
+        steps,
+        ask,
+        reach,
+        again_in: situation.until_due(),
+    }
+}
+
+fn each(situation: &Situation<'_>, step: impl Fn(&str, &Rows) -> Step) -> BTreeMap<String, Step> {
+    let rows = situation.rows.iter();
+    rows.map(|(name, rows)| (name.clone(), step(name, rows)))
+        .collect()
+}
+
+fn leader<'a>(situation: &Situation<'a>) -> Leader<'a> {
+    let view = situation.view;
     let Some(leader) = &view.leader else {
         let wait = if view.exists() {
             Wait::LeaderGone
@@ -34,87 +97,243 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
                 scope: view.scope.to_string(),
             }
         };
-        return all_wait(situation, Rule::LeaderGone, &wait, vec![]);
+        return Leader::Nobody(Rule::LeaderGone, wait);
     };
     let Some(address) = view.leader_address() else {
         let wait = Wait::NoAddress {
             member: leader.value.clone(),
         };
-        return all_wait(situation, Rule::Unproven, &wait, vec![]);
-    };
-
-    let ask = |eager| {
-        vec![Ask {
-            address: address.clone(),
-            eager,
-        }]
+        return Leader::Nobody(Rule::Unproven, wait);
     };
     match situation.leader_answer() {
-        ProbeState::Unknown => {
-            let wait = Wait::NotProbed {
-                address: address.clone(),
-            };
-            all_wait(situation, Rule::Unproven, &wait, ask(true))
-        }
-        // 6: promotion can take minutes (patroni#2972).
-        ProbeState::InRecovery => {
-            let wait = Wait::Promoting {
-                address: address.clone(),
-            };
-            all_wait(situation, Rule::Promoting, &wait, ask(true))
-        }
-        // 7: the leader may be restarted in place, or replaced: its key will tell.
-        ProbeState::Unreachable(error) => {
-            let wait = Wait::Unreachable {
-                address: address.clone(),
-                error: error.clone(),
-            };
-            all_wait(situation, Rule::Unreachable, &wait, ask(true))
-        }
-        // 4 and 5.
-        ProbeState::Writable => follow(situation, address, ask(false)),
+        ProbeState::Unknown => Leader::Unknown(address),
+        ProbeState::InRecovery => Leader::Promoting(address),
+        ProbeState::Unreachable(error) => Leader::Lost(address, error),
+        ProbeState::Writable => Leader::Writable(address),
     }
 }
 
-/// The same reason in every database.
-fn all_wait(situation: &Situation<'_>, rule: Rule, wait: &Wait, ask: Vec<Ask>) -> Decision {
-    let steps = situation
-        .rows
-        .keys()
-        .map(|name| (name.clone(), Step::Wait(wait.clone())))
-        .collect();
-    Decision { rule, steps, ask }
+fn stance(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) -> Stance {
+    // 2: the deadline has passed.
+    if expired || situation.stopping {
+        return Stance::LetGo;
+    }
+    // 3: a reason to hold stands.
+    if let Some(reason) = situation.reason_to_hold() {
+        return Stance::Hold(reason);
+    }
+    let revision = situation
+        .view
+        .leader
+        .as_ref()
+        .map_or(0, |leader| leader.mod_revision);
+    let own = match leader {
+        // 6: promotion takes from milliseconds to minutes (patroni#2972). The leader of a standby
+        // cluster is in recovery for ever, and nobody is to wait for that.
+        Leader::Promoting(_) if !leads_a_standby_cluster(situation) => {
+            Some(Reason::Promotion { revision })
+        }
+        // 7 and 8: only if the policy says so.
+        Leader::Lost(address, _)
+            if situation.liberties.hold_on_leader_loss
+                && matches!(
+                    situation.reach.get(*address),
+                    Some(Reach::Unreachable { .. })
+                ) =>
+        {
+            Some(Reason::Loss { revision })
+        }
+        Leader::Nobody(Rule::LeaderGone, Wait::LeaderGone)
+            if situation.liberties.hold_on_leader_loss =>
+        {
+            Some(Reason::Loss { revision })
+        }
+        _ => None,
+    };
+    // Once a hold ran into its deadline, no fact that goes with it is a reason for another.
+    let own = own.filter(|_| situation.can_be_held() && situation.given_up.is_empty());
+    match (own, leader) {
+        (Some(reason), _) => Stance::Hold(reason),
+        (None, Leader::Writable(_)) => Stance::LetGo,
+        (None, _) if situation.standing.is_some() => Stance::Keep,
+        (None, _) => Stance::LetGo,
+    }
 }
 
-/// The leader takes writes: every database's row must be its own.
-fn follow(situation: &Situation<'_>, leader: &HostPort, mut ask: Vec<Ask>) -> Decision {
-    let mut steps = BTreeMap::new();
-    for (database, rows) in situation.rows {
-        let step = match rows {
-            Rows::Unknown(why) => Step::Wait(Wait::RowsUnknown { why: why.clone() }),
-            Rows::Known(rows) => permitted(situation.writes, in_database(situation, leader, rows)),
-        };
-        if let Step::Wait(Wait::LineageUnproven { address, .. }) = &step {
-            ask.push(Ask {
-                address: address.clone(),
-                eager: false,
+fn leads_a_standby_cluster(situation: &Situation<'_>) -> bool {
+    situation
+        .view
+        .leader_member()
+        .is_some_and(|member| member.role == Role::StandbyLeader)
+}
+
+fn in_database(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    stance: Stance,
+    database: &str,
+    rows: &Rows,
+) -> Step {
+    let held = situation.progress_of(database).held;
+    let rows = match rows {
+        Rows::Known(rows) => rows,
+        Rows::Unknown(_) if held != Held::No && matches!(stance, Stance::LetGo) => {
+            return Step::LetGo;
+        }
+        Rows::Unknown(why) => return Step::Wait(Wait::RowsUnknown { why: why.clone() }),
+    };
+    let unheld = || match leader {
+        Leader::Writable(address) => follow(situation, database, address, rows),
+        _ => without_leader(situation, leader, database, rows),
+    };
+    match (stance, held) {
+        (Stance::LetGo, Held::No) => unheld(),
+        // The hold ends with the row's move; otherwise it just ends.
+        (Stance::LetGo, Held::Yes { .. }) => match unheld() {
+            step @ Step::Move(_) => step,
+            _ => Step::LetGo,
+        },
+        (Stance::LetGo, Held::Taking) => Step::LetGo,
+        (Stance::Hold(reason), Held::No) => match unheld() {
+            // Not held yet, and the row is not where this leader's reads are: first things first.
+            step @ (Step::Move(_) | Step::ReadMove(_)) if !moved_already(situation, rows) => step,
+            _ => hold(situation, rows, reason),
+        },
+        (Stance::Hold(reason), Held::Taking) => Step::Wait(Wait::Taking { what_for: reason }),
+        (Stance::Hold(reason), Held::Yes { round }) => {
+            while_held(situation, leader, database, rows, round, reason)
+        }
+        (Stance::Keep, Held::No) => unheld(),
+        (Stance::Keep, Held::Taking) => Step::Wait(Wait::Taking {
+            what_for: kept_for(situation),
+        }),
+        (Stance::Keep, Held::Yes { round }) => {
+            let reason = kept_for(situation);
+            while_held(situation, leader, database, rows, round, reason)
+        }
+    }
+}
+
+fn kept_for(situation: &Situation<'_>) -> Reason {
+    let standing = situation.standing.map(|standing| standing.reason);
+    standing.unwrap_or(Reason::Loss { revision: 0 })
+}
+
+fn moved_already(situation: &Situation<'_>, rows: &[Row]) -> bool {
+    matches!(primary_row(situation, rows), Ok(Some(row)) if reads::are_moved(situation, row))
+}
+
+/// Row 3, before the hold.
+fn hold(situation: &Situation<'_>, rows: &[Row], reason: Reason) -> Step {
+    match primary_row(situation, rows) {
+        Ok(Some(row)) => Step::Hold(Hold {
+            nodeid: row.nodeid,
+            reason,
+        }),
+        Ok(None) => Step::Wait(Wait::NoRow {
+            group: situation.group,
+        }),
+        Err(wait) => Step::Wait(wait),
+    }
+}
+
+/// Row 3, in the hold: reads go where they can be.
+fn while_held(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    database: &str,
+    rows: &[Row],
+    round: u64,
+    reason: Reason,
+) -> Step {
+    let primary = match primary_row(situation, rows) {
+        Ok(Some(primary)) => primary,
+        Ok(None) => {
+            return Step::Wait(Wait::NoRow {
+                group: situation.group,
             });
         }
-        steps.insert(database.clone(), step);
-    }
-    let rule = if steps.values().any(Step::writes) {
-        Rule::Move
-    } else if steps.values().all(|step| *step == Step::Settled) {
-        Rule::Settled
-    } else {
-        Rule::Blocked
+        Err(wait) => return Step::Wait(wait),
     };
-    Decision { rule, steps, ask }
+    let at = &primary.address;
+    let target = match leader {
+        Leader::Writable(address) if *address == at => {
+            reads::while_held(situation, database, round).map_err(Some)
+        }
+        // Where reads were sent is gone, and the leader is still there: a candidate that died.
+        Leader::Writable(address) if is_lost(situation, at) => Ok((*address).clone()),
+        _ if is_lost(situation, at) => reads::after_loss(situation, database, at).map_err(Some),
+        _ => Err(None),
+    };
+    match target {
+        Ok(to) => read_move(situation, rows, primary, &to),
+        Err(stay) => Step::Wait(Wait::Held {
+            what_for: reason,
+            reads_at: at.clone(),
+            stay,
+        }),
+    }
+}
+
+/// Rows 6, 7 and 8 without a hold: reads go where they can be, once their member is lost.
+fn without_leader(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    database: &str,
+    rows: &[Row],
+) -> Step {
+    let wait = match leader {
+        Leader::Nobody(_, wait) => wait.clone(),
+        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
+            address: (*address).clone(),
+        },
+        Leader::Promoting(address) => Wait::Promoting {
+            address: (*address).clone(),
+        },
+        Leader::Lost(address, error) => Wait::Unreachable {
+            address: (*address).clone(),
+            error: (*error).to_owned(),
+        },
+    };
+    let Ok(Some(primary)) = primary_row(situation, rows) else {
+        return Step::Wait(wait);
+    };
+    let at = &primary.address;
+    if is_lost(situation, at) {
+        return match reads::after_loss(situation, database, at) {
+            Ok(to) => read_move(situation, rows, primary, &to),
+            // What keeps the leader from answering says more than that nobody was asked yet.
+            Err(Stay::Off | Stay::Unconfirmed) => Step::Wait(wait),
+            Err(stay) => Step::Wait(Wait::Lost {
+                address: at.clone(),
+                stay,
+            }),
+        };
+    }
+    let moved = matches!(
+        leader,
+        Leader::Lost(..) | Leader::Nobody(Rule::LeaderGone, _)
+    ) && reads::are_moved(situation, primary);
+    if moved {
+        return Step::Wait(Wait::ReadsMoved { to: at.clone() });
+    }
+    Step::Wait(wait)
+}
+
+fn read_move(situation: &Situation<'_>, rows: &[Row], primary: &Row, to: &HostPort) -> Step {
+    match point_at(situation, rows, primary, to) {
+        Ok(step) => Step::ReadMove(step),
+        Err(wait) => Step::Wait(wait),
+    }
+}
+
+fn is_lost(situation: &Situation<'_>, address: &HostPort) -> bool {
+    matches!(situation.state_of(address), ProbeState::Unreachable(_))
 }
 
 /// 11: what is not ours to write is only named.
 fn permitted(writes: Writes, step: Step) -> Step {
-    if writes == Writes::Allowed || !step.writes() {
+    if writes == Writes::Allowed || !step.acts() {
         return step;
     }
     Step::Wait(Wait::Observed {
@@ -123,131 +342,117 @@ fn permitted(writes: Writes, step: Step) -> Step {
     })
 }
 
-fn in_database(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Step {
-    let mut primaries = rows
-        .iter()
-        .filter(|row| row.groupid == situation.group && row.is_primary());
-    let Some(primary) = primaries.next() else {
-        return without_primary(situation, leader, rows);
-    };
-    if let Some(second) = primaries.next() {
-        let nodeids = [primary, second]
-            .into_iter()
-            .chain(primaries)
-            .map(|row| row.nodeid);
-        return Step::Wait(Wait::TwoPrimaries {
-            nodeids: nodeids.collect(),
-        });
+fn rule(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    stance: Stance,
+    steps: &BTreeMap<String, Step>,
+    expired: bool,
+) -> Rule {
+    if expired {
+        return Rule::Expired;
     }
-    if primary.address == *leader {
-        return left_behind(situation, rows);
+    if situation.reason_to_hold().is_some() && matches!(stance, Stance::Hold(_)) {
+        return Rule::Hold;
     }
-    // 4 of the rules: older news never overwrites newer.
-    if !situation.lineage_is_trusted() && !primary.is_temporary() {
-        match situation.row_probes.get(&primary.address) {
-            Some(ProbeState::InRecovery | ProbeState::Unreachable(_)) => {}
-            answer => {
-                return Step::Wait(Wait::LineageUnproven {
-                    address: primary.address.clone(),
-                    writable: answer == Some(&ProbeState::Writable),
-                });
+    match leader {
+        Leader::Nobody(rule, _) => *rule,
+        Leader::Unknown(_) => Rule::Unproven,
+        Leader::Promoting(_) => Rule::Promoting,
+        Leader::Lost(..) => Rule::Unreachable,
+        Leader::Writable(_) => {
+            let acts = |step: &Step| step.acts() && !matches!(step, Step::Resync(_));
+            if steps.values().any(acts) {
+                Rule::Move
+            } else if steps.values().any(Step::acts) {
+                Rule::Resync
+            } else if steps.values().all(|step| *step == Step::Settled) {
+                Rule::Settled
+            } else {
+                Rule::Blocked
             }
         }
     }
-    let make_way = match rows.iter().find(|row| row.address == *leader) {
-        None => None,
-        Some(other) if other.groupid == situation.group && other.role == NodeRole::Secondary => {
-            // A primary that bears a temporary name has no address to hand on.
-            let spare = spare_replica(situation, leader, rows);
-            let then = if primary.is_temporary() {
-                spare
-            } else {
-                Some(primary.address.clone())
-            };
-            let Some(then) = then else {
-                let address = primary.address.clone();
-                return Step::Wait(Wait::NoSpare {
-                    nodeid: primary.nodeid,
-                    address,
-                });
-            };
-            Some(MakeWay {
-                nodeid: other.nodeid,
-                temporary: other.temporary_address(),
-                then,
-            })
-        }
-        Some(other) => return taken(other),
-    };
-    Step::Move(Move {
-        nodeid: primary.nodeid,
-        from: primary.address.clone(),
-        to: leader.clone(),
-        make_way,
-    })
 }
 
-/// A group that Citus does not know of. The coordinator's own row is optional: many formations
-/// never called `citus_set_coordinator_host`, and nothing is wrong with them.
-fn without_primary(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Step {
-    if !situation.register {
-        return if situation.group == COORDINATOR_GROUP {
-            Step::Settled
+/// Whom to ask before the next decision.
+fn questions(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    stance: Stance,
+    steps: &BTreeMap<String, Step>,
+) -> (Vec<Ask>, Vec<HostPort>) {
+    let hurry = situation.standing.is_some();
+    let mut ask: Vec<Ask> = Vec::new();
+    let mut add = |address: &HostPort, eager: bool| {
+        if let Some(present) = ask.iter_mut().find(|ask| ask.address == *address) {
+            present.eager |= eager;
         } else {
-            Step::Wait(Wait::NoRow {
-                group: situation.group,
-            })
-        };
-    }
-    match rows.iter().find(|row| row.address == *leader) {
-        Some(other) => taken(other),
-        None => Step::Register(Register {
-            group: situation.group,
-            address: leader.clone(),
-        }),
-    }
-}
-
-fn taken(other: &Row) -> Step {
-    Step::Wait(Wait::AddressTaken {
-        address: other.address.clone(),
-        nodeid: other.nodeid,
-        group: other.groupid,
-    })
-}
-
-/// The primary row is right; a swap that was cut off may have left a secondary row without a
-/// real name (rule 6). Only its name is mended: which replicas have rows is not decided here.
-fn left_behind(situation: &Situation<'_>, rows: &[Row]) -> Step {
-    let wreck = rows.iter().find(|row| {
-        row.groupid == situation.group && row.role == NodeRole::Secondary && row.is_temporary()
-    });
-    let Some(wreck) = wreck else {
-        return Step::Settled;
+            ask.push(Ask {
+                address: address.clone(),
+                eager,
+                hurry,
+            });
+        }
     };
-    let leader = situation.view.leader_address();
-    match leader.and_then(|leader| spare_replica(situation, leader, rows)) {
-        Some(to) => Step::Repair(Repair {
-            nodeid: wreck.nodeid,
-            from: wreck.address.clone(),
-            to,
-        }),
-        None => Step::Wait(Wait::NoSpare {
-            nodeid: wreck.nodeid,
-            address: wreck.address.clone(),
-        }),
+    match leader {
+        Leader::Nobody(..) => {}
+        Leader::Writable(address) => add(address, false),
+        Leader::Unknown(address) | Leader::Promoting(address) | Leader::Lost(address, _) => {
+            add(address, true);
+        }
     }
+    for step in steps.values() {
+        if let Step::Wait(Wait::LineageUnproven { address, .. }) = step {
+            add(address, false);
+        }
+    }
+    let mut reach = Vec::new();
+    if situation.liberties.read_move {
+        let waiting = |step: &Step| {
+            let stay = match step {
+                Step::Wait(Wait::Held { stay, .. }) => stay.as_ref(),
+                Step::Wait(Wait::Lost { stay, .. }) => Some(stay),
+                _ => None,
+            };
+            matches!(
+                stay,
+                Some(Stay::Asking | Stay::Behind { .. } | Stay::NoStandby)
+            )
+        };
+        let pressing = steps.values().any(waiting);
+        if matches!(stance, Stance::Hold(_)) && situation.reason_to_hold().is_some() {
+            for address in reads::standbys(situation) {
+                add(&address, pressing);
+            }
+        }
+        if !matches!(leader, Leader::Writable(_)) || hurry {
+            for at in primary_addresses(situation) {
+                add(&at, false);
+                if !is_lost(situation, &at) || situation.writes != Writes::Allowed {
+                    continue;
+                }
+                for address in reads::heirs(situation, &at) {
+                    add(&address, pressing);
+                }
+                if !matches!(situation.reach.get(&at), Some(Reach::Unreachable { .. })) {
+                    reach.push(at);
+                }
+            }
+        }
+    }
+    (ask, reach)
 }
 
-/// A running replica of the scope that no row names.
-fn spare_replica(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Option<HostPort> {
-    let named: BTreeSet<&HostPort> = rows.iter().map(|row| &row.address).collect();
-    situation
-        .view
-        .members
-        .values()
-        .map(|member| &member.value)
-        .filter(|member| member.role == Role::Replica && member.state == "running")
-        .filter_map(|member| member.address.clone())
-        .find(|address| address != leader && !named.contains(address))
+/// Where the group's primary rows point, in whichever database; temporary names are nobody's.
+fn primary_addresses(situation: &Situation<'_>) -> BTreeSet<HostPort> {
+    let known = situation.rows.values().filter_map(|rows| match rows {
+        Rows::Known(rows) => Some(rows),
+        Rows::Unknown(_) => None,
+    });
+    known
+        .flat_map(|rows| rows.iter())
+        .filter(|row| row.groupid == situation.group && row.is_primary() && !row.is_temporary())
+        .map(|row| row.address.clone())
+        .collect()
 }

@@ -8,14 +8,20 @@
 mod check;
 mod decide;
 mod decision;
+mod follow;
+mod hold;
+mod reads;
 mod row;
 mod situation;
+mod wait;
 
 pub use check::{Violation, check};
 pub use decide::decide;
-pub use decision::{Ask, Decision, MakeWay, Move, Register, Repair, Rule, Step, Wait};
+pub use decision::{Ask, Decision, Hold, MakeWay, Move, Register, Repair, Resync, Rule, Step};
+pub use hold::{Asked, Held, Progress, Reason, Standing};
 pub use row::{NodeRole, Row, Rows};
-pub use situation::{Probe, ProbeState, Situation, Writes};
+pub use situation::{Liberties, Position, Probe, ProbeState, Reach, Situation, Writes};
+pub use wait::{Stay, Wait};
 
 /// The coordinator's own group in Citus (`groupid` 0).
 pub const COORDINATOR_GROUP: i32 = 0;

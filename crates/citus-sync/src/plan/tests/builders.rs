@@ -1,8 +1,10 @@
 //! Small builders: a scope of pg1, pg2 and pg3 whose group 1 has its row at pg1.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dcs_watch::{ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned};
+use time::OffsetDateTime;
 
 use super::super::*;
 
@@ -33,7 +35,19 @@ pub(super) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
     }
 }
 
-fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
+/// An answer that says nothing of positions.
+pub(super) fn heard(address: &HostPort, state: ProbeState) -> Probe {
+    Probe {
+        address: address.clone(),
+        leader_revision: LEADER_REVISION,
+        round: 0,
+        state,
+        position: Position::default(),
+        started: Some(1),
+    }
+}
+
+pub(super) fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
     Versioned {
         value,
         mod_revision: revision,
@@ -46,15 +60,22 @@ fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
 pub(super) struct Story {
     pub(super) group: i32,
     pub(super) view: ScopeView,
-    pub(super) probe: Option<Probe>,
+    pub(super) answers: BTreeMap<HostPort, Probe>,
+    pub(super) reach: BTreeMap<HostPort, Reach>,
     pub(super) trusted_lineage: Option<u64>,
-    pub(super) row_probes: BTreeMap<HostPort, ProbeState>,
     pub(super) rows: BTreeMap<String, Rows>,
+    pub(super) progress: BTreeMap<String, Progress>,
+    pub(super) standing: Option<Standing>,
+    pub(super) asked: Option<Asked>,
+    pub(super) given_up: Vec<Reason>,
+    pub(super) liberties: Liberties,
+    pub(super) stopping: bool,
+    pub(super) now: OffsetDateTime,
     pub(super) register: bool,
     pub(super) writes: Writes,
 }
 
-const LEADER_REVISION: i64 = 40;
+pub(super) const LEADER_REVISION: i64 = 40;
 
 impl Story {
     pub(super) fn new() -> Self {
@@ -71,10 +92,21 @@ impl Story {
         Self {
             group: 1,
             view,
-            probe: None,
+            answers: BTreeMap::new(),
+            reach: BTreeMap::new(),
             trusted_lineage: Some(0),
-            row_probes: BTreeMap::new(),
             rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
+            progress: BTreeMap::new(),
+            standing: None,
+            asked: None,
+            given_up: Vec::new(),
+            liberties: Liberties {
+                read_move: true,
+                max_lag: None,
+                hold_on_leader_loss: false,
+            },
+            stopping: false,
+            now: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
             register: false,
             writes: Writes::Allowed,
         }
@@ -99,11 +131,11 @@ impl Story {
             .leader_address()
             .cloned()
             .expect("a leader with an address");
-        self.probe = Some(Probe {
-            address,
+        let probe = Probe {
             leader_revision,
-            state,
-        });
+            ..heard(&address, state)
+        };
+        self.answers.insert(address, probe);
         self
     }
 
@@ -129,7 +161,11 @@ impl Story {
     }
 
     pub(super) fn at_row(mut self, host: &str, state: ProbeState) -> Self {
-        self.row_probes.insert(addr(host), state);
+        let probe = Probe {
+            leader_revision: LEADER_REVISION - 10,
+            ..heard(&addr(host), state)
+        };
+        self.answers.insert(addr(host), probe);
         self
     }
 
@@ -166,12 +202,19 @@ impl Story {
         f(&Situation {
             group: self.group,
             view: &self.view,
-            probe: self.probe.as_ref(),
+            answers: &self.answers,
+            reach: &self.reach,
             trusted_lineage: self.trusted_lineage,
-            row_probes: &self.row_probes,
             rows: &self.rows,
+            progress: &self.progress,
+            standing: self.standing.as_ref(),
+            asked: self.asked.as_ref(),
+            given_up: &self.given_up,
             register: self.register,
             writes: self.writes,
+            liberties: self.liberties,
+            stopping: self.stopping,
+            now: self.now,
         })
     }
 

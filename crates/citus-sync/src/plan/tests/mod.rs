@@ -21,7 +21,8 @@ fn settled_when_the_row_is_the_writable_leaders() {
         decision.ask,
         [Ask {
             address: addr("pg1"),
-            eager: false
+            eager: false,
+            hurry: false
         }]
     );
 }
@@ -55,7 +56,7 @@ fn nothing_moves_on_a_stale_or_unknown_view() {
             .freshness(freshness)
             .decide();
         assert_eq!(decision.rule, Rule::Stale);
-        assert!(!decision.steps.values().any(Step::writes));
+        assert!(!decision.steps.values().any(Step::acts));
     }
 }
 
@@ -93,7 +94,8 @@ fn a_leader_in_recovery_is_waited_for_and_asked_eagerly() {
         decision.ask,
         [Ask {
             address: addr("pg2"),
-            eager: true
+            eager: true,
+            hurry: false
         }]
     );
     assert!(matches!(
@@ -124,13 +126,14 @@ fn an_answer_to_an_older_leader_key_counts_for_nothing() {
         .said_earlier(ProbeState::Writable)
         .decide();
     assert_eq!(decision.rule, Rule::Unproven);
-    assert!(!decision.steps.values().any(Step::writes));
+    assert!(!decision.steps.values().any(Step::acts));
 }
 
 #[test]
 fn an_answer_from_an_older_address_counts_for_nothing() {
     let mut story = Story::new().leader("pg2").says(ProbeState::Writable);
-    story.probe.as_mut().unwrap().address = addr("pg9");
+    let probe = story.answers.remove(&addr("pg2")).unwrap();
+    story.answers.insert(addr("pg9"), probe);
     assert_eq!(story.decide().rule, Rule::Unproven);
 }
 
@@ -162,7 +165,7 @@ fn databases_are_decided_one_by_one() {
         .rows("ahead", Rows::known(vec![row(5, 1, "pg2")]));
     let decision = story.decide();
     assert_eq!(decision.rule, Rule::Move);
-    assert!(decision.steps["app"].writes());
+    assert!(decision.steps["app"].acts());
     assert_eq!(decision.steps["ahead"], Step::Settled);
     assert!(matches!(
         decision.steps["broken"],
@@ -255,7 +258,7 @@ fn the_coordinators_own_row_is_optional_and_followed_where_it_is() {
         .rows("second", Rows::known(vec![row(1, 0, "pg1")]));
     let decision = story.decide();
     assert_eq!(decision.steps["app"], Step::Settled);
-    assert!(decision.steps["second"].writes());
+    assert!(decision.steps["second"].acts());
 }
 
 #[test]
@@ -287,7 +290,8 @@ fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
     assert!(
         decision.ask.contains(&Ask {
             address: addr("pg1"),
-            eager: false
+            eager: false,
+            hurry: false
         }),
         "the member at the row's address must be asked: {decision:?}"
     );
@@ -297,7 +301,7 @@ fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
             .at_row("pg1", ProbeState::Writable)
             .decide()
             .steps["app"]
-            .writes()
+            .acts()
     );
     assert!(
         story
@@ -305,10 +309,10 @@ fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
             .at_row("pg1", ProbeState::InRecovery)
             .decide()
             .steps["app"]
-            .writes()
+            .acts()
     );
     let gone = ProbeState::Unreachable("refused".to_owned());
-    assert!(story.at_row("pg1", gone).decide().steps["app"].writes());
+    assert!(story.at_row("pg1", gone).decide().steps["app"].acts());
 }
 
 #[test]
