@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::plan::Liberties;
+
 /// The settings of one formation that shape decisions and deadlines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
@@ -20,7 +22,10 @@ pub struct Policy {
     /// Whether reads may be sent to a caught-up standby while writes are held or the primary is
     /// gone.
     pub read_move: bool,
-    /// Whether writes are held as soon as the leader key is gone, without a planned request.
+    /// How many bytes of the log an *asynchronous* standby may lack for reads to be sent to it after
+    /// a crash, when no synchronous one is to be had; `None` sends none there.
+    pub read_move_max_lag: Option<u64>,
+    /// Whether writes are held as soon as the leader is lost, without a planned request.
     pub hold_on_leader_loss: bool,
     /// Whether standbys are kept as secondary rows.
     pub secondaries: bool,
@@ -46,6 +51,7 @@ impl Default for Policy {
             hold_timeout: Duration::from_secs(30),
             lock_cooldown: Duration::from_secs(2),
             read_move: true,
+            read_move_max_lag: None,
             hold_on_leader_loss: false,
             secondaries: true,
             use_secondary_nodes: UseSecondaryNodes::Off,
@@ -55,6 +61,17 @@ impl Default for Policy {
             statement_timeout: Duration::from_secs(10),
             probe_interval: Duration::from_millis(5),
             reconcile_every: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Policy {
+    /// What decisions may do beyond following a leader.
+    pub fn liberties(&self) -> Liberties {
+        Liberties {
+            read_move: self.read_move,
+            max_lag: self.read_move_max_lag,
+            hold_on_leader_loss: self.hold_on_leader_loss,
         }
     }
 }

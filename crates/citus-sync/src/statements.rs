@@ -114,6 +114,15 @@ pub const BLOCKERS: &str = "SELECT format('pid %s (%s, %s)', a.pid, COALESCE(NUL
      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
      AND l.mode NOT IN ('AccessShareLock', 'RowShareLock'))";
 
+/// Where the session's server is: in recovery or not; how much of the log is on its disk; how much
+/// of it is replayed; when it was started, in microseconds since 1970. Each function fails on the
+/// other kind of server, so each is called on its own kind only.
+pub const WHERE_IT_IS: &str = "SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() \
+     ELSE pg_catalog.pg_current_wal_flush_lsn() END, \
+     CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
+     (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8 \
+     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS server";
+
 /// Whether the session's server takes writes.
 pub const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 

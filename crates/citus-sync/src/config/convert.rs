@@ -244,6 +244,12 @@ fn policy(out: &mut Text, depth: usize, policy: &Policy) {
         p.read_move.to_string(),
         d.read_move.to_string(),
     );
+    let lag = |lag: Option<u64>| lag.map_or("off".to_owned(), |bytes| bytes.to_string());
+    setting(
+        "read_move_max_lag",
+        lag(p.read_move_max_lag),
+        lag(d.read_move_max_lag),
+    );
     setting(
         "hold_on_leader_loss",
         p.hold_on_leader_loss.to_string(),

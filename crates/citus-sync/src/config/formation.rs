@@ -269,6 +269,7 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
         "hold_timeout",
         "lock_cooldown",
         "read_move",
+        "read_move_max_lag",
         "hold_on_leader_loss",
         "secondaries",
         "use_secondary_nodes",
@@ -294,6 +295,10 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
     let hold_timeout = time("hold_timeout", limits::HOLD_TIMEOUT, base.hold_timeout);
     let lock_cooldown = time("lock_cooldown", limits::LOCK_COOLDOWN, base.lock_cooldown);
     let read_move = flag("read_move", base.read_move);
+    let read_move_max_lag = match fields.get("read_move_max_lag") {
+        Some(at) => max_lag(&at),
+        None => Some(base.read_move_max_lag),
+    };
     let hold_on_leader_loss = flag("hold_on_leader_loss", base.hold_on_leader_loss);
     let secondaries = flag("secondaries", base.secondaries);
     let use_secondary_nodes = fields
@@ -329,6 +334,7 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
         hold_timeout: hold_timeout?,
         lock_cooldown: lock_cooldown?,
         read_move: read_move?,
+        read_move_max_lag: read_move_max_lag?,
         hold_on_leader_loss: hold_on_leader_loss?,
         secondaries: secondaries?,
         use_secondary_nodes: use_secondary_nodes?,
@@ -340,20 +346,42 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
         reconcile_every: reconcile_every?,
     };
     agree(&fields, &policy);
-    for key in [
-        "hold_timeout",
-        "read_move",
-        "hold_on_leader_loss",
-        "secondaries",
-        "use_secondary_nodes",
-        "fallback_to_primary",
-    ] {
+    for key in ["secondaries", "use_secondary_nodes", "fallback_to_primary"] {
         if let Some(at) = fields.get(key) {
             let text = format!("{}: accepted, but without effect in this version", at.path);
             at.doc.warn(text);
         }
     }
     Some(policy)
+}
+
+/// `off`, or a number of bytes as PostgreSQL writes it: `16MB`.
+fn max_lag(at: &At<'_>) -> Option<Option<u64>> {
+    let expected = "off, or a size such as 16MB (kB, MB and GB as PostgreSQL has them)";
+    let size = match at.node {
+        Node::Bool(false) => return Some(None),
+        Node::Int(bytes) => u64::try_from(*bytes).ok(),
+        Node::Text(text) if text.trim() == "off" => return Some(None),
+        Node::Text(text) => size(text.trim()),
+        _ => None,
+    };
+    if size.is_none() {
+        at.bad(expected, "");
+    }
+    size.map(Some)
+}
+
+fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "B" => 1,
+        "kB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Settings that are right one by one and wrong together.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dcs_watch::Freshness;
 use dcs_watch::edge::watcher::Views;
@@ -349,7 +349,12 @@ fn database_report(database: &Database) -> DatabaseReport {
 
 /// Now, RFC 3339 in UTC.
 pub(super) fn now_text() -> String {
-    OffsetDateTime::now_utc()
+    text_of(SystemTime::now())
+}
+
+/// A moment, RFC 3339 in UTC.
+pub(super) fn text_of(moment: SystemTime) -> String {
+    OffsetDateTime::from(moment)
         .format(&Rfc3339)
         .unwrap_or_default()
 }

@@ -115,7 +115,7 @@ fn of_group(
                 Rows::Unknown(_) => None,
             },
             rule: Some(decision.rule),
-            changes: step.writes(),
+            changes: step.acts(),
             undecided: missing.clone().or_else(|| undecided(&step)),
             step: step.to_string(),
             database: Some(database),

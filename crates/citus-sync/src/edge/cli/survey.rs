@@ -8,11 +8,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::Failed;
+use time::OffsetDateTime;
+
 use crate::config::{Config, Formation, Unresolved};
 use crate::edge::daemon;
 use crate::edge::formation;
 use crate::edge::sql::{Login, SqlError, inspect};
-use crate::plan::{self, COORDINATOR_GROUP, Decision, Probe, ProbeState, Rows, Situation, Writes};
+use crate::plan::{
+    self, COORDINATOR_GROUP, Decision, Position, Probe, ProbeState, Rows, Situation, Writes,
+};
 
 /// Members asked at once. Each hung one costs its own deadline only.
 pub(super) const AT_ONCE: usize = 32;
@@ -109,28 +113,41 @@ pub(super) fn decide(
     answer: Option<&Result<bool, SqlError>>,
     rows: &BTreeMap<String, Rows>,
 ) -> Decision {
-    let probe = match (view.leader_address(), &view.leader, answer) {
-        (Some(address), Some(leader), Some(answer)) => Some(Probe {
+    let mut answers = BTreeMap::new();
+    if let (Some(address), Some(leader), Some(answer)) =
+        (view.leader_address(), &view.leader, answer)
+    {
+        let probe = Probe {
             address: address.clone(),
             leader_revision: leader.mod_revision,
+            round: 0,
             state: match answer {
                 Ok(false) => ProbeState::Writable,
                 Ok(true) => ProbeState::InRecovery,
                 Err(error) => ProbeState::Unreachable(error.to_string()),
             },
-        }),
-        _ => None,
-    };
+            position: Position::default(),
+            started: None,
+        };
+        answers.insert(address.clone(), probe);
+    }
     let situation = Situation {
         group,
         view,
-        probe: probe.as_ref(),
+        answers: &answers,
+        reach: &BTreeMap::new(),
         // One look has no earlier history of etcd to mistrust this one against.
         trusted_lineage: None,
-        row_probes: &BTreeMap::new(),
         rows,
+        progress: &BTreeMap::new(),
+        standing: None,
+        asked: None,
+        given_up: &[],
         register: formation.register,
         writes,
+        liberties: formation.policy.liberties(),
+        stopping: false,
+        now: OffsetDateTime::now_utc(),
     };
     let decision = plan::decide(&situation);
     if let Err(violation) = plan::check(&situation, &decision) {

@@ -1,11 +1,13 @@
 //! Which databases have a step under way, which failed, and when each may be tried again.
 
 use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use dcs_watch::edge::retry::Retry;
 
-use crate::edge::sql::{Phases, StepError};
+use crate::edge::sql::StepError;
+use crate::plan::Step;
 use crate::report::RetryReport;
 
 /// The first pause after a failed step.
@@ -27,6 +29,8 @@ struct Failed {
     retry: Retry,
     failures: u32,
     error: String,
+    /// What kind of step failed: another one need not wait.
+    kind: Discriminant<Step>,
     /// Until when to pause; none once that has passed.
     due: Option<Instant>,
 }
@@ -45,13 +49,13 @@ impl Attempts {
     }
 
     /// Whether nothing is under way in this database, and no pause is.
-    pub(super) fn may_start(&self, database: &str) -> bool {
+    pub(super) fn may_start(&self, database: &str, step: &Step) -> bool {
         self.databases.get(database).is_none_or(|attempt| {
             !attempt.running
                 && attempt
                     .failed
                     .as_ref()
-                    .is_none_or(|failed| failed.due.is_none())
+                    .is_none_or(|failed| failed.due.is_none() || failed.kind != discriminant(step))
         })
     }
 
@@ -69,21 +73,24 @@ impl Attempts {
     }
 
     /// Notes an end.
-    pub(super) fn end(&mut self, database: &str, result: &Result<Phases, StepError>) {
+    pub(super) fn end(&mut self, database: &str, step: &Step, result: Result<(), &StepError>) {
         let Some(attempt) = self.databases.get_mut(database) else {
             return;
         };
         attempt.running = false;
         match result {
             // A superseded step failed at nothing: what is right now may start at once.
-            Ok(_) | Err(StepError::Superseded) => attempt.failed = None,
+            Ok(()) | Err(StepError::Superseded) => attempt.failed = None,
             Err(error) => {
-                let failed = attempt.failed.get_or_insert_with(|| Failed {
+                let kind = discriminant(step);
+                let failed = attempt.failed.take().filter(|failed| failed.kind == kind);
+                let failed = attempt.failed.insert(failed.unwrap_or_else(|| Failed {
                     retry: Retry::new(FIRST_PAUSE, LONGEST_PAUSE),
                     failures: 0,
                     error: String::new(),
+                    kind,
                     due: None,
-                });
+                }));
                 failed.failures += 1;
                 failed.error = error.to_string();
                 failed.due = Some(Instant::now() + failed.retry.pause());
@@ -125,18 +132,20 @@ mod tests {
     use super::*;
     use crate::edge::sql::SqlError;
 
-    fn failure() -> Result<Phases, StepError> {
-        Err(SqlError::Io("refused".to_owned()).into())
+    fn failure() -> StepError {
+        SqlError::Io("refused".to_owned()).into()
     }
+
+    const STEP: Step = Step::LetGo;
 
     #[test]
     fn a_failed_step_pauses_and_the_end_of_the_pause_is_never_missed() {
         let mut attempts = Attempts::default();
-        assert!(attempts.may_start("app"));
+        assert!(attempts.may_start("app", &STEP));
         assert!(!attempts.start("app"), "the first start is no retry");
-        assert!(!attempts.may_start("app"), "one at a time");
-        attempts.end("app", &failure());
-        assert!(!attempts.may_start("app"), "it pauses");
+        assert!(!attempts.may_start("app", &STEP), "one at a time");
+        attempts.end("app", &STEP, Err(&failure()));
+        assert!(!attempts.may_start("app", &STEP), "it pauses");
         let due = attempts.next_due().expect("the end of the pause");
 
         // Looked at before its end: it is still waited for.
@@ -144,7 +153,7 @@ mod tests {
         attempts.ripen(before.expect("a moment before"));
         assert_eq!(attempts.next_due(), Some(due));
         attempts.ripen(due);
-        assert!(attempts.may_start("app"));
+        assert!(attempts.may_start("app", &STEP));
         assert_eq!(attempts.next_due(), None, "nothing is waited for twice");
         assert!(attempts.start("app"), "this is a retry");
     }
@@ -153,17 +162,26 @@ mod tests {
     fn other_databases_do_not_pause() {
         let mut attempts = Attempts::default();
         attempts.start("app");
-        attempts.end("app", &failure());
-        assert!(attempts.may_start("second"));
+        attempts.end("app", &STEP, Err(&failure()));
+        assert!(attempts.may_start("second", &STEP));
+    }
+
+    #[test]
+    fn a_step_of_another_kind_does_not_pause() {
+        let mut attempts = Attempts::default();
+        attempts.start("app");
+        attempts.end("app", &STEP, Err(&failure()));
+        assert!(!attempts.may_start("app", &STEP));
+        assert!(attempts.may_start("app", &Step::Settled));
     }
 
     #[test]
     fn a_new_leader_ends_every_pause() {
         let mut attempts = Attempts::default();
         attempts.start("app");
-        attempts.end("app", &failure());
+        attempts.end("app", &STEP, Err(&failure()));
         attempts.forget();
-        assert!(attempts.may_start("app"));
+        assert!(attempts.may_start("app", &STEP));
         assert_eq!(attempts.failure("app"), None);
     }
 
@@ -171,7 +189,7 @@ mod tests {
     fn a_superseded_step_may_start_again_at_once() {
         let mut attempts = Attempts::default();
         attempts.start("app");
-        attempts.end("app", &Err(StepError::Superseded));
-        assert!(attempts.may_start("app"));
+        attempts.end("app", &STEP, Err(&StepError::Superseded));
+        assert!(attempts.may_start("app", &STEP));
     }
 }

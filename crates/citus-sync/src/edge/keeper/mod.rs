@@ -1,34 +1,46 @@
 //! One task a group: waits for news, asks [`crate::plan`], carries it out, and asks again.
 //!
-//! News is a new view of the scope, new rows in some database, a member's answer, the end of a
-//! step, or the moment of a retry. Databases are moved side by side; each retries alone. The
-//! keeper makes no choice of its own: it starts what was decided, once the invariant checker has
-//! let it pass.
+//! News is a new view of the scope, new rows in some database, a member's answer, a command, the
+//! end of a step or of a holding session, or a moment that was waited for. Databases are held and
+//! moved side by side; each retries alone. The keeper makes no choice of its own: it starts what
+//! was decided, once the invariant checker has let it pass.
 
+mod asking;
 mod attempts;
+mod carry;
+mod events;
+mod holds;
+mod losses;
+mod passages;
 mod story;
 
-use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView};
+use dcs_watch::{HostPort, ScopeId, ScopeView};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
 use tracing::error;
 
+use self::asking::Asker;
 use self::attempts::Attempts;
+use self::carry::{Aside, Ended, Future};
+use self::holds::Holds;
+use self::losses::Losses;
+use self::passages::Diary;
 use super::board::Board;
-use super::sql::{Database, Doors, Phases, Probes, StepError, carry_out};
-use crate::plan::{self, Decision, ProbeState, Rows, Situation, Step, Writes};
+use super::commands::Command;
+use super::sql::{Database, Doors, Probes};
+use crate::plan::{self, Decision, ProbeState, Rows, Rule, Situation, Step, Wait, Writes};
 use crate::policy::Policy;
 use crate::report::MoveReport;
 
-/// How long steps that are under way may take to end once we are asked to stop. What is cut off
-/// then is rolled back by the server.
+/// How long steps that are under way, and holds, may take to end once we are asked to stop. What
+/// is cut off then is rolled back by the server.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the keepers of one formation share.
@@ -60,14 +72,35 @@ pub struct Keeper {
     scope: ScopeId,
     view: watch::Receiver<Arc<ScopeView>>,
     rows_changed: watch::Receiver<()>,
+    commands: mpsc::Receiver<Command>,
     probes: Probes,
-    /// The lineage under which this group was last found settled.
+    /// The lineage under which this group was last found settled, and who led then.
     trusted_lineage: Option<u64>,
+    settled_leader: Option<String>,
     seen: Option<Seen>,
-    running: FuturesUnordered<Running>,
+    /// Rises when a hold is complete and when a member is lost: positions that were asked for
+    /// earlier say nothing about either.
+    round: u64,
+    running: FuturesUnordered<Future<Ended>>,
+    /// What is under way beside the steps; none of it holds up a decision.
+    aside: FuturesUnordered<Future<Aside>>,
     attempts: Attempts,
+    holds: Holds,
+    losses: Losses,
+    askers: Vec<Asker>,
+    /// Since when every database is held.
+    all_held: Option<Instant>,
+    /// Where reads were sent, while they are not at the leader.
+    reads_at: Option<HostPort>,
+    /// The deadline of the standing hold has passed, and that was told.
+    expired: bool,
+    diary: Option<Diary>,
     last_move: Option<MoveReport>,
     told: Option<story::Told>,
+    /// When to stop waiting for the end, once we were asked to stop.
+    stop_by: Option<Instant>,
+    /// When to decide again although no news came.
+    again: Option<Instant>,
 }
 
 /// When the present leader key was first seen, and when its holder first said it takes writes.
@@ -76,17 +109,6 @@ struct Seen {
     revision: i64,
     at: Instant,
     writable: Option<Instant>,
-}
-
-type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
-
-/// A step that came to its end.
-struct Ended {
-    database: String,
-    step: Step,
-    seen: Seen,
-    started: Instant,
-    result: Result<Phases, StepError>,
 }
 
 impl Keeper {
@@ -99,50 +121,88 @@ impl Keeper {
         probes: Probes,
     ) -> Self {
         let rows_changed = context.rows_changed.clone();
+        let name = scope.to_string();
+        let commands = context.board.listen(context.formation, group, &name);
         Self {
             context,
             group,
             scope,
             view,
             rows_changed,
+            commands,
             probes,
             trusted_lineage: None,
+            settled_leader: None,
             seen: None,
+            round: 0,
             running: FuturesUnordered::new(),
+            aside: FuturesUnordered::new(),
             attempts: Attempts::default(),
+            holds: Holds::default(),
+            losses: Losses::default(),
+            askers: Vec::new(),
+            all_held: None,
+            reads_at: None,
+            expired: false,
+            diary: None,
             last_move: None,
             told: None,
+            stop_by: None,
+            again: None,
         }
     }
 
-    /// Keeps the group until `shutdown` turns true.
+    /// Keeps the group until `shutdown` turns true and what was under way has ended.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         loop {
             self.turn();
-            let due = self.attempts.next_due();
+            if self.stop_by.is_some() && self.holds.is_empty() && self.running.is_empty() {
+                return;
+            }
+            let due = self.next_due();
             tokio::select! {
                 // The watcher is gone only when the daemon is stopping.
-                news = self.view.changed() => if news.is_err() { break },
-                news = self.rows_changed.changed() => if news.is_err() { break },
+                news = self.view.changed() => if news.is_err() { return },
+                news = self.rows_changed.changed() => if news.is_err() { return },
                 () = self.probes.changed() => {}
                 Some(ended) = self.running.next(), if !self.running.is_empty() => {
                     self.end(ended);
                 }
-                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
-                _ = shutdown.wait_for(|stop| *stop) => break,
+                Some(news) = self.aside.next(), if !self.aside.is_empty() => self.hear(news),
+                Some(command) = self.commands.recv() => self.command(command),
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                    if self.stop_by.is_some_and(|by| by <= Instant::now()) {
+                        return;
+                    }
+                }
+                _ = shutdown.wait_for(|stop| *stop), if self.stop_by.is_none() => {
+                    self.stop_by = Some(Instant::now() + STOP_PATIENCE);
+                }
             }
         }
-        let _ = timeout(STOP_PATIENCE, async {
-            while let Some(ended) = self.running.next().await {
-                self.end(ended);
-            }
-        })
-        .await;
+    }
+
+    /// The next moment that is waited for.
+    fn next_due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let deadline = self.holds.stood().map(|stood| stood.deadline);
+        let all = [
+            self.attempts.next_due(),
+            self.losses.next_due(),
+            self.next_answer(),
+            // Once it has passed, what is decided then is what is waited for.
+            deadline.filter(|deadline| *deadline > now),
+            self.again,
+            self.stop_by,
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// Decides once and starts what is to be done.
     fn turn(&mut self) {
-        self.attempts.ripen(Instant::now());
+        let now = Instant::now();
+        self.attempts.ripen(now);
+        self.losses.ripen(now);
         let view = self.view.borrow_and_update().clone();
         let rows: BTreeMap<String, Rows> = self
             .context
@@ -151,20 +211,31 @@ impl Keeper {
             .map(|database| (database.name.to_string(), database.rows()))
             .collect();
         self.look_at_leader(&view);
-        let row_probes = self.row_probes(&view);
-        let probe = view
-            .leader_address()
-            .and_then(|address| self.probes.answer(address));
+        let answers = self.probes.answers();
+        self.losses.look(&answers, &mut self.round);
+        let reach = self.losses.reach();
+        let progress = self.holds.progress(&self.without_read_moves());
+        let standing = self.holds.standing(now);
+        let asked = self.holds.asked().cloned();
+        let given_up = self.holds.given_up().to_vec();
         let situation = Situation {
             group: self.group,
             view: &view,
-            probe: probe.as_ref(),
+            answers: &answers,
+            reach: &reach,
             trusted_lineage: self.trusted_lineage,
-            row_probes: &row_probes,
             rows: &rows,
+            progress: &progress,
+            standing: standing.as_ref(),
+            asked: asked.as_ref(),
+            given_up: &given_up,
             register: self.context.register,
             writes: self.context.writes,
+            liberties: self.context.policy.liberties(),
+            stopping: self.stop_by.is_some(),
+            now: OffsetDateTime::now_utc(),
         };
+        self.holds.look_at_asked(&situation);
         if let (ProbeState::Writable, Some(seen)) = (situation.leader_answer(), &mut self.seen)
             && seen.writable.is_none()
         {
@@ -177,6 +248,7 @@ impl Keeper {
         }
 
         let decision = plan::decide(&situation);
+        self.note(&situation, &decision);
         if let Err(violation) = plan::check(&situation, &decision) {
             self.context.board.metrics().violations.inc();
             error!(
@@ -184,13 +256,21 @@ impl Keeper {
                 "a decision was stopped, nothing is changed; please report this as a bug: {violation}"
             );
         } else {
-            if decision.is_settled() {
-                self.trusted_lineage = Some(view.lineage);
-            }
-            self.start(&view, &decision);
+            self.start(&situation, &decision);
+        }
+        if decision.is_settled() {
+            self.trusted_lineage = Some(view.lineage);
+            self.settled_leader = view.leader.as_ref().map(|leader| leader.value.clone());
+            let request = view.failover.as_ref().map(|request| request.mod_revision);
+            self.holds.forget(request);
         }
         let revision = view.leader.as_ref().map_or(0, |leader| leader.mod_revision);
-        self.probes.ask(&decision.ask, revision);
+        self.probes.ask(&decision.ask, revision, self.round);
+        self.ask_coordinator(&decision.reach);
+        self.again = decision.again_in.map(|pause| Instant::now() + pause);
+        self.look_at_hold(&situation, &decision);
+        self.answer_askers(&situation, &decision);
+        self.close_passage(&situation, &decision);
         self.tell(&situation, &decision);
     }
 
@@ -208,67 +288,71 @@ impl Keeper {
         self.attempts.forget();
     }
 
-    /// What members at rows' addresses say, while etcd's history is new to us.
-    fn row_probes(&self, view: &ScopeView) -> BTreeMap<HostPort, ProbeState> {
-        let trusted = self
-            .trusted_lineage
-            .is_none_or(|lineage| lineage == view.lineage);
-        if trusted {
-            BTreeMap::new()
-        } else {
-            self.probes.states()
-        }
+    /// Databases in which our role may not update `pg_dist_node`.
+    fn without_read_moves(&self) -> BTreeSet<String> {
+        let databases = self.context.databases.iter();
+        databases
+            .filter(|database| !database.may_update())
+            .map(|database| database.name.to_string())
+            .collect()
     }
 
-    fn start(&mut self, view: &ScopeView, decision: &Decision) {
-        let (Some(seen), Some(leader)) = (self.seen, view.leader.as_ref()) else {
-            return;
-        };
-        for (name, step) in &decision.steps {
-            if !step.writes() || !self.attempts.may_start(name) {
-                continue;
-            }
-            let Some(database) = self.context.databases.iter().find(|db| *db.name == **name) else {
-                continue;
+    /// What the diary of this passage has to say of a decision, before it is carried out.
+    fn note(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        let view = situation.view;
+        let leader = view.leader.as_ref().map(|leader| leader.value.clone());
+        let begins = decision.rule != Rule::Resync && decision.steps.values().any(Step::acts)
+            || (self.settled_leader.is_some()
+                && matches!(
+                    decision.rule,
+                    Rule::Unreachable | Rule::LeaderGone | Rule::Promoting
+                ));
+        if self.diary.is_none() && begins && self.context.writes == Writes::Allowed {
+            let reason = match decision.steps.values().find_map(|step| match step {
+                Step::Hold(hold) => Some(hold.reason.to_string()),
+                _ => None,
+            }) {
+                Some(reason) => reason,
+                None if self.settled_leader.is_none() => "a row was not its leader's".to_owned(),
+                None => "the leader was lost or changed".to_owned(),
             };
-            if self.attempts.start(name) {
-                self.context
-                    .board
-                    .metrics()
-                    .retries
-                    .get_or_create(&self.row_labels(name))
-                    .inc();
-            }
-            let (database, step, name) = (database.clone(), step.clone(), name.clone());
-            let (group, revision) = (self.group, leader.mod_revision);
-            let now = self.view.clone();
-            let doors = self.context.doors.clone();
-            self.running.push(Box::pin(async move {
-                let started = Instant::now();
-                let still_right = move || {
-                    let view = now.borrow();
-                    view.freshness == Freshness::Fresh
-                        && view
-                            .leader
-                            .as_ref()
-                            .is_some_and(|key| key.mod_revision == revision)
-                };
-                let result = carry_out(&database, &doors, &[], group, &step, still_right)
-                    .await
-                    .map(|finished| finished.phases);
-                Ended {
-                    database: name,
-                    step,
-                    seen,
-                    started,
-                    result,
-                }
-            }));
+            let from = decision
+                .steps
+                .keys()
+                .find_map(|database| story::row_of(situation, database));
+            let before = self.settled_leader.clone().or_else(|| leader.clone());
+            let scope = self.scope.to_string();
+            let whose = (self.context.name.as_str(), self.group, scope.as_str());
+            self.diary = Some(Diary::begin(whose, before, from, reason));
+        }
+        if let Some(diary) = &mut self.diary {
+            let answer = situation.leader_answer();
+            let lost = matches!(answer, ProbeState::Unreachable(_));
+            let writable = *answer == ProbeState::Writable;
+            diary.look_at_leader(leader.as_deref(), lost, writable);
         }
     }
 
-    fn end(&mut self, ended: Ended) {
-        self.attempts.end(&ended.database, &ended.result);
-        self.recount(ended);
+    /// Whether the hold stands on, has run into its deadline, or is over.
+    fn look_at_hold(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        if situation.standing.is_some_and(|standing| standing.expired) {
+            self.expire(situation);
+        }
+        let wanted = decision.steps.values().any(|step| {
+            matches!(
+                step,
+                Step::Hold(_) | Step::Wait(Wait::Taking { .. } | Wait::Held { .. })
+            )
+        });
+        if self.holds.is_empty() && !wanted {
+            self.fall(situation);
+        }
+        self.reads_at = decision
+            .steps
+            .keys()
+            .find_map(|database| story::row_of(situation, database))
+            .filter(|row| {
+                self.holds.stood().is_some() && Some(row) != situation.view.leader_address()
+            });
     }
 }

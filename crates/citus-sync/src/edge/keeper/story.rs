@@ -1,16 +1,16 @@
 //! What a keeper tells: one log line an event, metrics, and its report on the board.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dcs_watch::HostPort;
 use tracing::{info, warn};
 
-use super::{Ended, Keeper};
-use crate::edge::board::now_text;
-use crate::edge::sql::StepError;
+use super::{Keeper, Seen};
+use crate::edge::board::{now_text, text_of};
+use crate::edge::sql::{Finished, StepError};
 use crate::metrics::{GroupLabels, Operation, OperationLabels, Outcome, RowLabels, StepLabels};
 use crate::plan::{Decision, ProbeState, Rows, Rule, Situation, Step, Wait};
-use crate::report::{GroupDatabaseReport, GroupReport, MoveReport};
+use crate::report::{GroupDatabaseReport, GroupReport, HoldReport, MoveReport};
 
 /// What the log last said of this group: a line is written when this changes, not on each turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e5).round() / 1e2
 }
 
@@ -61,10 +61,10 @@ impl Keeper {
             .as_ref()
             .map(|leader| leader.value.clone());
         // A leader that cannot be reached says so in several ways while it goes down: one event.
-        let event = if decision.rule == Rule::Unreachable {
-            String::new()
-        } else {
-            waits.clone()
+        // And how far a standby still has to go changes every few milliseconds.
+        let event = match decision.rule {
+            Rule::Unreachable | Rule::Hold | Rule::Promoting => String::new(),
+            _ => waits.clone(),
         };
         let told = Told {
             rule: decision.rule,
@@ -93,6 +93,8 @@ impl Keeper {
             Rule::Unproven if situation.view.leader_address().is_none() => {
                 warn!(formation, group, %scope, leader, "waiting: {waits}");
             }
+            // Holds tell of themselves.
+            Rule::Hold | Rule::Expired | Rule::Resync => {}
             Rule::Move | Rule::Stale | Rule::Blocked | Rule::Unproven => {}
         }
         self.told = Some(told);
@@ -163,19 +165,37 @@ impl Keeper {
             settled: decision.is_settled(),
             databases: databases.collect(),
             last_move: self.last_move.clone(),
-            hold: None,
+            hold: self.hold_report(),
         }
     }
 
-    /// The log and the metrics after a step.
-    pub(super) fn recount(&mut self, ended: Ended) {
-        let Ended {
-            database,
-            step,
-            seen,
-            started,
-            result,
-        } = ended;
+    fn hold_report(&self) -> Option<HoldReport> {
+        let stood = self.holds.stood()?;
+        let ahead = stood.deadline.saturating_duration_since(Instant::now());
+        Some(HoldReport {
+            reason: stood.reason.to_string(),
+            since: stood.since_text.clone(),
+            deadline: text_of(SystemTime::now() + ahead),
+            databases: self.holds.words(),
+            reads_at: self.reads_at.clone(),
+        })
+    }
+
+    /// The log and the metrics after a row was changed, or was to be.
+    pub(super) fn recount(
+        &mut self,
+        database: &str,
+        step: &Step,
+        seen: Option<Seen>,
+        started: Instant,
+        result: &Result<Finished, StepError>,
+    ) {
+        let database = database.to_owned();
+        let seen = seen.unwrap_or(Seen {
+            revision: 0,
+            at: started,
+            writable: None,
+        });
         let operation = match step {
             Step::Register(_) => Operation::Register,
             Step::Repair(_) => Operation::Repair,
@@ -183,8 +203,8 @@ impl Keeper {
         };
         let writable = seen.writable.unwrap_or(started);
         let (formation, group, scope) = (self.context.name.clone(), self.group, &self.scope);
-        let outcome = match &result {
-            Ok(phases) => {
+        let outcome = match result {
+            Ok(Finished { phases, .. }) => {
                 let until_writable = writable.duration_since(seen.at);
                 let until_start = started.duration_since(seen.at);
                 let committed = until_start + phases.committed;
@@ -258,7 +278,7 @@ impl Keeper {
 }
 
 /// Where the group's primary row points in one database, while that is known.
-fn row_of(situation: &Situation<'_>, database: &str) -> Option<HostPort> {
+pub(super) fn row_of(situation: &Situation<'_>, database: &str) -> Option<HostPort> {
     match situation.rows.get(database)? {
         Rows::Unknown(_) => None,
         Rows::Known(rows) => rows

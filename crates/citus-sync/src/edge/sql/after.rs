@@ -1,8 +1,6 @@
 //! What a move leaves to be done, later and on its own: workers' metadata to be synced again, and
 //! prepared transactions to be recovered.
 
-use dcs_watch::HostPort;
-
 use super::{Database, Phases, SqlError, StepError};
 
 /// Tells Citus to sync the workers' metadata again: the row goes to a temporary name and back, in
@@ -14,11 +12,10 @@ use super::{Database, Phases, SqlError, StepError};
 /// [`StepError`]; `Superseded` also when the row is not at `address` any more.
 pub async fn resync(
     database: &Database,
-    nodeid: i32,
-    address: &HostPort,
+    group: i32,
     still_right: impl Fn() -> bool,
 ) -> Result<Phases, StepError> {
-    let _ = (database, nodeid, address, still_right());
+    let _ = (database, group, still_right());
     Err(StepError::Unsupported("not built yet".to_owned()))
 }
 

@@ -112,6 +112,15 @@ impl Database {
         self.shared.state.borrow().rows.clone()
     }
 
+    /// Whether our role may update `pg_dist_node`; true until it is known.
+    pub fn may_update(&self) -> bool {
+        let state = self.shared.state.borrow();
+        state
+            .dialect
+            .as_ref()
+            .is_none_or(|dialect| dialect.order().is_some())
+    }
+
     /// An answer was ambiguous: the rows are unknown until they are read again.
     pub(super) fn doubt(&self, why: &str) {
         self.publish(|state| state.rows = Rows::Unknown(why.to_owned()));

@@ -1,23 +1,23 @@
 //! One session to each member that matters, asked whether it takes writes.
 //!
 //! An idle session is the fastest messenger there is: it closes the moment its server dies. While
-//! a new leader is being promoted it is asked every few milliseconds; otherwise only when the
-//! leader key changes, and rarely in between.
+//! a new leader is being promoted, or a standby replays what is left, it is asked every few
+//! milliseconds; otherwise only when the leader key changes, and rarely in between.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dcs_watch::HostPort;
 use dcs_watch::edge::retry::Retry;
+use dcs_watch::{HostPort, Lsn};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::connect::SharedLogin;
 use super::{Connection, SqlError};
-use crate::plan::{Ask, Probe, ProbeState};
-use crate::statements::IN_RECOVERY;
+use crate::plan::{Ask, Position, Probe, ProbeState};
+use crate::statements::WHERE_IT_IS;
 
 /// A member that no decision asked for in this time is not kept connected any more. Long enough
 /// for a switchover there and back.
@@ -50,7 +50,9 @@ impl Answers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Order {
     leader_revision: i64,
+    round: u64,
     eager: bool,
+    hurry: bool,
 }
 
 #[derive(Debug)]
@@ -89,13 +91,16 @@ impl Probes {
         }
     }
 
-    /// Puts a decision's questions, for the leader key of this revision.
-    pub fn ask(&mut self, questions: &[Ask], leader_revision: i64) {
+    /// Puts a decision's questions, for the leader key of this revision and in this round.
+    pub fn ask(&mut self, questions: &[Ask], leader_revision: i64, round: u64) {
         let now = Instant::now();
-        for Ask { address, eager } in questions {
+        for question in questions {
+            let address = &question.address;
             let order = Order {
                 leader_revision,
-                eager: *eager,
+                round,
+                eager: question.eager,
+                hurry: question.hurry,
             };
             match self.members.get_mut(address) {
                 Some(member) => {
@@ -145,18 +150,9 @@ impl Probes {
         self.answers.news.notified().await;
     }
 
-    /// The latest answer of one member.
-    pub fn answer(&self, address: &HostPort) -> Option<Probe> {
-        self.answers.latest().get(address).cloned()
-    }
-
-    /// The latest answers of all members asked, whatever leader key they were asked for.
-    pub fn states(&self) -> BTreeMap<HostPort, ProbeState> {
-        let answers = self.answers.latest();
-        answers
-            .iter()
-            .map(|(address, probe)| (address.clone(), probe.state.clone()))
-            .collect()
+    /// The latest answers of all members asked, whatever they were asked for.
+    pub fn answers(&self) -> BTreeMap<HostPort, Probe> {
+        self.answers.latest().clone()
     }
 }
 
@@ -167,6 +163,10 @@ struct Asker {
     interval: Duration,
     answers: Arc<Answers>,
 }
+
+/// The longest pause before a member is connected to again while writers wait for it: a refused
+/// connection costs a fraction of a millisecond, a long pause is added to every writer's wait.
+const HURRIED_PAUSE: Duration = Duration::from_millis(20);
 
 /// A member that nobody is eager about is asked again this often. Rarely: a PostgreSQL does not turn
 /// from writable to standby without a restart, which closes its sessions, and keepalives find a host
@@ -185,12 +185,20 @@ impl Asker {
             if error.is_about_the_database() {
                 database = (database + 1) % self.databases.len();
             }
+            let order = orders.borrow_and_update().clone();
             self.say(
-                &orders.borrow_and_update(),
+                &order,
                 ProbeState::Unreachable(error.to_string()),
+                Whereabouts::default(),
             );
+            let pause = retry.pause();
+            let pause = if order.hurry {
+                pause.min(HURRIED_PAUSE)
+            } else {
+                pause
+            };
             tokio::select! {
-                () = sleep(retry.pause()) => {}
+                () = sleep(pause) => {}
                 gone = orders.changed() => if gone.is_err() { return },
             }
         }
@@ -207,14 +215,14 @@ impl Asker {
         let mut session = Connection::open(&self.login, &self.address, name).await?;
         loop {
             let order = orders.borrow_and_update().clone();
-            let in_recovery = session.boolean(IN_RECOVERY).await?;
+            let (in_recovery, whereabouts) = look(&mut session).await?;
             retry.succeeded();
             let state = if in_recovery {
                 ProbeState::InRecovery
             } else {
                 ProbeState::Writable
             };
-            self.say(&order, state);
+            self.say(&order, state, whereabouts);
             let pause = if in_recovery && order.eager {
                 self.interval
             } else {
@@ -230,11 +238,40 @@ impl Asker {
         }
     }
 
-    fn say(&self, order: &Order, state: ProbeState) {
+    fn say(&self, order: &Order, state: ProbeState, whereabouts: Whereabouts) {
         self.answers.put(Probe {
             address: self.address.clone(),
             leader_revision: order.leader_revision,
+            round: order.round,
             state,
+            position: whereabouts.position,
+            started: whereabouts.started,
         });
     }
+}
+
+/// Beside whether it takes writes.
+#[derive(Default)]
+struct Whereabouts {
+    position: Position,
+    started: Option<i64>,
+}
+
+/// Whether the server is in recovery, and where it is.
+async fn look(session: &mut Connection) -> Result<(bool, Whereabouts), SqlError> {
+    let rows = session.rows(WHERE_IT_IS).await?;
+    let answer = rows.first();
+    let text = |column| answer.and_then(|row| row.get(column));
+    let in_recovery = match text(0) {
+        Some("t") => true,
+        Some("f") => false,
+        other => return Err(SqlError::Answer(format!("{other:?} to {WHERE_IT_IS}"))),
+    };
+    let lsn = |column| text(column).and_then(|text| text.parse::<Lsn>().ok());
+    let position = Position {
+        written: lsn(1),
+        replayed: lsn(2),
+    };
+    let started = text(3).and_then(|text| text.parse().ok());
+    Ok((in_recovery, Whereabouts { position, started }))
 }

@@ -148,7 +148,13 @@ async fn with_session(
     let started = Instant::now();
     let mut phases = Phases::default();
     match step {
-        Step::Settled | Step::Wait(_) => return Ok(phases),
+        // Holds and read moves have functions of their own.
+        Step::Settled
+        | Step::Wait(_)
+        | Step::Hold(_)
+        | Step::ReadMove(_)
+        | Step::LetGo
+        | Step::Resync(_) => return Ok(phases),
         Step::Register(step) => {
             let missing = || StepError::Unsupported(dialect.version.clone());
             let statement = dialect.register(step).ok_or_else(missing)?;

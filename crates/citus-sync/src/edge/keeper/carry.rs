@@ -1,0 +1,385 @@
+//! Carries out what was decided: one future a step, and what goes on beside the steps.
+
+use std::pin::Pin;
+use std::time::Instant;
+
+use dcs_watch::{Freshness, HostPort, ScopeView};
+use futures_util::future::{Aborted, abortable};
+use tracing::{debug, warn};
+
+use super::{Keeper, Seen};
+use crate::edge::sql::{
+    Database, Finished, Hold, HoldOrder, SqlError, StepError, can_reach, carry_out, move_reads,
+    recover_prepared, resync,
+};
+use crate::plan::{COORDINATOR_GROUP, Decision, Held, Rows, Situation, Step};
+
+pub(super) type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
+
+/// A step that came to its end.
+pub(super) struct Ended {
+    pub(super) database: String,
+    pub(super) step: Step,
+    pub(super) seen: Option<Seen>,
+    pub(super) started: Instant,
+    pub(super) result: Result<Done, StepError>,
+}
+
+/// What a step that succeeded leaves.
+pub(super) enum Done {
+    /// A row is where it should be.
+    Finished(Finished),
+    /// Writes are held.
+    Held(Box<Hold>),
+    /// Writes go on.
+    LetGo,
+    /// Citus is telling its workers.
+    Resynced,
+}
+
+/// News from beside the steps.
+pub(super) enum Aside {
+    /// The coordinator closed a holding session.
+    Lost { database: String, id: u64 },
+    /// The coordinator said whether it reaches a member.
+    Reach {
+        address: HostPort,
+        answer: Result<bool, SqlError>,
+    },
+    /// Prepared transactions were looked after.
+    Recovered {
+        database: String,
+        result: Result<i64, SqlError>,
+    },
+    /// A hold that came too late was let go.
+    Discarded { database: String },
+}
+
+/// What a step is built on: when this changed, it is not carried out any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Basis {
+    leader: Option<i64>,
+    request: Option<i64>,
+}
+
+impl Basis {
+    fn of(view: &ScopeView) -> Self {
+        Self {
+            leader: view.leader.as_ref().map(|leader| leader.mod_revision),
+            request: view.failover.as_ref().map(|request| request.mod_revision),
+        }
+    }
+}
+
+impl Keeper {
+    pub(super) fn start(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        for (name, step) in &decision.steps {
+            if !step.acts() || !self.attempts.may_start(name, step) {
+                continue;
+            }
+            // Once we are asked to stop, what is open is ended, and nothing is begun.
+            if situation.stopping && self.holds.held(name) == Held::No {
+                continue;
+            }
+            let Some(database) = self.context.databases.iter().find(|db| *db.name == **name) else {
+                continue;
+            };
+            if self.attempts.start(name) {
+                self.context
+                    .board
+                    .metrics()
+                    .retries
+                    .get_or_create(&self.row_labels(name))
+                    .inc();
+            }
+            let database = database.clone();
+            let doors = match situation.rows.get(name) {
+                Some(Rows::Known(rows)) => self.doors_of(rows),
+                _ => vec![],
+            };
+            let future = self.carry(database, step, doors, Basis::of(situation.view));
+            let (name, step, seen) = (name.clone(), step.clone(), self.seen);
+            self.running.push(Box::pin(async move {
+                let started = Instant::now();
+                let result = future.await;
+                Ended {
+                    database: name,
+                    step,
+                    seen,
+                    started,
+                    result,
+                }
+            }));
+        }
+    }
+
+    /// The doors beside the coordinator: the leaders of the other groups, where they have the
+    /// metadata. Clients of this group's own leader lose their connections with it anyway.
+    fn doors_of(&self, rows: &[crate::plan::Row]) -> Vec<HostPort> {
+        let doors = rows.iter().filter(|row| {
+            row.has_metadata
+                && row.active
+                && row.is_primary()
+                && !row.is_temporary()
+                && row.groupid != COORDINATOR_GROUP
+                && row.groupid != self.group
+        });
+        doors.map(|row| row.address.clone()).collect()
+    }
+
+    fn carry(
+        &mut self,
+        database: Database,
+        step: &Step,
+        targets: Vec<HostPort>,
+        basis: Basis,
+    ) -> Future<Result<Done, StepError>> {
+        let now = self.view.clone();
+        // A move stands on the leader key alone: Patroni clears the request right after it.
+        let leads = {
+            let now = now.clone();
+            move || {
+                let view = now.borrow();
+                view.freshness == Freshness::Fresh && Basis::of(&view).leader == basis.leader
+            }
+        };
+        let unchanged = move || {
+            let view = now.borrow();
+            view.freshness == Freshness::Fresh && Basis::of(&view) == basis
+        };
+        let (group, doors) = (self.group, self.context.doors.clone());
+        match step.clone() {
+            Step::Hold(hold) => {
+                let policy = &self.context.policy;
+                let left = self.holds.stand(hold.reason, policy.hold_timeout);
+                if let Some(diary) = &mut self.diary {
+                    diary.held_for(hold.reason);
+                }
+                let order = HoldOrder {
+                    group,
+                    left,
+                    cooldown: policy.lock_cooldown,
+                    doors: targets,
+                    name: format!("group {group}"),
+                };
+                let name = database.name.to_string();
+                let (future, abort) =
+                    abortable(async move { Hold::take(&database, &doors, &order).await });
+                self.holds.taking(&name, abort);
+                Box::pin(async move {
+                    match future.await {
+                        Ok(result) => result.map(|hold| Done::Held(Box::new(hold))),
+                        Err(Aborted) => Err(StepError::Superseded),
+                    }
+                })
+            }
+            Step::LetGo => {
+                let hold = self.holds.end(&database.name);
+                Box::pin(async move {
+                    if let Some(hold) = hold {
+                        hold.release(&database).await;
+                    }
+                    Ok(Done::LetGo)
+                })
+            }
+            Step::ReadMove(step) => Box::pin(async move {
+                move_reads(&database, &doors, &targets, group, &step, unchanged)
+                    .await
+                    .map(Done::Finished)
+            }),
+            Step::Resync(_) => Box::pin(async move {
+                resync(&database, group, leads)
+                    .await
+                    .map(|_| Done::Resynced)
+            }),
+            Step::Move(step) => match self.holds.end(&database.name) {
+                Some(hold) => Box::pin(async move {
+                    hold.finish(&database, &doors, &targets, &step, leads)
+                        .await
+                        .map(Done::Finished)
+                }),
+                None => Box::pin(async move {
+                    let step = Step::Move(step);
+                    carry_out(&database, &doors, &targets, group, &step, leads)
+                        .await
+                        .map(Done::Finished)
+                }),
+            },
+            step => Box::pin(async move {
+                carry_out(&database, &doors, &targets, group, &step, leads)
+                    .await
+                    .map(Done::Finished)
+            }),
+        }
+    }
+
+    /// Takes in the end of a step.
+    pub(super) fn end(&mut self, ended: Ended) {
+        let Ended {
+            database,
+            step,
+            seen,
+            started,
+            result,
+        } = ended;
+        self.attempts
+            .end(&database, &step, result.as_ref().map(|_| ()));
+        let was_held = self.holds.held(&database) != Held::No;
+        if let Err(error) = &result
+            && !matches!(error, StepError::Superseded)
+            && let Some(diary) = &mut self.diary
+        {
+            diary.failed(&database, &error.to_string());
+        }
+        match (&step, result) {
+            (Step::Hold(_), Ok(Done::Held(hold))) => self.hold_is_open(&database, *hold),
+            (Step::Hold(_), Err(error)) => {
+                self.holds.ended(&database);
+                self.hold_failed(&database, &error);
+            }
+            (Step::LetGo, _) => {
+                self.holds.ended(&database);
+                if let Some(diary) = &mut self.diary {
+                    diary.released(&database);
+                }
+            }
+            (Step::ReadMove(step), Ok(Done::Finished(finished))) => {
+                self.reads_are_moved(&database, step, &finished);
+            }
+            (Step::Resync(_), Ok(_)) => self.holds.resynced(&database),
+            (Step::Move(_) | Step::Register(_) | Step::Repair(_), result) => {
+                if was_held {
+                    self.holds.ended(&database);
+                }
+                let result = result.map(|done| match done {
+                    Done::Finished(finished) => finished,
+                    _ => Finished::default(),
+                });
+                if let Ok(finished) = &result {
+                    if finished.plain {
+                        self.holds.owe_resync(&database);
+                    }
+                    if let Some(diary) = &mut self.diary {
+                        diary.committed(&database, &finished.left_out, &finished.terminated);
+                        if was_held {
+                            diary.released(&database);
+                        }
+                    }
+                    self.count_left_out(&database, &finished.left_out);
+                    self.count_terminated(&database, finished.terminated.len());
+                }
+                self.recount(&database, &step, seen, started, &result);
+            }
+            (_, Ok(_)) => {}
+            (step, Err(error)) => self.complain(&database, step, &error),
+        }
+        let moved = matches!(step, Step::Move(_));
+        let released = matches!(step, Step::LetGo) && was_held;
+        if moved || released {
+            self.recover(&database);
+        }
+    }
+
+    fn hold_is_open(&mut self, name: &str, hold: Hold) {
+        self.round += 1;
+        let closing = hold.closing();
+        let (doors, left_out) = (hold.doors().len(), hold.left_out().to_vec());
+        let terminated = hold.terminated().to_vec();
+        match self.holds.open(name, hold, self.round) {
+            Ok(id) => {
+                self.hold_taken(name, doors, &left_out, &terminated);
+                let database = name.to_owned();
+                self.aside.push(Box::pin(async move {
+                    closing.await;
+                    Aside::Lost { database, id }
+                }));
+            }
+            // Called off while its last lock came.
+            Err(hold) => {
+                let database = self.context.databases.iter().find(|db| *db.name == *name);
+                let Some(database) = database.cloned() else {
+                    self.holds.ended(name);
+                    return;
+                };
+                self.aside.push(Box::pin(async move {
+                    hold.release(&database).await;
+                    Aside::Discarded {
+                        database: database.name.to_string(),
+                    }
+                }));
+            }
+        }
+    }
+
+    /// Frees what a dead coordinator session or the old primary left prepared, so that it does not
+    /// keep rows locked for a minute (citus#1131). Bounded, and nobody waits for it.
+    fn recover(&mut self, name: &str) {
+        let database = self.context.databases.iter().find(|db| *db.name == *name);
+        let Some(database) = database.cloned() else {
+            return;
+        };
+        self.aside.push(Box::pin(async move {
+            let result = recover_prepared(&database).await;
+            Aside::Recovered {
+                database: database.name.to_string(),
+                result,
+            }
+        }));
+    }
+
+    /// Asks the coordinator whether it reaches members that we do not reach.
+    pub(super) fn ask_coordinator(&mut self, addresses: &[HostPort]) {
+        let now = Instant::now();
+        let connected = |database: &&Database| matches!(database.rows(), Rows::Known(_));
+        let Some(database) = self.context.databases.iter().find(connected) else {
+            return;
+        };
+        for address in addresses {
+            if !self.losses.begin(address, now) {
+                continue;
+            }
+            let (database, address) = (database.clone(), address.clone());
+            self.aside.push(Box::pin(async move {
+                let answer = can_reach(&database, &address).await;
+                Aside::Reach { address, answer }
+            }));
+        }
+    }
+
+    /// Takes in news from beside the steps.
+    pub(super) fn hear(&mut self, news: Aside) {
+        match news {
+            Aside::Lost { database, id } => {
+                if self.holds.lost(&database, id) {
+                    self.hold_lost(&database);
+                }
+            }
+            Aside::Reach { address, answer } => self.losses.heard(&address, answer),
+            Aside::Discarded { database } => self.holds.ended(&database),
+            Aside::Recovered { database, result } => match result {
+                Ok(count) => self.recovered(&database, count),
+                Err(error) => {
+                    let (formation, group) = (&self.context.name, self.group);
+                    debug!(
+                        formation,
+                        group, database, "recover_prepared_transactions: {error}"
+                    );
+                }
+            },
+        }
+    }
+
+    fn complain(&self, database: &str, step: &Step, error: &StepError) {
+        let failures = self
+            .attempts
+            .failure(database)
+            .map_or(1, |retry| retry.failures);
+        // The first, second, fourth, eighth … failure: a night of retries stays readable.
+        if failures.is_power_of_two() && !matches!(error, StepError::Superseded) {
+            warn!(
+                formation = self.context.name, group = self.group, scope = %self.scope, database,
+                failures, "failed, will be tried again: {step}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What a keeper tells of holds, read moves and whole passages: one log line an event, metrics,
+//! and the passage for the history.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tracing::{info, warn};
+
+use super::Keeper;
+use super::story::millis;
+use crate::edge::sql::{Finished, LeftOut, StepError};
+use crate::metrics::{DatabaseLabels, DoorLabels, GroupLabels, HoldEnd, HoldLabels, PhaseLabels};
+use crate::plan::{Decision, Held, Move, Rule, Situation};
+use crate::report::{Passage, PassageOutcome, Phase};
+
+impl Keeper {
+    fn group_labels(&self) -> GroupLabels {
+        GroupLabels {
+            formation: self.context.name.clone(),
+            group: self.group,
+            scope: self.scope.to_string(),
+        }
+    }
+
+    fn count_hold(&self, outcome: HoldEnd) {
+        let labels = HoldLabels {
+            formation: self.context.name.clone(),
+            group: self.group,
+            outcome,
+        };
+        self.context
+            .board
+            .metrics()
+            .holds
+            .get_or_create(&labels)
+            .inc();
+    }
+
+    pub(super) fn count_left_out(&self, database: &str, left_out: &[LeftOut]) {
+        for LeftOut { door, error } in left_out {
+            warn!(
+                formation = self.context.name, group = self.group, scope = %self.scope, database,
+                %door, "left out a door: its clients are not held, and go by its own metadata \
+                until Citus has told it: {error}"
+            );
+            let labels = DoorLabels {
+                formation: self.context.name.clone(),
+                database: database.to_owned(),
+                door: door.to_string(),
+            };
+            self.context
+                .board
+                .metrics()
+                .doors_left_out
+                .get_or_create(&labels)
+                .inc();
+        }
+    }
+
+    pub(super) fn count_terminated(&self, database: &str, terminated: usize) {
+        if terminated > 0 {
+            self.context
+                .board
+                .metrics()
+                .terminated
+                .get_or_create(&self.row_labels(database))
+                .inc_by(terminated as u64);
+        }
+    }
+
+    /// Writes of one database are held.
+    pub(super) fn hold_taken(
+        &mut self,
+        database: &str,
+        doors: usize,
+        left_out: &[LeftOut],
+        terminated: &[String],
+    ) {
+        self.count_left_out(database, left_out);
+        self.count_terminated(database, terminated.len());
+        if let Some(diary) = &mut self.diary {
+            diary.held(database, doors, left_out, terminated);
+        }
+        let Some(stood) = self.holds.stood() else {
+            return;
+        };
+        info!(
+            formation = self.context.name, group = self.group, scope = %self.scope, database,
+            held_ms = millis(stood.since.elapsed()),
+            doors, left_out = left_out.len(), terminated = terminated.len(),
+            ends_in_ms = stood.deadline.saturating_duration_since(Instant::now()).as_millis(),
+            "writes are held: {}", stood.reason
+        );
+        let metrics = self.context.board.metrics();
+        let labels = self.group_labels();
+        metrics.holding.get_or_create(&labels).set(1);
+        let left = stood.deadline.saturating_duration_since(Instant::now());
+        if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            let deadline = i64::try_from((now + left).as_secs()).unwrap_or(i64::MAX);
+            metrics.hold_deadline.get_or_create(&labels).set(deadline);
+        }
+    }
+
+    pub(super) fn hold_failed(&mut self, database: &str, error: &StepError) {
+        if matches!(error, StepError::Superseded) {
+            return;
+        }
+        self.count_hold(HoldEnd::Failed);
+        let failures = self
+            .attempts
+            .failure(database)
+            .map_or(1, |retry| retry.failures);
+        if failures.is_power_of_two() {
+            warn!(
+                formation = self.context.name, group = self.group, scope = %self.scope, database,
+                failures, "could not hold writes, will try again while there is a reason: {error}"
+            );
+        }
+    }
+
+    /// The coordinator closed the holding session: writes go on, whatever we wanted.
+    pub(super) fn hold_lost(&mut self, database: &str) {
+        self.count_hold(HoldEnd::Lost);
+        if let Some(diary) = &mut self.diary {
+            diary.failed(database, "the coordinator closed the session that held");
+        }
+        warn!(
+            formation = self.context.name, group = self.group, scope = %self.scope, database,
+            "lost a hold: the coordinator closed the session; it is taken again while there is a \
+             reason"
+        );
+    }
+
+    /// Reads of one database go to a standby, or back.
+    pub(super) fn reads_are_moved(&mut self, database: &str, step: &Move, finished: &Finished) {
+        self.count_left_out(database, &finished.left_out);
+        if finished.plain {
+            self.holds.owe_resync(database);
+        }
+        if let Some(diary) = &mut self.diary {
+            diary.reads_moved(database, &finished.left_out);
+        }
+        self.context
+            .board
+            .metrics()
+            .read_moves
+            .get_or_create(&self.row_labels(database))
+            .inc();
+        let since = self.holds.stood().map(|stood| stood.since);
+        info!(
+            formation = self.context.name, group = self.group, scope = %self.scope, database,
+            from = %step.from, to = %step.to,
+            after_ms = since.map(|since| millis(since.elapsed())),
+            took_ms = millis(finished.phases.committed),
+            "reads are moved"
+        );
+    }
+
+    pub(super) fn recovered(&self, database: &str, count: i64) {
+        if count <= 0 {
+            return;
+        }
+        info!(
+            formation = self.context.name, group = self.group, scope = %self.scope, database,
+            count, "recovered prepared transactions that a lost session left"
+        );
+        let labels = DatabaseLabels {
+            formation: self.context.name.clone(),
+            database: database.to_owned(),
+        };
+        self.context
+            .board
+            .metrics()
+            .recovered
+            .get_or_create(&labels)
+            .inc_by(count.unsigned_abs());
+    }
+
+    /// The deadline has passed.
+    pub(super) fn expire(&mut self, situation: &Situation<'_>) {
+        let Some(stood) = self.holds.stood() else {
+            return;
+        };
+        if !self.expired && !stood.by_hand {
+            self.expired = true;
+            self.count_hold(HoldEnd::Expired);
+            warn!(
+                formation = self.context.name, group = self.group, scope = %self.scope,
+                held_s = stood.since.elapsed().as_secs(),
+                "the hold reached its deadline (`policy.hold_timeout`) and is let go: writes go \
+                 on, and fail where the leader takes none; it was for: {}. It is not held again \
+                 for this; look at Patroni's log of {}",
+                stood.reason, self.scope
+            );
+            if let Some(diary) = &mut self.diary {
+                diary.expire();
+            }
+        }
+        self.holds.give_up(situation.reason_to_hold());
+    }
+
+    /// Nothing is held any more, and nothing is to be.
+    pub(super) fn fall(&mut self, situation: &Situation<'_>) {
+        let Some(stood) = self.holds.fall() else {
+            return;
+        };
+        let held = stood.since.elapsed();
+        let metrics = self.context.board.metrics();
+        metrics.held.observe(held.as_secs_f64());
+        let labels = self.group_labels();
+        metrics.holding.get_or_create(&labels).set(0);
+        metrics.hold_deadline.get_or_create(&labels).set(0);
+        let leader = situation.view.leader.as_ref().map(|leader| &leader.value);
+        if !self.expired {
+            self.count_hold(if leader == self.settled_leader.as_ref() {
+                HoldEnd::Released
+            } else {
+                HoldEnd::Followed
+            });
+        }
+        self.expired = false;
+        info!(
+            formation = self.context.name, group = self.group, scope = %self.scope,
+            leader = leader.map_or("none", String::as_str),
+            held_ms = millis(held),
+            "writes go on"
+        );
+    }
+
+    /// A passage ends when the group is settled and nothing is open.
+    pub(super) fn close_passage(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        let settled = matches!(decision.rule, Rule::Settled | Rule::Resync);
+        let idle = decision
+            .steps
+            .keys()
+            .all(|database| self.holds.held(database) == Held::No);
+        if !settled || !idle || self.holds.stood().is_some() {
+            return;
+        }
+        let Some(diary) = self.diary.take() else {
+            return;
+        };
+        let leader = situation.view.leader.as_ref();
+        let leader = leader.map(|leader| leader.value.as_str());
+        let address = situation.view.leader_address().cloned();
+        if let Some(passage) = diary.close(leader, address) {
+            self.tell_passage(passage);
+        }
+    }
+
+    fn tell_passage(&self, passage: Passage) {
+        for (phase, time) in passage.phases.happened() {
+            #[expect(clippy::cast_precision_loss, reason = "microseconds of one passage")]
+            let seconds = time as f64 / 1e6;
+            self.context
+                .board
+                .metrics()
+                .phases
+                .get_or_create(&PhaseLabels { phase })
+                .observe(seconds);
+        }
+        let phases: Vec<String> = passage
+            .phases
+            .happened()
+            .filter(|(phase, _)| *phase != Phase::Requested)
+            .map(|(phase, time)| {
+                format!("{} {}.{} ms", phase.name(), time / 1000, time % 1000 / 100)
+            })
+            .collect();
+        let address = |address: &Option<dcs_watch::HostPort>| {
+            address
+                .as_ref()
+                .map_or("none".to_owned(), ToString::to_string)
+        };
+        let (from, to) = (address(&passage.from), address(&passage.to));
+        let (kind, outcome) = (passage.kind.name(), passage.outcome.name());
+        let (formation, group, scope) = (&passage.formation, passage.group, &passage.scope);
+        let phases = phases.join(", ");
+        if passage.outcome == PassageOutcome::Expired {
+            warn!(
+                formation,
+                group, scope, from, to, "{kind} over, {outcome}: {phases}"
+            );
+        } else {
+            info!(
+                formation,
+                group, scope, from, to, "{kind} over, {outcome}: {phases}"
+            );
+        }
+        self.context.board.record(passage);
+    }
+}

@@ -1,0 +1,211 @@
+//! What happened to a group, from the first news to the last release: a diary of one passage with
+//! the time of each phase. Entered by the keeper as it happens; leaves as a [`Passage`].
+
+use std::time::{Duration, Instant};
+
+use dcs_watch::HostPort;
+
+use crate::edge::board::now_text;
+use crate::edge::sql::LeftOut;
+use crate::plan::Reason;
+use crate::report::{DatabasePassage, Passage, PassageKind, PassageOutcome, Phase};
+
+/// A passage under way.
+pub(super) struct Diary {
+    began: Instant,
+    passage: Passage,
+    /// The member that led when it began.
+    leader: Option<String>,
+    asked_for: bool,
+    expired: bool,
+    /// Something was done to a row or to writes.
+    acted: bool,
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Diary {
+    /// Begins now.
+    pub(super) fn begin(
+        (formation, group, scope): (&str, i32, &str),
+        leader: Option<String>,
+        from: Option<HostPort>,
+        reason: String,
+    ) -> Self {
+        let passage = Passage {
+            formation: formation.to_owned(),
+            group,
+            scope: scope.to_owned(),
+            kind: PassageKind::Move,
+            at: now_text(),
+            from,
+            to: None,
+            reason,
+            outcome: PassageOutcome::Kept,
+            phases: Default::default(),
+            databases: Default::default(),
+        };
+        Self {
+            began: Instant::now(),
+            passage,
+            leader,
+            asked_for: false,
+            expired: false,
+            acted: false,
+        }
+    }
+
+    /// A hold began to stand.
+    pub(super) fn held_for(&mut self, reason: Reason) {
+        self.acted = true;
+        if matches!(reason, Reason::Request { .. } | Reason::Asked { .. }) {
+            self.asked_for = true;
+            self.mark(Phase::Requested);
+        }
+    }
+
+    /// The hold's deadline came first.
+    pub(super) fn expire(&mut self) {
+        self.expired = true;
+    }
+
+    /// The first time counts.
+    pub(super) fn mark(&mut self, phase: Phase) {
+        let now = micros(self.began.elapsed());
+        self.slot(phase).get_or_insert(now);
+    }
+
+    /// The last time counts: of what happens in several databases.
+    fn mark_last(&mut self, phase: Phase, at: u64) {
+        self.acted = true;
+        *self.slot(phase) = Some(at);
+    }
+
+    fn slot(&mut self, phase: Phase) -> &mut Option<u64> {
+        let phases = &mut self.passage.phases;
+        match phase {
+            Phase::Requested => &mut phases.requested_us,
+            Phase::Held => &mut phases.held_us,
+            Phase::ReadsMoved => &mut phases.reads_moved_us,
+            Phase::LeaderGone => &mut phases.leader_gone_us,
+            Phase::LeaderKey => &mut phases.leader_key_us,
+            Phase::Writable => &mut phases.writable_us,
+            Phase::Committed => &mut phases.committed_us,
+            Phase::Released => &mut phases.released_us,
+        }
+    }
+
+    /// Who leads now, as far as somebody does. News only after the old leader is gone, or when it
+    /// is another one.
+    pub(super) fn look_at_leader(&mut self, leader: Option<&str>, lost: bool, writable: bool) {
+        let another = leader.is_some() && leader != self.leader.as_deref();
+        if leader.is_none() || lost || another {
+            self.mark(Phase::LeaderGone);
+        }
+        if another {
+            self.mark(Phase::LeaderKey);
+        }
+        if writable && self.passage.phases.leader_gone_us.is_some() {
+            self.mark(Phase::Writable);
+        }
+    }
+
+    fn database(&mut self, name: &str) -> &mut DatabasePassage {
+        self.passage.databases.entry(name.to_owned()).or_default()
+    }
+
+    pub(super) fn held(
+        &mut self,
+        database: &str,
+        doors: usize,
+        left_out: &[LeftOut],
+        terminated: &[String],
+    ) {
+        let now = micros(self.began.elapsed());
+        let entry = self.database(database);
+        entry.held_us = Some(now);
+        entry.doors = doors;
+        entry.error = None;
+        entry.left_out = left_out.iter().map(ToString::to_string).collect();
+        entry.terminated.extend_from_slice(terminated);
+        self.mark_last(Phase::Held, now);
+    }
+
+    pub(super) fn reads_moved(&mut self, database: &str, left_out: &[LeftOut]) {
+        let now = micros(self.began.elapsed());
+        let entry = self.database(database);
+        entry.reads_moved_us = Some(now);
+        entry.add_left_out(left_out);
+        self.mark_last(Phase::ReadsMoved, now);
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        database: &str,
+        left_out: &[LeftOut],
+        terminated: &[String],
+    ) {
+        let now = micros(self.began.elapsed());
+        let entry = self.database(database);
+        entry.committed_us = Some(now);
+        entry.error = None;
+        entry.add_left_out(left_out);
+        entry.terminated.extend_from_slice(terminated);
+        self.mark_last(Phase::Committed, now);
+    }
+
+    /// Writes go on. A row that a read move put where the new leader is needs no move of its own:
+    /// it is right from that moment.
+    pub(super) fn released(&mut self, database: &str) {
+        let now = micros(self.began.elapsed());
+        let leads = self.passage.phases.writable_us;
+        let entry = self.database(database);
+        entry.released_us = Some(now);
+        if entry.committed_us.is_none() && entry.reads_moved_us.is_some() && leads.is_some() {
+            entry.committed_us = Some(now);
+            self.mark_last(Phase::Committed, now);
+        }
+        self.mark_last(Phase::Released, now);
+    }
+
+    pub(super) fn failed(&mut self, database: &str, error: &str) {
+        self.database(database).error = Some(error.to_owned());
+    }
+
+    /// The group is settled with this leader: what came of it, if anything was done at all.
+    pub(super) fn close(mut self, leader: Option<&str>, to: Option<HostPort>) -> Option<Passage> {
+        if !self.acted {
+            return None;
+        }
+        let another = leader != self.leader.as_deref();
+        let gone = self.passage.phases.leader_gone_us.is_some();
+        self.passage.kind = match (self.asked_for, another, gone) {
+            (true, true, _) => PassageKind::Switchover,
+            (true, false, true) => PassageKind::Restart,
+            (true, false, false) => PassageKind::Hold,
+            (false, _, true) => PassageKind::Failover,
+            (false, _, false) => PassageKind::Move,
+        };
+        self.passage.outcome = if self.expired {
+            PassageOutcome::Expired
+        } else if self.passage.from == to {
+            PassageOutcome::Kept
+        } else {
+            PassageOutcome::Followed
+        };
+        self.passage.to = to;
+        Some(self.passage)
+    }
+}
+
+impl DatabasePassage {
+    fn add_left_out(&mut self, left_out: &[LeftOut]) {
+        for door in left_out.iter().map(ToString::to_string) {
+            if !self.left_out.contains(&door) {
+                self.left_out.push(door);
+            }
+        }
+    }
+}
