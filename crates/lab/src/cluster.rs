@@ -1,6 +1,6 @@
 //! A whole formation: etcd, a coordinator scope `cn` and worker scopes
-//! `wk1`…`wkN`, each a Patroni cluster. In: how many of what. Out: a running
-//! Citus (or stand-in) cluster whose group numbers follow the workers' order.
+//! `wk1`…`wkN`, each a Patroni cluster. In: a lab that was built, or the folder of one
+//! that another process started. Out: its scopes, rows and leaders, until it is removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,13 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::citus::{Flavour, stand_in_forced};
+use crate::builder::LabBuilder;
+use crate::citus::Flavour;
 use crate::etcd::Etcd;
 use crate::formation;
-use crate::installation::Installation;
+use crate::hook::{Hook, HookRecord};
 use crate::member::{Member, MemberRecord};
-use crate::patroni::{MemberPlan, Timing, Version, configuration};
+use crate::patroni::Version;
 use crate::sandbox::Sandbox;
 use crate::scope::Scope;
 
@@ -24,179 +25,20 @@ pub const NAMESPACE: &str = "/service/";
 /// The coordinator's scope.
 pub const COORDINATOR: &str = "cn";
 
-/// On two cores all members of a big lab start at once: give them time.
-const HEALTHY: Duration = Duration::from_secs(150);
 const RECORD: &str = "lab.json";
-
-/// A lab to be.
-#[derive(Clone, Debug)]
-pub struct LabBuilder {
-    workers: u32,
-    members: u32,
-    version: Version,
-    timing: Timing,
-    databases: Vec<String>,
-    stand_in: bool,
-    synchronous: bool,
-    settings: Vec<(String, String)>,
-    before_stop: Option<String>,
-}
-
-impl LabBuilder {
-    /// Worker scopes; 2 unless told otherwise.
-    #[must_use]
-    pub fn workers(mut self, workers: u32) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Members of each scope; 2 unless told otherwise.
-    #[must_use]
-    pub fn members(mut self, members: u32) -> Self {
-        self.members = members;
-        self
-    }
-
-    /// Which Patroni.
-    #[must_use]
-    pub fn patroni(mut self, version: Version) -> Self {
-        self.version = version;
-        self
-    }
-
-    /// Patroni's clocks.
-    #[must_use]
-    pub fn timing(mut self, timing: Timing) -> Self {
-        self.timing = timing;
-        self
-    }
-
-    /// Citus databases; `postgres` alone unless told otherwise.
-    #[must_use]
-    pub fn databases<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.databases = names.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// The stand-in even where Citus is installed (as `LAB_STAND_IN=1` does).
-    #[must_use]
-    pub fn stand_in(mut self, stand_in: bool) -> Self {
-        self.stand_in = stand_in;
-        self
-    }
-
-    /// Patroni's `synchronous_mode`; on unless told otherwise.
-    #[must_use]
-    pub fn synchronous(mut self, synchronous: bool) -> Self {
-        self.synchronous = synchronous;
-        self
-    }
-
-    /// A PostgreSQL setting on all members.
-    #[must_use]
-    pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((name.into(), value.into()));
-        self
-    }
-
-    /// A script that Patroni runs, and waits for, before it stops PostgreSQL.
-    #[must_use]
-    pub fn before_stop(mut self, script: &str) -> Self {
-        self.before_stop = Some(script.into());
-        self
-    }
-
-    /// Starts it all and waits until every scope is healthy and every database
-    /// knows every worker.
-    pub fn start(self) -> Result<Lab> {
-        let began = Instant::now();
-        let installation = Installation::find()?;
-        let program = self.version.program()?;
-        let citus = installation.has_citus && !self.stand_in && !stand_in_forced();
-        let sandbox = Sandbox::new()?;
-        let etcd = Etcd::start(&sandbox)?;
-
-        let mut scopes = Vec::new();
-        for group in 0..=self.workers {
-            let name = scope_name(group);
-            let mut members = Vec::new();
-            for number in 1..=self.members {
-                let record = MemberRecord {
-                    name: format!("{name}-{number}"),
-                    port: sandbox.port()?,
-                    api_port: sandbox.port()?,
-                };
-                let member = Member::new(&sandbox, record, program.clone())?;
-                member.write_configuration(&configuration(&MemberPlan {
-                    scope: &name,
-                    name: member.name(),
-                    port: member.port(),
-                    api_port: member.api_port(),
-                    folder: member.folder(),
-                    etcd_ports: &[etcd.port()],
-                    namespace: NAMESPACE,
-                    installation: &installation,
-                    citus,
-                    synchronous: self.synchronous,
-                    settings: &self.settings,
-                    before_stop: self.before_stop.as_deref(),
-                })?)?;
-                member.start()?;
-                members.push(member);
-            }
-            scopes.push(Scope {
-                name,
-                group,
-                namespace: NAMESPACE.into(),
-                members,
-                synchronous: self.synchronous,
-                etcd: etcd.kv().clone(),
-            });
-        }
-
-        let mut lab = Lab {
-            flavour: Flavour::StandIn,
-            version: self.version,
-            databases: self.databases,
-            took: Duration::ZERO,
-            scopes,
-            etcd,
-            sandbox,
-        };
-        for scope in &lab.scopes {
-            scope
-                .wait_healthy(HEALTHY)
-                .with_context(|| last_words_of(scope))?;
-        }
-        lab.flavour = formation::form(&lab.scopes, &lab.databases, citus)?;
-        for scope in &lab.scopes {
-            scope.configure(&self.timing.as_config())?;
-        }
-        lab.took = began.elapsed();
-        Ok(lab)
-    }
-}
-
-/// `cn` for group 0, `wk1`, `wk2`, … for the workers.
-fn scope_name(group: u32) -> String {
-    if group == 0 {
-        COORDINATOR.into()
-    } else {
-        format!("wk{group}")
-    }
-}
 
 /// A running lab. Dropping it ends and removes everything, unless it was
 /// [detached](Lab::detach).
 #[derive(Debug)]
 pub struct Lab {
-    flavour: Flavour,
-    version: Version,
-    databases: Vec<String>,
-    took: Duration,
-    scopes: Vec<Scope>,
-    etcd: Etcd,
-    sandbox: Sandbox,
+    pub(crate) flavour: Flavour,
+    pub(crate) version: Version,
+    pub(crate) databases: Vec<String>,
+    pub(crate) took: Duration,
+    pub(crate) hook: Option<Hook>,
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) etcd: Etcd,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// What a later command needs to find a detached lab again.
@@ -207,6 +49,7 @@ struct Record {
     databases: Vec<String>,
     etcd: (u16, u16),
     synchronous: bool,
+    hook: Option<HookRecord>,
     scopes: Vec<(String, u32, Vec<MemberRecord>)>,
 }
 
@@ -214,17 +57,7 @@ impl Lab {
     /// A lab of one coordinator and two workers, to be changed as needed. The
     /// Patroni version is what `LAB_PATRONI` says, or Debian's.
     pub fn builder() -> LabBuilder {
-        LabBuilder {
-            workers: 2,
-            members: 2,
-            version: Version::from_environment().unwrap_or_default(),
-            timing: Timing::default(),
-            databases: vec!["postgres".into()],
-            stand_in: false,
-            synchronous: true,
-            settings: Vec::new(),
-            before_stop: None,
-        }
+        LabBuilder::default()
     }
 
     /// Citus or the stand-in.
@@ -245,6 +78,11 @@ impl Lab {
     /// How long the start took.
     pub fn start_up_time(&self) -> Duration {
         self.took
+    }
+
+    /// What Patroni runs before it stops PostgreSQL, if the lab was built with it.
+    pub fn hook(&self) -> Option<&Hook> {
+        self.hook.as_ref()
     }
 
     /// The etcd that Patroni uses.
@@ -326,14 +164,15 @@ impl Lab {
     }
 
     /// The smallest configuration of citus-sync for this lab, plus `listen`
-    /// on 127.0.0.1. It is JSON, which is YAML too, for a test to change.
+    /// on 127.0.0.1 and the token of the lab's [hook](Lab::hook), which asks the daemons at
+    /// the [ports](Hook::ports) it has reserved for them. It is JSON, which is YAML too, for a test to change.
     pub fn daemon_configuration(&self, listen: u16) -> Result<String> {
         let workers: Vec<_> = self
             .workers()
             .iter()
             .map(|scope| json!({"group": scope.group(), "scope": scope.name()}))
             .collect();
-        let config = json!({
+        let mut config = json!({
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "namespace": NAMESPACE,
             "coordinator": {
@@ -344,6 +183,9 @@ impl Lab {
             "workers": workers,
             "listen": format!("127.0.0.1:{listen}"),
         });
+        if let Some(hook) = &self.hook {
+            config["token_file"] = json!(hook.token_file());
+        }
         serde_json::to_string_pretty(&config).context("writing the daemon's configuration")
     }
 
@@ -356,6 +198,7 @@ impl Lab {
             databases: self.databases.clone(),
             etcd: (self.etcd.port(), self.etcd.peer_port()),
             synchronous: self.scopes.iter().any(|scope| scope.synchronous),
+            hook: self.hook.as_ref().map(|hook| hook.record().clone()),
             scopes: self
                 .scopes
                 .iter()
@@ -400,7 +243,9 @@ impl Lab {
                 etcd: etcd.kv().clone(),
             });
         }
+        let hook = record.hook.map(|hook| Hook::attach(&sandbox, hook));
         Ok(Self {
+            hook: hook.transpose()?,
             flavour: record.flavour,
             version: record.version,
             databases: record.databases,
@@ -433,7 +278,7 @@ impl Drop for Lab {
     }
 }
 
-fn last_words_of(scope: &Scope) -> String {
+pub(crate) fn last_words_of(scope: &Scope) -> String {
     let words: Vec<String> = scope
         .members
         .iter()

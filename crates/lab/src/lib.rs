@@ -5,12 +5,14 @@
 //! A [`Sandbox`] holds it all together and leaves nothing behind, whatever
 //! becomes of the process that made it.
 
+mod builder;
 pub mod citus;
 pub mod cluster;
 pub mod daemon;
 pub mod etcd;
 mod formation;
 pub mod gateway;
+mod hook;
 pub mod installation;
 pub mod member;
 pub mod observer;
@@ -32,11 +34,13 @@ pub mod user;
 mod venv;
 pub mod wait;
 
+pub use builder::LabBuilder;
 pub use citus::{Flavour, install_citus};
-pub use cluster::{Lab, LabBuilder};
+pub use cluster::Lab;
 pub use daemon::Daemon;
 pub use etcd::Etcd;
 pub use gateway::{Gateway, KeyValue};
+pub use hook::Hook;
 pub use member::Member;
 pub use observer::Observer;
 pub use patroni::{Timing, Version};
