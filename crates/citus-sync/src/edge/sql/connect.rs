@@ -33,6 +33,33 @@ pub struct Login {
     pub statement_timeout: Duration,
     /// `lock_timeout` of the session.
     pub lock_timeout: Duration,
+    /// How soon a host that says nothing any more is dead to us.
+    pub keepalive: Keepalive,
+}
+
+/// How TCP asks a silent host whether it is still there. Costs one small packet each `idle`, which
+/// the kernel sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence after which it asks, and between its questions.
+    idle: Duration,
+    /// How long data or questions may stay unanswered (`TCP_USER_TIMEOUT`).
+    user_timeout: Duration,
+}
+
+impl Keepalive {
+    /// Sessions that work: asked after 5 s, given up 10 s after the last sign.
+    const PATIENT: Self = Self {
+        idle: Duration::from_secs(5),
+        user_timeout: Duration::from_secs(10),
+    };
+
+    /// Sessions that watch a leader: the least that Linux does, whole seconds. A host that is gone
+    /// is noticed between one and two seconds after its last sign.
+    const WATCHFUL: Self = Self {
+        idle: Duration::from_secs(1),
+        user_timeout: Duration::from_millis(900),
+    };
 }
 
 /// How much longer than the server's own `statement_timeout` we wait: the server's error says
@@ -44,8 +71,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// and the turn of a few others.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
-/// How long a host may be silent before its sessions are dead to us (and we to it): keepalive
-/// after 5 s, then every 2 s, three times.
+/// How long we may be silent before our sessions are dead to a server: keepalive after 5 s, then
+/// every 2 s, three times.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Login {
@@ -58,6 +85,7 @@ impl Login {
             connect_timeout: policy.connect_timeout,
             statement_timeout: policy.statement_timeout,
             lock_timeout: policy.lock_cooldown,
+            keepalive: Keepalive::PATIENT,
         }
     }
 
@@ -67,6 +95,7 @@ impl Login {
     pub fn for_probes(&self) -> Self {
         Self {
             statement_timeout: self.connect_timeout,
+            keepalive: Keepalive::WATCHFUL,
             ..self.clone()
         }
     }
@@ -145,9 +174,9 @@ impl Connection {
             .application_name(&login.application_name)
             .options(login.settings())
             .connect_timeout(login.connect_timeout)
-            .tcp_user_timeout(TCP_USER_TIMEOUT)
-            .keepalives_idle(Duration::from_secs(5))
-            .keepalives_interval(Duration::from_secs(2))
+            .tcp_user_timeout(login.keepalive.user_timeout)
+            .keepalives_idle(login.keepalive.idle)
+            .keepalives_interval(login.keepalive.idle)
             .keepalives_retries(3);
         if let Some(password) = login.password_for(address, database)? {
             config.password(password);
