@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Kind, Lab, Load, Observer, Timeline, Traffic};
+use lab::{Interruption, Kind, Lab, Load, Observer, Timeline, Traffic};
 
 const LONG: Duration = Duration::from_secs(90);
 
@@ -29,14 +29,23 @@ fn a_formation_comes_up_switches_over_and_survives_a_crash() {
 
     let wk1 = lab.scope("wk1").unwrap();
     let former = wk1.leader().unwrap().name();
+    let interruption = Interruption::watch(wk1).unwrap();
+    let began = Instant::now();
+    assert_eq!(interruption.after(began), None);
     wk1.switchover(None).unwrap();
     let second = wk1.wait_new_leader(former, LONG).unwrap().name();
+    let interrupted = interruption.wait_over(began, LONG).unwrap();
+    assert!(began < interrupted.stopped && interrupted.stopped < interrupted.writable);
+    println!("no writes for {:.1?}", interrupted.length());
     wk1.wait_healthy(LONG).unwrap();
     assert_eq!(wk1.leader().unwrap().name(), second);
     wk1.switchover(Some(former)).unwrap();
     wk1.wait_new_leader(second, LONG).unwrap();
     wk1.wait_healthy(LONG).unwrap();
+    let began = Instant::now();
     wk1.restart().unwrap();
+    let interrupted = interruption.wait_over(began, LONG).unwrap();
+    println!("no writes for {:.1?} in a restart", interrupted.length());
     wk1.wait_healthy(LONG).unwrap();
     assert_eq!(wk1.leader().unwrap().name(), former);
 
