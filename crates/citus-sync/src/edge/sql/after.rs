@@ -1,31 +1,83 @@
 //! What a move leaves to be done, later and on its own: workers' metadata to be synced again, and
 //! prepared transactions to be recovered.
 
-use super::{Database, Phases, SqlError, StepError};
+use std::time::{Duration, Instant};
 
-/// Tells Citus to sync the workers' metadata again: the row goes to a temporary name and back, in
-/// one transaction that waits for nobody longer than a moment. Not to be called under a hold of the
-/// same group: it wants the group's shard locks.
+use super::everywhere::conclude;
+use super::steps::{MOMENT, Phases, StepError, commit, ensure};
+use super::update::UNSYNCED;
+use super::{Database, SqlError};
+use crate::statements::{batch, set_local};
+
+/// Tells Citus to sync the metadata of all workers again, in one transaction that waits for nobody
+/// longer than a moment and wants no lock on any shard. Citus does it right after, in its own time.
+/// Where no worker can have metadata there is nothing to do. `group` is any that has a row.
 ///
 /// # Errors
 ///
-/// [`StepError`]; `Superseded` also when the row is not at `address` any more.
+/// [`StepError`]; then nothing is under way, and it is still owed.
 pub async fn resync(
     database: &Database,
     group: i32,
     still_right: impl Fn() -> bool,
 ) -> Result<Phases, StepError> {
-    let _ = (database, group, still_right());
-    Err(StepError::Unsupported("not built yet".to_owned()))
+    let started = Instant::now();
+    let (mut session, dialect) = database.acquire().await?;
+    let Some(updates) = dialect.resync(group) else {
+        database.release(session);
+        return if dialect.has_metadata() {
+            Err(StepError::NoRights)
+        } else {
+            Ok(Phases::default())
+        };
+    };
+    let mut texts = vec!["BEGIN", MOMENT, UNSYNCED];
+    texts.extend(dialect.order());
+    texts.extend(updates.iter().map(String::as_str));
+    texts.push("COMMIT");
+    let result = match ensure(&still_right) {
+        Ok(()) => commit(&mut session, &batch(texts)).await,
+        Err(error) => Err(error),
+    };
+    conclude(database, session, &dialect, &result).await;
+    result.map(|_| {
+        let committed = started.elapsed();
+        Phases {
+            locked: committed,
+            committed,
+            forced: false,
+        }
+    })
 }
 
-/// Recovers what a dead session left prepared on the workers; how many transactions it were.
-/// Bounded to a few seconds.
+/// How long Citus may look for prepared transactions: it asks every worker, and waits for those that
+/// accept and never answer.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// Recovers what a dead session left prepared on the workers; how many transactions it were. One at
+/// a time in each database; bounded to a few seconds.
 ///
 /// # Errors
 ///
 /// The coordinator cannot be asked, or some worker did not answer in time.
 pub async fn recover_prepared(database: &Database) -> Result<i64, SqlError> {
-    let _ = database;
-    Ok(0)
+    let _turn = database.recovering().await;
+    let (mut session, dialect) = database.aside().await?;
+    let Some(recover) = dialect.recover_prepared() else {
+        database.put_back(session);
+        return Ok(0);
+    };
+    let bound = set_local("statement_timeout", RECOVERY);
+    let text = batch(["BEGIN", &bound, recover, "COMMIT"]);
+    let answer = session
+        .rows_within(&text, RECOVERY + Duration::from_secs(1))
+        .await;
+    if answer.is_err() && session.is_usable() {
+        session.run("ROLLBACK").await?;
+    }
+    database.put_back(session);
+    answer?
+        .last()
+        .and_then(|row| row.get(0)?.parse().ok())
+        .ok_or_else(|| SqlError::Answer(format!("no number to {recover}")))
 }

@@ -17,6 +17,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
 use super::SqlError;
 use crate::config::{Password, passfile};
 use crate::policy::Policy;
+use crate::statements::{APPLICATION, VERIFY};
 
 /// Who logs in, and the deadlines of its sessions.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Keepalive {
 
 /// How much longer than the server's own `statement_timeout` we wait: the server's error says
 /// what it was doing, ours can only say that nothing came.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// `idle_in_transaction_session_timeout` of every session: a frozen or vanished daemon must not
 /// keep a group's locks. A healthy one is never idle in a transaction for more than a round trip
@@ -81,7 +82,7 @@ impl Login {
         Self {
             user: user.to_owned(),
             password: password.clone(),
-            application_name: "citus-sync".to_owned(),
+            application_name: APPLICATION.to_owned(),
             connect_timeout: policy.connect_timeout,
             statement_timeout: policy.statement_timeout,
             lock_timeout: policy.lock_cooldown,
@@ -154,6 +155,13 @@ pub struct Connection {
     closed: watch::Receiver<bool>,
     deadline: Duration,
     broken: bool,
+    /// A statement was begun whose answer has not been read. Stays when its future is dropped
+    /// half-way: then the answer would come when nobody asked.
+    under_way: bool,
+    /// Its end means that the server is gone: it is lent with care ([`super::pool`]).
+    pub(super) watched: bool,
+    /// The process that serves it, once [`Connection::verify`] has asked.
+    pub(super) pid: i32,
     /// Where this session is.
     pub address: HostPort,
 }
@@ -201,20 +209,43 @@ impl Connection {
             closed,
             deadline,
             broken: false,
+            under_way: false,
+            watched: false,
+            pid: 0,
             address: address.clone(),
         })
     }
 
     /// Runs a batch of statements in one round trip.
     pub async fn run(&mut self, batch: &str) -> Result<(), SqlError> {
-        let answer = timeout(self.deadline, self.client.batch_execute(batch)).await;
-        self.settle(answer)
+        self.run_within(batch, self.deadline).await
     }
 
-    /// Runs one query and gives its rows as text.
+    /// The same with a deadline of its own.
+    pub(super) async fn run_within(
+        &mut self,
+        batch: &str,
+        deadline: Duration,
+    ) -> Result<(), SqlError> {
+        self.under_way = true;
+        let answer = timeout(deadline, self.client.batch_execute(batch)).await;
+        self.settle(answer, deadline)
+    }
+
+    /// Runs a query, or a batch of statements, and gives its rows as text.
     pub async fn rows(&mut self, query: &str) -> Result<Vec<SimpleQueryRow>, SqlError> {
-        let answer = timeout(self.deadline, self.client.simple_query(query)).await;
-        let messages = self.settle(answer)?;
+        self.rows_within(query, self.deadline).await
+    }
+
+    /// The same with a deadline of its own.
+    pub(super) async fn rows_within(
+        &mut self,
+        query: &str,
+        deadline: Duration,
+    ) -> Result<Vec<SimpleQueryRow>, SqlError> {
+        self.under_way = true;
+        let answer = timeout(deadline, self.client.simple_query(query)).await;
+        let messages = self.settle(answer, deadline)?;
         Ok(messages
             .into_iter()
             .filter_map(|message| match message {
@@ -222,6 +253,24 @@ impl Connection {
                 _ => None,
             })
             .collect())
+    }
+
+    /// Asks whether the server is in recovery, and notes which process serves this session.
+    pub(super) async fn verify(&mut self) -> Result<bool, SqlError> {
+        self.verify_within(self.deadline).await
+    }
+
+    /// The same with a deadline of its own.
+    pub(super) async fn verify_within(&mut self, deadline: Duration) -> Result<bool, SqlError> {
+        let rows = self.rows_within(VERIFY, deadline).await?;
+        let answer = rows.first().and_then(|row| {
+            let pid = row.get(1)?.parse().ok()?;
+            Some((row.get(0)? == "t", pid))
+        });
+        let (in_recovery, pid) =
+            answer.ok_or_else(|| SqlError::Answer(format!("nothing usable to {VERIFY}")))?;
+        self.pid = pid;
+        Ok(in_recovery)
     }
 
     /// Runs one query that answers one boolean.
@@ -236,7 +285,7 @@ impl Connection {
 
     /// Whether the session can be used again.
     pub fn is_usable(&self) -> bool {
-        !self.broken && !self.client.is_closed() && !*self.closed.borrow()
+        !self.broken && !self.under_way && !self.client.is_closed() && !*self.closed.borrow()
     }
 
     /// Completes when the other end closes the session, at once when it has.
@@ -251,12 +300,14 @@ impl Connection {
     fn settle<T>(
         &mut self,
         answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
+        deadline: Duration,
     ) -> Result<T, SqlError> {
+        self.under_way = false;
         let result = match answer {
             Ok(answer) => answer.map_err(SqlError::from),
             Err(_) => Err(SqlError::Deadline {
                 what: "the statement",
-                after: self.deadline,
+                after: deadline,
             }),
         };
         if let Err(error) = &result
@@ -273,7 +324,7 @@ impl Drop for Connection {
         // Without this the socket of a silent server would stay open until TCP gives up. A
         // statement that is still running over there is asked to end; whether that request
         // arrives decides nothing: the server's own statement_timeout ends it too.
-        if self.broken && !self.client.is_closed() {
+        if (self.broken || self.under_way) && !self.client.is_closed() {
             let cancel = self.client.cancel_token();
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(timeout(GRACE, async move {

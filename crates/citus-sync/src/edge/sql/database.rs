@@ -4,31 +4,23 @@
 //!
 //! Databases share nothing, so one that is broken, hung or missing delays no other (rule 8).
 
-use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dcs_watch::edge::retry::Retry;
 use dcs_watch::{Freshness, HostPort, ScopeView};
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
-use tokio::time::{sleep, timeout};
-use tokio_postgres::SimpleQueryRow;
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::catalogue::{detect, read_rows};
 use super::connect::SharedLogin;
+use super::pool::{Leased, Pool};
 use super::{Connection, SqlError};
-use crate::plan::{NodeRole, Row, Rows};
+use crate::plan::{Row, Rows};
 use crate::policy::Policy;
-use crate::statements::{COLUMNS, Dialect, FUNCTIONS, Function, IN_RECOVERY, MAY_LOCK, VERSION};
-
-/// Sessions kept open between steps: one for the usual single move, one more for a second group
-/// that moves at the same moment.
-const KEPT_WARM: usize = 2;
-
-/// Steps of different groups that may be under way in one database at once. Each takes one
-/// connection of the coordinator's `max_connections`.
-const AT_ONCE: usize = 16;
+use crate::statements::Dialect;
 
 /// The coordinator leader as this database's sessions know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,19 +56,12 @@ pub struct Database {
 struct Shared {
     login: SharedLogin,
     state: watch::Sender<DatabaseState>,
-    pool: Mutex<Pool>,
-    sessions: Semaphore,
+    pool: Pool,
     /// Reads and publishes are one, or an older read could be published after a newer one.
     reading: AsyncMutex<()>,
+    recovering: AsyncMutex<()>,
     reread: Notify,
     changed: watch::Sender<()>,
-}
-
-#[derive(Debug, Default)]
-struct Pool {
-    /// Sessions from before the latest verification are not taken back.
-    server: Option<Server>,
-    idle: Vec<Connection>,
 }
 
 impl Database {
@@ -93,9 +78,9 @@ impl Database {
             shared: Arc::new(Shared {
                 login,
                 state: watch::Sender::new(state),
-                pool: Mutex::default(),
-                sessions: Semaphore::new(AT_ONCE),
+                pool: Pool::new(),
                 reading: AsyncMutex::new(()),
+                recovering: AsyncMutex::new(()),
                 reread: Notify::new(),
                 changed,
             }),
@@ -112,13 +97,14 @@ impl Database {
         self.shared.state.borrow().rows.clone()
     }
 
-    /// Whether our role may update `pg_dist_node`; true until it is known.
+    /// Whether our role may change `pg_dist_node` itself, which a read move does; true until it is
+    /// known.
     pub fn may_update(&self) -> bool {
         let state = self.shared.state.borrow();
         state
             .dialect
             .as_ref()
-            .is_none_or(|dialect| dialect.order().is_some())
+            .is_none_or(|dialect| dialect.moves_plainly())
     }
 
     /// An answer was ambiguous: the rows are unknown until they are read again.
@@ -159,46 +145,56 @@ impl Database {
         Ok(())
     }
 
-    /// A session on the verified coordinator leader, warm if one is free.
-    pub(super) async fn acquire(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
-        let wait = self.shared.login.statement_timeout;
-        let all_busy = SqlError::Deadline {
-            what: "waiting for a free session",
-            after: wait,
-        };
-        // The permit is counted back in `release`; a session that is dropped instead (its task
-        // was aborted at shutdown) takes its permit with it, and nobody is left to miss it.
-        match timeout(wait, self.shared.sessions.acquire()).await {
-            Ok(Ok(permit)) => permit.forget(),
-            _ => return Err(all_busy),
-        }
-        let session = self.acquire_permitted().await;
-        if session.is_err() {
-            self.shared.sessions.add_permits(1);
-        }
-        session
+    /// How long a step waits for writers in its way before they are terminated.
+    pub(super) fn cooldown(&self) -> Duration {
+        self.shared.login.lock_timeout
     }
 
-    async fn acquire_permitted(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
-        let (server, dialect) = {
-            let state = self.shared.state.borrow();
-            match (&state.server, &state.dialect) {
-                (Some(server), Some(dialect)) => (server.clone(), dialect.clone()),
-                _ => return Err(SqlError::Io(not_connected(&state.rows))),
-            }
-        };
-        let warm = {
-            let mut pool = self.pool();
-            pool.idle.retain(Connection::is_usable);
-            (pool.server.as_ref() == Some(&server))
-                .then(|| pool.idle.pop())
-                .flatten()
-        };
-        if let Some(session) = warm {
-            return Ok((session, dialect));
+    /// The Citus this database has.
+    pub(super) fn dialect(&self) -> Result<Arc<Dialect>, SqlError> {
+        self.served().map(|(_, dialect)| dialect)
+    }
+
+    fn served(&self) -> Result<(Server, Arc<Dialect>), SqlError> {
+        let state = self.shared.state.borrow();
+        match (&state.server, &state.dialect) {
+            (Some(server), Some(dialect)) => Ok((server.clone(), dialect.clone())),
+            _ => Err(SqlError::Io(not_connected(&state.rows))),
+        }
+    }
+
+    /// A session on the verified coordinator leader, warm if one is free; one of those that steps
+    /// may take.
+    pub(super) async fn acquire(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
+        let permit = self
+            .shared
+            .pool
+            .step_permit(self.shared.login.statement_timeout)
+            .await?;
+        let (session, dialect) = self.session(true).await?;
+        Ok((Leased::new(session, permit), dialect))
+    }
+
+    /// The same for a hold, which has it for long: out of another supply than that of the steps, and
+    /// never waited for.
+    pub(super) async fn acquire_for_hold(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
+        let permit = self.shared.pool.hold_permit()?;
+        let (session, dialect) = self.session(false).await?;
+        Ok((Leased::new(session, permit), dialect))
+    }
+
+    /// A session out of no supply, for somebody who is himself bounded in number, or brief.
+    pub(super) async fn aside(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
+        self.session(false).await
+    }
+
+    async fn session(&self, for_a_step: bool) -> Result<(Connection, Arc<Dialect>), SqlError> {
+        let (server, dialect) = self.served()?;
+        if let Some(warm) = self.shared.pool.take(&server, for_a_step) {
+            return Ok((warm, dialect));
         }
         let mut session = Connection::open(&self.shared.login, &server.address, &self.name).await?;
-        if session.boolean(IN_RECOVERY).await? {
+        if session.verify().await? {
             return Err(SqlError::Answer(format!(
                 "{} takes no writes any more",
                 server.address
@@ -207,38 +203,24 @@ impl Database {
         Ok((session, dialect))
     }
 
-    /// Gives a session back.
-    pub(super) fn release(&self, session: Connection) {
-        self.shared.sessions.add_permits(1);
-        self.put_back(session);
+    /// Gives a session back, and its place in the supply it was taken from.
+    pub(super) fn release(&self, session: Leased) {
+        self.put_back(session.into_connection());
     }
 
-    fn put_back(&self, session: Connection) {
-        let mut pool = self.pool();
-        let current = pool
-            .server
-            .as_ref()
-            .is_some_and(|server| server.address == session.address);
-        if current && session.is_usable() && pool.idle.len() < KEPT_WARM {
-            pool.idle.push(session);
-        }
+    /// Keeps a session warm, if it is still good for something.
+    pub(super) fn put_back(&self, session: Connection) {
+        self.shared.pool.put_back(session);
     }
 
-    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
-        self.shared
-            .pool
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The turn to recover prepared transactions: one at a time is all that Citus does, too.
+    pub(super) async fn recovering(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.recovering.lock().await
     }
 
     /// Forgets what was known, and the sessions too unless the leader is still at this address.
     fn forget(&self, why: String, but_keep: Option<&HostPort>) {
-        {
-            let mut pool = self.pool();
-            pool.server = None;
-            pool.idle
-                .retain(|session| Some(&session.address) == but_keep);
-        }
+        self.shared.pool.forget(but_keep);
         self.publish(|state| {
             state.rows = Rows::Unknown(why);
             state.server = None;
@@ -301,17 +283,11 @@ impl Database {
         policy: &Policy,
         retry: &mut Retry,
     ) -> Result<std::convert::Infallible, SqlError> {
-        let reusable = {
-            let mut pool = self.pool();
-            pool.idle
-                .retain(|session| session.is_usable() && session.address == target.address);
-            pool.idle.pop()
-        };
-        let mut session = match reusable {
+        let mut session = match self.shared.pool.take_at(&target.address) {
             Some(session) => session,
             None => Connection::open(&self.shared.login, &target.address, &self.name).await?,
         };
-        while session.boolean(IN_RECOVERY).await? {
+        while session.verify().await? {
             let (member, address) = (&target.member, &target.address);
             let why = format!("coordinator leader {member} ({address}) is still in recovery");
             self.forget(why, None);
@@ -323,7 +299,8 @@ impl Database {
             database = %self.name, member = target.member, address = %target.address,
             citus = dialect.version, rows = rows.len(), "connected to the coordinator leader"
         );
-        self.pool().server = Some(target.clone());
+        let closing = session.closing();
+        self.shared.pool.serve(target.clone(), session);
         self.publish(|state| {
             let (rows, dialect) = (Rows::known(rows), Some(dialect.clone()));
             *state = DatabaseState {
@@ -333,7 +310,7 @@ impl Database {
             };
         });
         retry.succeeded();
-        self.keep(session, &dialect, policy).await
+        self.keep(closing, &dialect, policy).await
     }
 
     fn until_next_look(&self, policy: &Policy) -> Duration {
@@ -351,14 +328,11 @@ impl Database {
 
     async fn keep(
         &self,
-        session: Connection,
+        closing: impl Future<Output = ()>,
         dialect: &Dialect,
         policy: &Policy,
     ) -> Result<std::convert::Infallible, SqlError> {
-        // The first session stays in the pool, where a step may borrow it; what closes it is
-        // noticed here all the same.
-        let mut closing = pin!(session.closing());
-        self.pool().idle.push(session);
+        let mut closing = pin!(closing);
         loop {
             tokio::select! {
                 () = &mut closing => {
@@ -368,7 +342,7 @@ impl Database {
                 () = sleep(self.until_next_look(policy)) => {}
             }
             // Beside the permits: that every session is busy with steps is no reason not to look.
-            let (mut session, _) = self.acquire_permitted().await?;
+            let (mut session, _) = self.session(true).await?;
             let refreshed = self.refresh(&mut session, dialect).await;
             self.put_back(session);
             refreshed?;
@@ -410,89 +384,5 @@ fn leader_of(view: &ScopeView) -> Result<Server, String> {
         member: leader.value.clone(),
         address: address.clone(),
         leader_revision: leader.mod_revision,
-    })
-}
-
-/// Learns which Citus this database has.
-pub(super) async fn detect(session: &mut Connection) -> Result<Dialect, SqlError> {
-    let functions: Vec<Function> = session
-        .rows(FUNCTIONS)
-        .await?
-        .iter()
-        .map(|row| {
-            Ok(Function {
-                name: text(row, 0)?,
-                arguments: number(row, 1)?,
-            })
-        })
-        .collect::<Result<_, SqlError>>()?;
-    let columns = session.rows(COLUMNS).await?;
-    let columns: BTreeSet<String> = columns
-        .iter()
-        .map(|row| text(row, 0))
-        .collect::<Result<_, _>>()?;
-    let version = if Dialect::has_version(&functions) {
-        session
-            .rows(VERSION)
-            .await?
-            .first()
-            .map(|row| text(row, 0))
-            .transpose()?
-    } else {
-        None
-    };
-    // "Citus 13.2.2 on x86_64-pc-linux-gnu, compiled by …": the first two words are for people.
-    let version = version.map(|full| match full.split_once(" on ") {
-        Some((short, _)) => short.to_owned(),
-        None => full,
-    });
-    let may_lock = session
-        .rows(MAY_LOCK)
-        .await?
-        .first()
-        .is_some_and(|row| row.get(0) == Some("t"));
-    Dialect::detect(&functions, columns, version, may_lock)
-        .map_err(|none| SqlError::Answer(none.to_string()))
-}
-
-/// Reads all rows of `pg_dist_node`.
-pub(super) async fn read_rows(
-    session: &mut Connection,
-    dialect: &Dialect,
-) -> Result<Vec<Row>, SqlError> {
-    let rows = session.rows(&dialect.read_rows()).await?;
-    rows.iter().map(parse_row).collect()
-}
-
-fn parse_row(row: &SimpleQueryRow) -> Result<Row, SqlError> {
-    Ok(Row {
-        nodeid: number(row, 0)?,
-        groupid: number(row, 1)?,
-        address: HostPort {
-            host: text(row, 2)?,
-            port: number(row, 3)?,
-        },
-        role: NodeRole::from_text(&text(row, 4)?),
-        cluster: text(row, 5)?,
-        active: row.get(6) == Some("t"),
-        has_metadata: row.get(7) == Some("t"),
-        metadata_synced: row.get(8) == Some("t"),
-    })
-}
-
-fn text(row: &SimpleQueryRow, column: usize) -> Result<String, SqlError> {
-    row.try_get(column)
-        .ok()
-        .flatten()
-        .map(str::to_owned)
-        .ok_or_else(|| SqlError::Answer(format!("column {column} of a catalogue is empty")))
-}
-
-fn number<T: std::str::FromStr>(row: &SimpleQueryRow, column: usize) -> Result<T, SqlError> {
-    let text = text(row, column)?;
-    text.parse().map_err(|_| {
-        SqlError::Answer(format!(
-            "column {column} of a catalogue is {text:?}, no number that fits"
-        ))
     })
 }

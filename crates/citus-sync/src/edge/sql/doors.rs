@@ -1,28 +1,173 @@
 //! Sessions on doors: the worker leaders through which clients send queries, too. They are opened
-//! on demand, and a door that cannot be reached costs little (rule 9).
+//! on demand, kept for a while, and a door that cannot be reached costs little (rule 9).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Login;
+use dcs_watch::HostPort;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
-/// How long a connect to a door may take. A door is left out sooner than it is waited for.
+use super::steps::{LeftOut, StepError};
+use super::{Connection, Login, SqlError};
+
+/// How long a connect to a door may take, and its first answer. A door is left out sooner than it is
+/// waited for.
 const CONNECT: Duration = Duration::from_millis(300);
+
+/// How much longer than the coordinator the doors may take for their part.
+pub(super) const DOOR_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long a session that nobody uses is kept: a hold is followed by a read move and its end on the
+/// same doors, and one switchover by the next.
+const LINGER: Duration = Duration::from_secs(120);
+
+/// A door, and a database there.
+type Key = (HostPort, Arc<str>);
 
 /// Sessions on the doors of one formation; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Doors {
-    login: Arc<Login>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    login: Login,
+    warm: Mutex<BTreeMap<Key, Warm>>,
+}
+
+/// One session that waits to be used again; its task drops it when nobody does.
+#[derive(Debug)]
+struct Warm {
+    session: Option<Connection>,
+    expiry: JoinHandle<()>,
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        self.expiry.abort();
+    }
 }
 
 impl Doors {
     /// No session is open yet.
     pub fn new(login: &Login) -> Self {
         Self {
-            login: Arc::new(Login {
-                connect_timeout: login.connect_timeout.min(CONNECT),
-                ..login.clone()
+            shared: Arc::new(Shared {
+                login: Login {
+                    connect_timeout: login.connect_timeout.min(CONNECT),
+                    ..login.clone()
+                },
+                warm: Mutex::default(),
             }),
         }
     }
+
+    fn warm(&self) -> MutexGuard<'_, BTreeMap<Key, Warm>> {
+        self.shared
+            .warm
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session on a door, warm if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The door cannot be reached in time, or is no leader: clients that enter there cannot write.
+    pub(super) async fn session(
+        &self,
+        door: &HostPort,
+        database: &Arc<str>,
+    ) -> Result<Connection, SqlError> {
+        let warm = self.warm().remove(&(door.clone(), database.clone()));
+        let warm = warm.and_then(|mut warm| warm.session.take());
+        if let Some(session) = warm.filter(Connection::is_usable) {
+            return Ok(session);
+        }
+        let mut session = Connection::open(&self.shared.login, door, database).await?;
+        if session.verify_within(CONNECT).await? {
+            return Err(SqlError::Answer("the door is in recovery".to_owned()));
+        }
+        Ok(session)
+    }
+
+    /// Keeps a session for a while, if it is still good for something.
+    pub(super) fn put_back(&self, database: &Arc<str>, session: Connection) {
+        if !session.is_usable() {
+            return;
+        }
+        let key = (session.address.clone(), database.clone());
+        let shared = Arc::downgrade(&self.shared);
+        let expiring = key.clone();
+        let expiry = tokio::spawn(async move {
+            sleep(LINGER).await;
+            if let Some(shared) = shared.upgrade() {
+                Self { shared }.warm().remove(&expiring);
+            }
+        });
+        let session = Some(session);
+        self.warm().insert(key, Warm { session, expiry });
+    }
+}
+
+/// A door's part in something.
+pub(super) type Part<'a, T> = Pin<Box<dyn Future<Output = Result<T, StepError>> + Send + 'a>>;
+
+/// What became of the parts: the coordinator's, those of the doors that came to their end, and the
+/// doors that did not.
+pub(super) type Parts<C, D> = (C, Vec<(HostPort, D)>, Vec<LeftOut>);
+
+/// Runs the coordinator's part and the doors' side by side. The doors have [`DOOR_PATIENCE`] more
+/// than the coordinator; who has not come to an end by then is left out, and so is who failed. If the
+/// coordinator fails, so does all of it.
+pub(super) async fn side_by_side<C, D>(
+    coordinator: impl Future<Output = Result<C, StepError>>,
+    doors: Vec<(HostPort, Part<'_, D>)>,
+) -> Result<Parts<C, D>, StepError> {
+    let mut missing: Vec<HostPort> = doors.iter().map(|(door, _)| door.clone()).collect();
+    let mut under_way: FuturesUnordered<_> = doors
+        .into_iter()
+        .map(|(door, part)| async move { (door, part.await) })
+        .collect();
+    let mut done = Vec::new();
+    let mut left_out = Vec::new();
+    let mut note = |door: HostPort, result: Result<D, StepError>| {
+        missing.retain(|other| *other != door);
+        match result {
+            Ok(part) => done.push((door, part)),
+            Err(error) => left_out.push(LeftOut {
+                door,
+                error: error.to_string(),
+            }),
+        }
+    };
+    let mut coordinator = pin!(coordinator);
+    let decided = loop {
+        tokio::select! {
+            decided = &mut coordinator => break decided?,
+            Some((door, result)) = under_way.next(), if !under_way.is_empty() => note(door, result),
+        }
+    };
+    let mut patience = pin!(sleep(DOOR_PATIENCE));
+    while !under_way.is_empty() {
+        tokio::select! {
+            Some((door, result)) = under_way.next() => note(door, result),
+            () = &mut patience => break,
+        }
+    }
+    drop(under_way);
+    left_out.extend(missing.into_iter().map(|door| LeftOut {
+        door,
+        error: format!(
+            "not done {} ms after the coordinator",
+            DOOR_PATIENCE.as_millis()
+        ),
+    }));
+    Ok((decided, done, left_out))
 }

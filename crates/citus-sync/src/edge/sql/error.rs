@@ -30,6 +30,14 @@ pub enum SqlError {
     /// The password could not be had.
     #[error("{0}")]
     Password(String),
+    /// There are as many as there may be.
+    #[error("{limit} {what} already, no more are allowed")]
+    TooMany {
+        /// What there is so much of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The answer was not what this statement answers.
     #[error("unexpected answer: {0}")]
     Answer(String),
@@ -44,6 +52,23 @@ impl SqlError {
     /// Whether PostgreSQL broke a deadlock by ending our statement.
     pub fn is_deadlock(&self) -> bool {
         self.has_code(&SqlState::T_R_DEADLOCK_DETECTED)
+    }
+
+    /// Whether our role may not do it.
+    pub fn is_about_rights(&self) -> bool {
+        self.has_code(&SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
+    /// The same with more said.
+    #[must_use]
+    pub(super) fn saying(self, more: &str) -> Self {
+        match self {
+            Self::Server { code, message } => Self::Server {
+                code,
+                message: format!("{message}; {more}"),
+            },
+            other => other,
+        }
     }
 
     /// Whether the server answered, and only this database is at fault: it does not exist, or

@@ -2,14 +2,22 @@
 //! group's shards wait.
 //!
 //! It does not touch `pg_dist_node` until its end, so that groups are held side by side. The
-//! server itself ends it at its deadline (rule 2).
+//! server itself ends it at its deadline (rule 2): what was held is given back even if this process
+//! is frozen, or its host is gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
+use futures_util::future::join_all;
+use tokio::join;
 
-use super::steps::{Finished, LeftOut, StepError};
-use super::{Database, Doors};
+use super::doors::{Part, side_by_side};
+use super::everywhere::{Signal, decide, follow, mark_left_out};
+use super::locking::{LockOrder, Place, lock};
+use super::pool::Leased;
+use super::steps::{Finished, LeftOut, Phases, StepError};
+use super::update::{Change, Inside};
+use super::{Connection, Database, Doors, SqlError};
 use crate::plan::Move;
 
 /// What is to be held, in one database.
@@ -27,16 +35,25 @@ pub struct HoldOrder {
     pub name: String,
 }
 
+/// How long a session may take to give its locks back before it is dropped, which gives them back
+/// as well as soon as the server hears of it.
+const RELEASE: Duration = Duration::from_secs(1);
+
 /// An open hold. Dropping it closes its sessions, which releases everything.
 #[derive(Debug)]
 pub struct Hold {
+    group: i32,
+    deadline: Instant,
+    coordinator: Leased,
+    doors: Doors,
+    held: Vec<(HostPort, Connection)>,
     left_out: Vec<LeftOut>,
     terminated: Vec<String>,
 }
 
 impl Hold {
     /// Holds coordinator and doors concurrently. A door that is not held within 300 ms after the
-    /// coordinator is, is left out.
+    /// coordinator is, is left out. May be dropped half-way: then nothing stays held.
     ///
     /// # Errors
     ///
@@ -46,19 +63,67 @@ impl Hold {
         doors: &Doors,
         order: &HoldOrder,
     ) -> Result<Self, StepError> {
-        let _ = (database, doors, order);
-        Err(StepError::Unsupported("not built yet".to_owned()))
+        let deadline = Instant::now() + order.left;
+        let dialect = database.dialect()?;
+        let name = format!("hold {}", order.name);
+        let locks = LockOrder {
+            dialect: &dialect,
+            group: order.group,
+            references: true,
+            name: &name,
+            deadline,
+            cooldown: order.cooldown,
+        };
+        let locks = &locks;
+        let parts = order
+            .doors
+            .iter()
+            .map(|door| {
+                let part: Part<'_, (Connection, Vec<String>)> = Box::pin(async move {
+                    let mut session = doors.session(door, &database.name).await?;
+                    let place = Place::Door {
+                        doors,
+                        address: door,
+                        database: &database.name,
+                    };
+                    let terminated = lock(&mut session, &place, locks).await?;
+                    Ok((session, terminated))
+                });
+                (door.clone(), part)
+            })
+            .collect();
+        let coordinator = async {
+            let (mut session, _) = database.acquire_for_hold().await?;
+            let terminated = lock(&mut session, &Place::Coordinator(database), locks).await?;
+            Ok((session, terminated))
+        };
+        let ((coordinator, mut terminated), done, left_out) =
+            side_by_side(coordinator, parts).await?;
+        let mut held = Vec::with_capacity(done.len());
+        for (door, (session, more)) in done {
+            terminated.extend(more.into_iter().map(|who| format!("{who} at door {door}")));
+            held.push((door, session));
+        }
+        Ok(Self {
+            group: order.group,
+            deadline,
+            coordinator,
+            doors: doors.clone(),
+            held,
+            left_out,
+            terminated,
+        })
     }
 
     /// Completes when the coordinator's holding session closes: the coordinator is gone, or its
     /// own timeouts ended the hold.
     pub fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
-        std::future::pending()
+        self.coordinator.closing()
     }
 
     /// The doors that are held.
     pub fn doors(&self) -> Vec<HostPort> {
-        Vec::new()
+        self.held.iter().map(|(door, _)| door.clone()).collect()
     }
 
     /// The doors that are not, and why.
@@ -71,13 +136,31 @@ impl Hold {
         &self.terminated
     }
 
-    /// Rolls everything back, concurrently. A session that does not answer is dropped.
+    /// Rolls everything back, concurrently. A session that does not answer within a second is
+    /// dropped.
     pub async fn release(self, database: &Database) {
-        let _ = database;
+        let Self {
+            mut coordinator,
+            doors,
+            held,
+            ..
+        } = self;
+        let coordinator = async {
+            if roll_back(&mut coordinator).await.is_ok() {
+                database.release(coordinator);
+            }
+        };
+        let doors = held.into_iter().map(async |(_, mut session)| {
+            if roll_back(&mut session).await.is_ok() {
+                doors.put_back(&database.name, session);
+            }
+        });
+        join!(coordinator, join_all(doors));
     }
 
-    /// Moves the row inside the holding transaction and commits, doors concurrently. The locks are
-    /// gone afterwards, whatever the result. `still_right` is asked right before.
+    /// Moves the row inside the holding transaction and commits; once that is done, the doors
+    /// (`targets`) concurrently, whether they were held or not. The locks are gone afterwards,
+    /// whatever the result. `still_right` is asked right before.
     ///
     /// # Errors
     ///
@@ -90,7 +173,63 @@ impl Hold {
         step: &Move,
         still_right: impl Fn() -> bool,
     ) -> Result<Finished, StepError> {
-        let _ = (database, doors, targets, step, still_right());
-        Err(StepError::Unsupported("not built yet".to_owned()))
+        let started = Instant::now();
+        if !self.coordinator.is_usable() {
+            // Not "ambiguous": nothing was sent.
+            let lost = "the hold is lost: the coordinator closed its session";
+            return Err(SqlError::Io(lost.to_owned()).into());
+        }
+        let dialect = database.dialect()?;
+        let change = Change {
+            database: &database.name,
+            dialect: &dialect,
+            group: self.group,
+            step,
+        };
+        let plain = dialect.moves_plainly();
+        let inside = Inside::Held(self.deadline);
+        let (signaller, signal) = Signal::new();
+        let mut parts: Vec<(HostPort, Part<'_, ()>)> = Vec::new();
+        for door in targets.iter().filter(|_| plain) {
+            if !self.held.iter().any(|(held, _)| held == door) {
+                let part = follow(doors, database, door, change, signal.clone());
+                parts.push((door.clone(), part));
+            }
+        }
+        for (door, mut session) in self.held {
+            let signal = signal.clone();
+            let moves = plain && targets.contains(&door);
+            let part: Part<'_, ()> = Box::pin(async move {
+                signal.given().await;
+                if moves {
+                    change.make(&mut session, inside, || true).await?;
+                } else {
+                    roll_back(&mut session).await?;
+                }
+                doors.put_back(&database.name, session);
+                Ok(())
+            });
+            parts.push((door, part));
+        }
+        let session = self.coordinator;
+        let coordinator = decide(database, session, change, inside, signaller, still_right);
+        let (committed, _, left_out) = side_by_side(coordinator, parts).await?;
+        if plain {
+            mark_left_out(database, &dialect, &left_out).await;
+        }
+        Ok(Finished {
+            phases: Phases {
+                locked: Duration::ZERO,
+                committed: committed.duration_since(started),
+                forced: !self.terminated.is_empty(),
+            },
+            left_out,
+            terminated: Vec::new(),
+            plain: plain && dialect.has_metadata(),
+        })
     }
+}
+
+async fn roll_back(session: &mut Connection) -> Result<(), SqlError> {
+    session.run_within("ROLLBACK", RELEASE).await
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dcs_watch::HostPort;
 use tokio_postgres::SimpleQueryRow;
 
-use super::database::{detect, read_rows};
+use super::catalogue::{detect, read_rows};
 use super::{Connection, Login, SqlError};
 use crate::plan::Row;
 use crate::statements::{Dialect, IN_RECOVERY};

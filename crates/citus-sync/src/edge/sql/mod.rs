@@ -1,17 +1,23 @@
 //! The only folder that speaks to PostgreSQL: connections with deadlines, the coordinator's
-//! databases, the steps of a decision, and the probes of members.
+//! databases, holds and the steps of a decision there and on the doors, and the probes of members.
 
 mod after;
+mod catalogue;
 mod connect;
 mod database;
 mod doors;
 mod error;
+mod everywhere;
+mod forced;
 mod hold;
 pub mod inspect;
+mod locking;
+mod pool;
 mod probe;
 mod reach;
 mod reads;
 mod steps;
+mod update;
 
 pub use after::{recover_prepared, resync};
 pub use connect::{Connection, Login};

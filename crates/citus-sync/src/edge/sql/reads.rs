@@ -1,14 +1,20 @@
 //! Moves a row outside of any hold, at once, where only the reads of a group are to follow.
 
+use std::time::Instant;
+
 use dcs_watch::HostPort;
 
-use super::steps::{Finished, StepError};
+use super::doors::side_by_side;
+use super::everywhere::{Signal, decide, follow, mark_left_out};
+use super::steps::{Finished, Phases, StepError};
+use super::update::{Change, Inside};
 use super::{Database, Doors};
 use crate::plan::Move;
 
-/// Plain updates outside of any hold, coordinator and doors (`targets`) concurrently. The
-/// coordinator decides the result; doors that fail are left out. A row that is right already stays
-/// untouched, and only rows of `group` are changed.
+/// Plain updates outside of any hold: the coordinator's row, and as soon as that is moved those of
+/// the doors (`targets`), concurrently. The coordinator decides the result; doors that fail or do not
+/// follow within 300 ms are left out. A row that is right already stays untouched, and only rows of
+/// `group` are changed. `still_right` is asked right before.
 ///
 /// # Errors
 ///
@@ -21,6 +27,41 @@ pub async fn move_reads(
     step: &Move,
     still_right: impl Fn() -> bool,
 ) -> Result<Finished, StepError> {
-    let _ = (database, doors, targets, group, step, still_right());
-    Err(StepError::Unsupported("not built yet".to_owned()))
+    let started = Instant::now();
+    let (session, dialect) = database.acquire().await?;
+    if !dialect.moves_plainly() {
+        database.release(session);
+        return Err(StepError::NoRights);
+    }
+    let change = Change {
+        database: &database.name,
+        dialect: &dialect,
+        group,
+        step,
+    };
+    let (signaller, signal) = Signal::new();
+    let followers = targets
+        .iter()
+        .map(|door| {
+            let part = follow(doors, database, door, change, signal.clone());
+            (door.clone(), part)
+        })
+        .collect();
+    let coordinator = async {
+        let inside = Inside::Own;
+        decide(database, session, change, inside, signaller, still_right).await
+    };
+    let (committed, _, left_out) = side_by_side(coordinator, followers).await?;
+    mark_left_out(database, &dialect, &left_out).await;
+    let committed = committed.duration_since(started);
+    Ok(Finished {
+        phases: Phases {
+            locked: committed,
+            committed,
+            forced: false,
+        },
+        left_out,
+        terminated: Vec::new(),
+        plain: dialect.has_metadata(),
+    })
 }

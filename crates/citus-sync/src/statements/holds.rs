@@ -1,0 +1,118 @@
+//! Locks on a group's shards, in a transaction that the server itself ends at a deadline, and the
+//! end of whoever is in the way of them.
+
+use std::time::Duration;
+
+use super::{APPLICATION, Dialect, batch, quote, set_local};
+
+/// `ExclusiveLock` in PostgreSQL's lock table: the strongest that `lock_shard_metadata` takes, and
+/// enough to make writers (`ShareLock`) wait.
+const EXCLUSIVE: i32 = 7;
+
+/// `RowExclusiveLock`: makes writers (`ShareLock`) wait as well, but stands beside another one of its
+/// kind.
+const ROW_EXCLUSIVE: i32 = 3;
+
+/// Whether a shard is one of a reference table, which has a placement in every group. By `repmodel`:
+/// a `partmethod` of n have single-shard and local tables, too.
+const IS_REFERENCE: &str = "t.repmodel = 't'";
+
+/// The locks of one transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardLocks<'a> {
+    /// Whose shards.
+    pub group: i32,
+    /// The shards of reference tables as well, in a mode in which several groups can have them. A
+    /// move alone does not need them, and so does not wait for another group's hold of them.
+    pub references: bool,
+    /// What for, shown in `pg_stat_activity` behind [`APPLICATION`].
+    pub name: &'a str,
+    /// How long each lock may be waited for.
+    pub wait: Duration,
+    /// When the transaction ends at the latest, counted on the server from its beginning.
+    pub left: Duration,
+}
+
+impl Dialect {
+    /// Waits for the writers of this group's own shards, and keeps new ones waiting. Without
+    /// reference tables: they have a shard in every group, and locking those would make every other
+    /// group wait for this one's writers (rule 7).
+    pub fn lock_own_shards(&self, group: i32) -> Option<String> {
+        self.locks_shards.then(|| own_shards(group))
+    }
+
+    /// Begins a transaction, takes the locks, and leaves the transaction open for what is left of
+    /// its time. `None` before Citus 8.
+    pub fn lock_shards(&self, locks: &ShardLocks<'_>) -> Option<String> {
+        self.locks_shards.then(|| {
+            let name = quote(&format!("{APPLICATION}: {}", locks.name));
+            let mut texts = vec![
+                "BEGIN".to_owned(),
+                format!("SET LOCAL application_name = {name}"),
+                set_local("lock_timeout", locks.wait.min(locks.left)),
+                set_local("statement_timeout", locks.left),
+                own_shards(locks.group),
+            ];
+            if locks.references {
+                texts.push(set_to_what_is_left("statement_timeout", locks.left));
+                texts.push(lock(
+                    ROW_EXCLUSIVE,
+                    &format!("p.groupid = {} AND {IS_REFERENCE}", locks.group),
+                ));
+            }
+            // Nobody has to be alive for this one to strike (rule 2).
+            texts.push(set_to_what_is_left(
+                "idle_in_transaction_session_timeout",
+                locks.left,
+            ));
+            batch(texts.iter().map(String::as_str))
+        })
+    }
+}
+
+fn own_shards(group: i32) -> String {
+    lock(
+        EXCLUSIVE,
+        &format!("p.groupid = {group} AND NOT {IS_REFERENCE}"),
+    )
+}
+
+/// By shard id, so that two who lock the same shards do not deadlock. Of no shard nothing is locked:
+/// `lock_shard_metadata` refuses an empty array.
+fn lock(mode: i32, which: &str) -> String {
+    format!(
+        "SELECT pg_catalog.lock_shard_metadata({mode}, array_agg(p.shardid ORDER BY p.shardid)) \
+         FROM pg_catalog.pg_dist_placement p JOIN pg_catalog.pg_dist_shard s USING (shardid) \
+         JOIN pg_catalog.pg_dist_partition t USING (logicalrelid) \
+         WHERE {which} HAVING count(*) > 0"
+    )
+}
+
+/// Sets a timeout to what is left of the transaction's time, and to a moment when nothing is.
+fn set_to_what_is_left(setting: &str, left: Duration) -> String {
+    format!(
+        "SELECT pg_catalog.set_config('{setting}', greatest(1, {} - (1000 * extract(epoch FROM \
+         pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()))::int8)::text, true)",
+        left.as_millis()
+    )
+}
+
+/// Sets when the server ends the transaction if nothing more comes of us, counted from now.
+pub fn idle_until(left: Duration) -> String {
+    set_local("idle_in_transaction_session_timeout", left)
+}
+
+/// Ends the sessions that the backend `pid` waits for, except those of this program. A row each: its
+/// process id, who it is in words, whether it was ended now.
+pub fn terminate_blockers(pid: i32) -> String {
+    format!(
+        "SELECT b.pid, CASE WHEN a.pid IS NULL THEN 'a prepared transaction' \
+         ELSE format('pid %s (%s)', a.pid, concat_ws(', ', 'role ' || a.usename, \
+         COALESCE(NULLIF(a.application_name, ''), a.backend_type), a.state || ' for ' \
+         || extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::int || ' s')) END, \
+         CASE WHEN a.application_name LIKE '{APPLICATION}%' THEN false \
+         ELSE COALESCE(pg_catalog.pg_terminate_backend(a.pid), false) END \
+         FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids({pid})) b (pid) \
+         LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"
+    )
+}

@@ -1,0 +1,65 @@
+//! Moves by a plain UPDATE: seen at once by every session of the node it is made on, told to nobody
+//! else, and without a lock on any shard. So a row can be moved under a hold, on any node.
+
+use dcs_watch::HostPort;
+
+use super::{Dialect, quote};
+use crate::plan::{MakeWay, Move};
+
+impl Dialect {
+    /// The updates of a move, in the order that keeps every name unique at every moment. A row that
+    /// is right already stays untouched; rows of other nodes and groups do in any case.
+    pub fn plain_updates(&self, group: i32, step: &Move) -> Vec<String> {
+        let primary = format!(
+            "UPDATE pg_catalog.pg_dist_node SET {} WHERE nodeid = {} AND groupid = {group} \
+             AND NOT ({})",
+            assign(&step.to),
+            step.nodeid,
+            bears(&step.to)
+        );
+        match &step.make_way {
+            None => vec![primary],
+            Some(MakeWay {
+                nodeid,
+                temporary,
+                then,
+            }) => {
+                let rename = |from: &HostPort, to: &HostPort| {
+                    format!(
+                        "UPDATE pg_catalog.pg_dist_node SET {} WHERE nodeid = {nodeid} \
+                         AND groupid = {group} AND {}",
+                        assign(to),
+                        bears(from)
+                    )
+                };
+                vec![
+                    rename(&step.to, temporary),
+                    primary,
+                    rename(temporary, then),
+                ]
+            }
+        }
+    }
+
+    /// Whether the move is made, as far as this node's own copy of the row goes: one boolean.
+    pub fn is_moved(&self, group: i32, step: &Move) -> String {
+        format!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_node WHERE nodeid = {} \
+             AND groupid = {group} AND {})",
+            step.nodeid,
+            bears(&step.to)
+        )
+    }
+}
+
+fn assign(to: &HostPort) -> String {
+    format!("nodename = {}, nodeport = {}", quote(&to.host), to.port)
+}
+
+fn bears(address: &HostPort) -> String {
+    format!(
+        "nodename = {} AND nodeport = {}",
+        quote(&address.host),
+        address.port
+    )
+}

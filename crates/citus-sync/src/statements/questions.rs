@@ -1,0 +1,42 @@
+//! Small questions to a server.
+
+use std::time::Duration;
+
+use dcs_watch::HostPort;
+
+use super::{Dialect, batch, quote, set_local};
+
+/// Where the session's server is: in recovery or not; how much of the log is on its disk; how much
+/// of it is replayed; when it was started, in microseconds since 1970. Each function fails on the
+/// other kind of server, so each is called on its own kind only.
+pub const WHERE_IT_IS: &str = "SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() \
+     ELSE pg_catalog.pg_current_wal_flush_lsn() END, \
+     CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
+     (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8 \
+     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS server";
+
+/// Whether the session's server takes writes.
+pub const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
+
+/// The same, and which process serves the session.
+pub const VERIFY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
+
+impl Dialect {
+    /// Asks whether the coordinator itself can reach an address; `None` before Citus 10.2.
+    pub fn check_connection(&self, to: &HostPort) -> Option<String> {
+        self.checks_connections.then(|| {
+            format!(
+                "SELECT pg_catalog.citus_check_connection_to_node({}, {})",
+                quote(&to.host),
+                to.port
+            )
+        })
+    }
+
+    /// The same within a bound of the question's own, as one batch whose only row is the answer.
+    pub fn check_connection_within(&self, to: &HostPort, bound: Duration) -> Option<String> {
+        let question = self.check_connection(to)?;
+        let bound = set_local("citus.node_connection_timeout", bound);
+        Some(batch(["BEGIN", &bound, &question, "COMMIT"]))
+    }
+}
