@@ -102,6 +102,28 @@ fn an_application_is_varied_and_its_ledger_tells_lost_from_doubled() {
 }
 
 #[test]
+fn protocols_may_take_turns() {
+    let lab = Lab::builder()
+        .workers(1)
+        .members(1)
+        .databases(["postgres", "app2"])
+        .start()
+        .unwrap();
+    let traffic = Traffic::builder(&lab).protocols(BOTH).in_turn();
+    let report = traffic.start().unwrap().finish();
+    let sorts: BTreeSet<(String, Protocol)> = report
+        .streams()
+        .into_iter()
+        .map(|summary| (summary.stream.database.to_string(), summary.stream.protocol))
+        .collect();
+    let expected = [
+        ("postgres".into(), Protocol::Simple),
+        ("app2".into(), Protocol::Prepared),
+    ];
+    assert_eq!(sorts, BTreeSet::from(expected));
+}
+
+#[test]
 fn a_stale_answer_is_a_failed_read() {
     let lab = Lab::builder().workers(1).members(1).start().unwrap();
     let (scope, take_away) = if lab.flavour().is_citus() {

@@ -24,15 +24,19 @@ enum Which {
     Follow,
     /// What watching costs when nothing happens
     Idle,
+    /// What clients notice of switchovers, restarts and crashes
+    Continuity,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::for_build()?;
-    setup::for_lab(lab::Version::Debian)?;
-    let name = match arguments.which {
-        Which::Follow => "follow",
-        Which::Idle => "idle",
+    let (name, patroni) = match arguments.which {
+        Which::Follow => ("follow", lab::Version::Debian),
+        Which::Idle => ("idle", lab::Version::Debian),
+        // Debian's may be too old for the hook.
+        Which::Continuity => ("continuity", lab::Version::V4_1),
     };
+    setup::for_lab(patroni)?;
     let mut command = shell::cargo(&["bench", "-p", "citus-sync", "--bench", name, "--"]);
     shell::run(command.args(&arguments.rest))?;
     Ok(ExitCode::SUCCESS)

@@ -37,7 +37,8 @@ enum Command {
     /// A lab to play with: etcd, Patroni, PostgreSQL, Citus on this machine
     #[command(subcommand)]
     Lab(lab_command::Command),
-    /// Measures: `follow` (latency of a move) or `idle` (cost of doing nothing)
+    /// Measures: `follow` (latency of a move), `idle` (cost of doing nothing) or `continuity` (what
+    /// clients notice)
     Bench(bench::Arguments),
     /// Checks that pure files stay pure
     Wall,

@@ -2,7 +2,7 @@
 //! each session, and the tables they need.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -24,6 +24,7 @@ pub struct TrafficBuilder<'a> {
     load: Load,
     databases: Vec<String>,
     protocols: Vec<Protocol>,
+    in_turn: bool,
     doors: Vec<Door>,
     groups: Vec<u32>,
     multi_shard: usize,
@@ -38,6 +39,7 @@ impl<'a> TrafficBuilder<'a> {
             load: Load::default(),
             databases: lab.databases().to_vec(),
             protocols: vec![Protocol::Prepared],
+            in_turn: false,
             doors: vec![Door::leader_of(lab.coordinator())],
             groups: lab.workers().iter().map(crate::Scope::group).collect(),
             multi_shard: 0,
@@ -66,6 +68,13 @@ impl<'a> TrafficBuilder<'a> {
         self
     }
 
+    /// One protocol for each door and database, in turn, rather than each protocol for each of them.
+    #[must_use]
+    pub fn in_turn(mut self) -> Self {
+        self.in_turn = true;
+        self
+    }
+
     /// Rows of all worker groups unless told otherwise.
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
@@ -74,7 +83,8 @@ impl<'a> TrafficBuilder<'a> {
     }
 
     /// Beside those of the single groups, this many clients that write all shards at once and as
-    /// many that read all, for each door, database and protocol. Citus only.
+    /// many that read all, for each door, database and protocol. As they concern every node, they
+    /// pause ten times as long. Citus only.
     #[must_use]
     pub fn multi_shard(mut self, clients: usize) -> Self {
         self.multi_shard = clients;
@@ -135,7 +145,7 @@ impl<'a> TrafficBuilder<'a> {
         let Load {
             writers, readers, ..
         } = self.load;
-        let sorts = self.sorts();
+        let sorts = self.sorts(database);
         // Each writer has keys of its own, as in the stand-in a key keeps its last write only. Readers
         // without a writer have keys that nobody writes.
         let books = sorts.len() * writers.max(1);
@@ -154,7 +164,7 @@ impl<'a> TrafficBuilder<'a> {
                     Kind::Write => Task::Write(book),
                     _ => Task::Read(book),
                 };
-                clients.push(client(stream, &door, task));
+                clients.push(client(stream, &door, task, self.load.pause));
             };
             (0..writers).for_each(|number| add(Kind::Write, number));
             (0..readers).for_each(|number| add(Kind::Read, number));
@@ -169,29 +179,33 @@ impl<'a> TrafficBuilder<'a> {
         database: &str,
     ) -> Result<()> {
         let rows = count(sql)?;
-        for (door, protocol) in self.sorts() {
+        let pause = self.load.pause * 10;
+        for (door, protocol) in self.sorts(database) {
             for _ in 0..self.multi_shard {
                 let read = stream(Kind::ReadAll, protocol, &door, database, None);
-                clients.push(client(read, &door, Task::Count(rows)));
+                clients.push(client(read, &door, Task::Count(rows), pause));
                 let write = stream(Kind::WriteAll, protocol, &door, database, None);
                 let book = self.book(vec![0]);
                 create_marks(sql, book.writer)?;
-                clients.push(client(write, &door, Task::Write(book)));
+                clients.push(client(write, &door, Task::Write(book), pause));
             }
         }
         Ok(())
     }
 
-    /// Each door with each protocol.
-    fn sorts(&self) -> Vec<(Door, Protocol)> {
-        let doors = self.doors.iter();
-        doors
-            .flat_map(|door| {
-                self.protocols
-                    .iter()
-                    .map(|protocol| (door.clone(), *protocol))
-            })
-            .collect()
+    /// Each door with each protocol, or with the one whose turn it is.
+    fn sorts(&self, database: &str) -> Vec<(Door, Protocol)> {
+        let first = self.databases.iter().position(|name| name == database);
+        let mut sorts = Vec::new();
+        for (turn, door) in (first.unwrap_or(0)..).zip(&self.doors) {
+            let protocols = &self.protocols;
+            let own = match protocols.get(turn % protocols.len().max(1)) {
+                Some(protocol) if self.in_turn => std::slice::from_ref(protocol),
+                _ => protocols,
+            };
+            sorts.extend(own.iter().map(|protocol| (door.clone(), *protocol)));
+        }
+        sorts
     }
 
     fn book(&mut self, keys: Vec<i64>) -> Arc<Book> {
@@ -216,8 +230,9 @@ fn stream(
     }
 }
 
-fn client(stream: Stream, door: &Door, task: Task) -> Client {
+fn client(stream: Stream, door: &Door, task: Task, pause: Duration) -> Client {
     Client {
+        pause,
         stream: Arc::new(stream),
         door: door.clone(),
         task,

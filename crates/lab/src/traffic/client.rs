@@ -35,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) stream: Arc<Stream>,
     pub(crate) door: Door,
     pub(crate) task: Task,
+    /// Between two statements.
+    pub(crate) pause: Duration,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -67,7 +69,7 @@ impl Client {
             let pause = if session.is_none() {
                 RECONNECT
             } else {
-                shared.load.pause
+                self.pause
             };
             shared.note(Outcome {
                 stream: Arc::clone(&self.stream),
