@@ -5,12 +5,17 @@
 //! mails and tickets alike.
 
 mod findings;
+mod history;
+mod hold;
 mod plan;
 mod status;
 mod table;
+mod times;
 mod words;
 
 pub use findings::{Finding, Verdict, findings};
+pub use history::history;
+pub use hold::hold_answer;
 pub use plan::{PlanLine, plan};
 pub use status::status;
 pub use table::Table;

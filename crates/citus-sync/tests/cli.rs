@@ -5,6 +5,10 @@
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/fake.rs"]
+mod fake;
+#[path = "cli/hold.rs"]
+mod hold;
 #[path = "cli/world.rs"]
 mod world;
 

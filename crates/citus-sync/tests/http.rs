@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use citus_sync::report::State;
+use citus_sync::report::{History, State};
 use lab::{Daemon, Sandbox, wait_for};
 use world::{WORLD, black_hole, native, run};
 
@@ -89,11 +89,94 @@ fn every_page_is_there_while_etcd_is_not() {
     assert_eq!(status, 200);
     let (status, other) = daemon.get("/nothing/here").unwrap();
     assert_eq!(status, 404);
-    for path in ["/metrics", "/livez", "/readyz", "/api/v1/state"] {
+    let pages = [
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/api/v1/state",
+        "/api/v1/history",
+    ];
+    for path in pages {
         assert!(page.contains(&format!("href=\"{path}\"")), "{page}");
         assert!(other.lines().any(|line| line.starts_with(path)), "{other}");
     }
+    let hold = "/api/v1/groups/{group}/hold";
+    assert!(
+        page.contains(hold) && other.contains(hold),
+        "{page}\n{other}"
+    );
+    let nothing = "{\"passages\":[]}".to_owned();
+    assert_eq!(daemon.get("/api/v1/history").unwrap(), (200, nothing));
     assert_eq!(daemon.stop(SOON).unwrap(), Some(0));
+}
+
+/// `citus-sync hold` against the daemon at this port, and its exit code.
+fn hold(listen: u16, token: &str, group: &str) -> (Option<i32>, String) {
+    let url = format!("http://127.0.0.1:{listen}");
+    let mut command = world::command(&["hold", "--group", group, "--url", &url]);
+    command.env("CITUS_SYNC_TOKEN", token);
+    let ran = run(command);
+    (ran.code, ran.stderr)
+}
+
+#[test]
+fn without_a_token_in_its_configuration_a_daemon_holds_nothing() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_silent, etcd) = black_hole();
+    let endpoint = format!("http://127.0.0.1:{etcd}");
+    let (daemon, listen) = daemon(&sandbox, &endpoint, "service", "app");
+    let (code, said) = hold(listen, "0123456789abcdef", "7");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("`token_file`"), "{said}");
+
+    let url = format!("http://127.0.0.1:{listen}");
+    let config = daemon.config().to_str().unwrap();
+    for arguments in [
+        vec!["history", "--url", &url],
+        vec!["history", "-c", config, "--group", "citus/1"],
+    ] {
+        let ran = run(world::command(&arguments));
+        ran.ended(0);
+        assert!(ran.stdout.starts_with("no passage yet"), "{ran:?}");
+    }
+    let ran = run(world::command(&["history", "--json", "--url", &url]));
+    let history: History = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(history.passages, []);
+
+    let mut command = world::command(&["history", "--watch", "--json", "--url", &url]);
+    let mut watching = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let lines: Vec<String> = lines.take(2).map(Result::unwrap).collect();
+    assert_eq!(lines, ["{\"passages\":[]}"; 2]);
+    assert_eq!(world::end_of(&mut watching), Some(0));
+
+    drop(daemon);
+    let ran = run(world::command(&["history", "--url", &url]));
+    ran.ended(1);
+    assert!(ran.stderr.contains("no daemon answers"), "{ran:?}");
+}
+
+#[test]
+fn who_has_the_token_is_told_which_groups_there_are() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_silent, etcd) = black_hole();
+    let listen = sandbox.port().unwrap();
+    std::fs::write(sandbox.root().join("token"), "0123456789abcdef\n").unwrap();
+    let more = format!("listen: 127.0.0.1:{listen}\ntoken_file: token\n");
+    let endpoint = format!("http://127.0.0.1:{etcd}");
+    let text = native(&endpoint, "s", "postgres", &["app"], &[(1, "wk1")], &more);
+    let program = Path::new(env!("CARGO_BIN_EXE_citus-sync"));
+    let daemon = Daemon::start(&sandbox, program, &text, listen).unwrap();
+    wait_for("the daemon to serve", SOON, || {
+        Ok(daemon.get("/livez")?.0 == 200)
+    })
+    .unwrap();
+    let (code, said) = hold(listen, "another-token-than-that", "7");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the token is not the one"), "{said}");
+    let (code, said) = hold(listen, "0123456789abcdef", "7");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("there is no group or scope \"7\""), "{said}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod endpoint;
 mod error;
 mod formation;
 mod login;
+mod member;
 mod native;
 pub mod passfile;
 mod patroni;
@@ -27,6 +28,7 @@ use dcs_watch::key::ScopeId;
 
 pub use convert::{ConvertError, convert};
 pub use error::{ConfigError, Problem};
+pub use member::{Member, is_yaml, member, patronis_arguments};
 pub use secret::{Origin, Secret};
 pub use token::{TOKEN_VARIABLE, token};
 pub use workers::{Discover, DiscoverError, Reason, Unresolved, Workers};

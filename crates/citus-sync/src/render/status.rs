@@ -4,18 +4,18 @@ use std::fmt::Write as _;
 
 use dcs_watch::HostPort;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::table::one_line;
-use super::{Table, counted};
+use super::times::{deadline, microseconds, milliseconds, moment};
+use super::{Table, counted, history};
 use crate::plan::{Wait, Writes};
 use crate::report::{
-    DatabaseReport, EtcdReport, FormationReport, GroupDatabaseReport, GroupReport, MoveReport,
-    RetryReport, State,
+    DatabaseReport, EtcdReport, FormationReport, GroupDatabaseReport, GroupReport, HoldReport,
+    MoveReport, Passage, RetryReport, State,
 };
 
-/// The page that `status` prints.
-pub fn status(state: &State, now: OffsetDateTime) -> String {
+/// The page that `status` prints. `passages` are the last few that are over, oldest first.
+pub fn status(state: &State, passages: &[Passage], now: OffsetDateTime) -> String {
     let mut text = String::new();
     let readiness = if state.ready { "ready" } else { "NOT READY" };
     let since = moment(&state.started_at, now);
@@ -31,6 +31,13 @@ pub fn status(state: &State, now: OffsetDateTime) -> String {
     etcd(&mut text, &state.etcd);
     for report in &state.formations {
         formation(&mut text, report, now);
+    }
+    if !passages.is_empty() {
+        text.push_str("\nlast passages (`citus-sync history` shows more):\n");
+        for passage in passages {
+            let line = history::brief(passage, state.formations.len() > 1, now);
+            let _ = writeln!(text, "  {line}");
+        }
     }
     text
 }
@@ -183,6 +190,9 @@ fn step(database: &GroupDatabaseReport) -> String {
 
 fn group_notes(text: &mut String, group: &GroupReport, now: OffsetDateTime) {
     let name = format!("group {} ({})", group.group, group.scope);
+    if let Some(hold) = &group.hold {
+        let _ = writeln!(text, "  {name}: {}", standing(hold, now));
+    }
     for problem in &group.problems {
         let _ = writeln!(text, "  {name}: unreadable in etcd: {}", one_line(problem));
     }
@@ -198,6 +208,25 @@ fn group_notes(text: &mut String, group: &GroupReport, now: OffsetDateTime) {
     if let Some(last) = &group.last_move {
         let _ = writeln!(text, "  {name}: {}", last_move(last, now));
     }
+}
+
+fn standing(hold: &HoldReport, now: OffsetDateTime) -> String {
+    let databases: Vec<String> = hold
+        .databases
+        .iter()
+        .map(|(name, state)| format!("{name} {state}"))
+        .collect();
+    let reads = match &hold.reads_at {
+        Some(address) => format!("reads at {address}"),
+        None => "reads at the leader".to_owned(),
+    };
+    format!(
+        "WRITES HELD since {}, until {} at the latest: {}; {}; {reads}",
+        moment(&hold.since, now),
+        deadline(&hold.deadline, now),
+        one_line(&hold.reason),
+        databases.join(", ")
+    )
 }
 
 fn last_move(last: &MoveReport, now: OffsetDateTime) -> String {
@@ -235,59 +264,6 @@ fn times(number: u32) -> String {
 
 fn address(address: Option<&HostPort>) -> String {
     address.map(ToString::to_string).unwrap_or_default()
-}
-
-/// `2026-11-22 10:00:00Z (2h 5m ago)`; what is no moment is shown as it is.
-fn moment(text: &str, now: OffsetDateTime) -> String {
-    let Ok(then) = OffsetDateTime::parse(text, &Rfc3339) else {
-        return one_line(text);
-    };
-    let (date, time) = (then.date(), then.time());
-    let (hour, minute, second) = time.as_hms();
-    let ago = (now - then).whole_seconds().max(0);
-    format!(
-        "{date} {hour:02}:{minute:02}:{second:02}Z ({} ago)",
-        seconds(ago)
-    )
-}
-
-/// The two greatest units: nobody needs the seconds of three days.
-fn seconds(total: i64) -> String {
-    let (days, hours) = (total / 86_400, total / 3_600 % 24);
-    let (minutes, seconds) = (total / 60 % 60, total % 60);
-    let parts = [(days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s")];
-    let first = parts
-        .iter()
-        .position(|(number, _)| *number > 0)
-        .unwrap_or(3);
-    let shown = parts
-        .iter()
-        .skip(first)
-        .take(2)
-        .filter(|(number, _)| *number > 0);
-    let words: Vec<String> = shown
-        .map(|(number, unit)| format!("{number}{unit}"))
-        .collect();
-    if words.is_empty() {
-        "0s".to_owned()
-    } else {
-        words.join(" ")
-    }
-}
-
-fn milliseconds(total: u64) -> String {
-    match total {
-        0..10_000 => format!("{total} ms"),
-        _ => seconds(i64::try_from(total / 1_000).unwrap_or(i64::MAX)),
-    }
-}
-
-/// Milliseconds with one decimal while that says something.
-fn microseconds(total: u64) -> String {
-    match total {
-        0..100_000 => format!("{}.{} ms", total / 1_000, total % 1_000 / 100),
-        _ => milliseconds(total / 1_000),
-    }
 }
 
 #[cfg(test)]

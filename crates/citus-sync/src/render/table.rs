@@ -11,6 +11,8 @@ pub struct Table {
     indent: usize,
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    /// Each with how many rows stand above it.
+    notes: Vec<(usize, String)>,
 }
 
 impl Table {
@@ -20,6 +22,7 @@ impl Table {
             indent: 0,
             header: header.to_vec(),
             rows: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -34,6 +37,11 @@ impl Table {
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows
             .push(cells.into_iter().map(|cell| one_line(&cell)).collect());
+    }
+
+    /// Adds a line below the last row that belongs to it and to no column.
+    pub fn note(&mut self, text: &str) {
+        self.notes.push((self.rows.len(), one_line(text)));
     }
 
     /// Whether there is no row.
@@ -56,9 +64,12 @@ impl Table {
         let mut text = String::new();
         let header: Vec<&str> = self.header.clone();
         self.line(&mut text, &widths, &header);
-        for row in &self.rows {
+        for (above, row) in (1..).zip(&self.rows) {
             let cells: Vec<&str> = row.iter().map(String::as_str).collect();
             self.line(&mut text, &widths, &cells);
+            for (_, note) in self.notes.iter().filter(|(rows, _)| *rows == above) {
+                let _ = writeln!(text, "{:indent$}{note}", "", indent = self.indent + 4);
+            }
         }
         text
     }

@@ -1,7 +1,6 @@
 //! Holds asked for over HTTP: what is asked, what is answered, and the one that stands.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
@@ -106,37 +105,4 @@ pub enum RefusalKind {
     Ambiguous,
     /// Another instance is the active one.
     NotActive,
-}
-
-impl fmt::Display for HoldAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "group {} ({})", self.group, self.scope)?;
-        match self.outcome {
-            HoldOutcome::Held | HoldOutcome::Partly => {
-                let partly = if self.outcome == HoldOutcome::Partly {
-                    " partly"
-                } else {
-                    ""
-                };
-                write!(f, "{partly} held in {}", self.held.join(", "))?;
-                if let Some(address) = &self.reads_moved_to {
-                    write!(f, ", reads at {address}")?;
-                }
-            }
-            HoldOutcome::NotHeld => f.write_str(" not held")?,
-            HoldOutcome::NotTheLeader => f.write_str(" not held, and need not be")?,
-            HoldOutcome::Released => f.write_str(" released")?,
-            HoldOutcome::NothingHeld => f.write_str(" was not held")?,
-            HoldOutcome::Refused => f.write_str(" refused")?,
-        }
-        write!(f, " after {} ms", self.took_ms)?;
-        if !self.left_out.is_empty() {
-            write!(f, "; left out: {}", self.left_out.join(", "))?;
-        }
-        if self.message.is_empty() {
-            Ok(())
-        } else {
-            write!(f, ": {}", self.message)
-        }
-    }
 }

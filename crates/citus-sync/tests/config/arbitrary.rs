@@ -54,6 +54,7 @@ const KNOWN: &[&str] = &[
     "loop_wait",
     "hold_timeout",
     "lock_cooldown",
+    "read_move_max_lag",
     "write",
     "use_secondary_nodes",
     "<<",

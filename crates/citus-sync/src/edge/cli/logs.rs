@@ -14,10 +14,23 @@ use super::Failed;
 pub(super) struct Logs {
     /// What to log: error, warn, info, debug or trace, or by part: `info,dcs_watch=debug`.
     /// [default: info for `run`, warn for the others]
-    #[arg(long, global = true, env = "CITUS_SYNC_LOG", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "CITUS_SYNC_LOG",
+        value_name = "FILTER",
+        help_heading = "Logging"
+    )]
     log_level: Option<String>,
     /// How a line of the log looks
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Format::Text,
+        value_name = "FORMAT",
+        help_heading = "Logging"
+    )]
     log_format: Format,
 }
 

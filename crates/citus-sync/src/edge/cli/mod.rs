@@ -6,6 +6,9 @@
 mod advice;
 mod check;
 mod convert;
+mod daemon;
+mod history;
+mod hold;
 mod logs;
 mod plan;
 mod run;
@@ -15,6 +18,7 @@ mod survey;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -44,6 +48,16 @@ enum Command {
     Plan(plan::Options),
     /// Show what a running daemon knows
     Status(status::Options),
+    /// Have writes of a group wait while its PostgreSQL stops: for Patroni's `before_stop`, and for
+    /// people
+    #[command(after_long_help = hold::HOLD_HELP)]
+    Hold(hold::HoldOptions),
+    /// End a hold that `hold` asked for
+    #[command(after_long_help = hold::RELEASE_HELP)]
+    Release(hold::ReleaseOptions),
+    /// Show past switchovers, restarts, failovers and holds with the time of each phase
+    #[command(after_long_help = history::HELP)]
+    History(history::Options),
     /// Work with configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -86,6 +100,7 @@ enum Failed {
 
 /// The whole command.
 pub fn main() -> ExitCode {
+    let started = Instant::now();
     let cli = Cli::parse();
     let daemon = matches!(cli.command, Command::Run(_));
     let outcome = logs::start(&cli.logs, daemon).and_then(|()| match cli.command {
@@ -93,6 +108,9 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::check(&options),
         Command::Plan(options) => plan::plan(&options),
         Command::Status(options) => status::status(&options),
+        Command::Hold(options) => hold::hold(&options, started),
+        Command::Release(options) => hold::release(&options, started),
+        Command::History(options) => history::history(&options),
         Command::Config(ConfigCommand::Convert(source)) => convert::convert(&source),
     });
     match outcome {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use time::format_description::well_known::Rfc3339;
+
 use super::*;
 use crate::plan::Rule;
+use crate::report::{PassageKind, PassageOutcome, PhaseTimes};
 
 const NOW: &str = "2026-11-22T12:05:09Z";
 
@@ -114,7 +117,7 @@ fn waiting(group: &mut GroupReport, rule: Rule, wait: &Wait) {
 
 #[test]
 fn settled_with_a_move_a_minute_ago() {
-    insta::assert_snapshot!(status(&settled(), now()));
+    insta::assert_snapshot!(status(&settled(), &[], now()));
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn a_leader_that_is_being_promoted_in_a_paused_scope() {
             },
         );
     });
-    insta::assert_snapshot!(status(&state, now()));
+    insta::assert_snapshot!(status(&state, &[], now()));
 }
 
 #[test]
@@ -149,7 +152,7 @@ fn etcd_has_fallen_silent() {
     for group in &mut state.formations[0].groups {
         waiting(group, Rule::Stale, &Wait::ViewStale { why: why.clone() });
     }
-    insta::assert_snapshot!(status(&state, now()));
+    insta::assert_snapshot!(status(&state, &[], now()));
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn nothing_is_known_yet() {
         (database.server, database.citus, database.rows) = (None, None, None);
         database.error = Some("not connected to the coordinator yet".to_owned());
     }
-    insta::assert_snapshot!(status(&state, now()));
+    insta::assert_snapshot!(status(&state, &[], now()));
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn one_database_is_down_and_another_waits_for_metadata() {
         };
         group.databases.insert("shop".to_owned(), shop);
     }
-    insta::assert_snapshot!(status(&state, now()));
+    insta::assert_snapshot!(status(&state, &[], now()));
 }
 
 #[test]
@@ -209,7 +212,7 @@ fn a_formation_that_patroni_manages_is_only_observed() {
         because: Writes::PatroniManages,
     };
     waiting(&mut formation.groups[1], Rule::Blocked, &wait);
-    insta::assert_snapshot!(status(&state, now()));
+    insta::assert_snapshot!(status(&state, &[], now()));
 }
 
 #[test]
@@ -240,7 +243,7 @@ fn a_move_that_fails_and_is_tried_again() {
         );
         group.databases.insert("shop".to_owned(), shop);
     });
-    insta::assert_snapshot!(status(&state, now()));
+    insta::assert_snapshot!(status(&state, &[], now()));
 }
 
 #[test]
@@ -249,23 +252,39 @@ fn a_group_whose_scope_is_not_known_is_named() {
     state.formations[0].groups.truncate(2);
     state.formations[0].unresolved =
         vec!["group 2: no Patroni scope has a member at 10.0.2.1:5432".to_owned()];
-    insta::assert_snapshot!(status(&state, now()));
+    insta::assert_snapshot!(status(&state, &[], now()));
 }
 
 #[test]
-fn times_are_said_in_the_units_that_matter() {
-    assert_eq!(seconds(0), "0s");
-    assert_eq!(seconds(59), "59s");
-    assert_eq!(seconds(3_600), "1h");
-    assert_eq!(seconds(7_509), "2h 5m");
-    assert_eq!(seconds(266_400), "3d 2h");
-    assert_eq!(microseconds(4_260), "4.2 ms");
-    assert_eq!(microseconds(231_400), "231 ms");
-    assert_eq!(microseconds(25_000_000), "25s");
-    assert_eq!(moment("yesterday", now()), "yesterday");
-    // A daemon whose clock is ahead of ours has not started in the future.
-    assert_eq!(
-        moment("2026-11-22T12:05:10Z", now()),
-        "2026-11-22 12:05:10Z (0s ago)"
-    );
+fn a_hold_that_stands_and_a_passage_that_is_over() {
+    let state = with_group(|group| {
+        group.hold = Some(HoldReport {
+            reason: "asked for by wk2-1, which is about to stop".to_owned(),
+            since: "2026-11-22T12:05:05Z".to_owned(),
+            deadline: "2026-11-22T12:05:35Z".to_owned(),
+            databases: [("app", "held"), ("shop", "taking")]
+                .map(|(name, state)| (name.to_owned(), state.to_owned()))
+                .into(),
+            reads_at: Some(at("10.0.2.2")),
+        });
+    });
+    let passage = Passage {
+        formation: "cn".to_owned(),
+        group: 1,
+        scope: "wk1".to_owned(),
+        kind: PassageKind::Switchover,
+        at: "2026-11-22T12:04:00.5Z".to_owned(),
+        from: Some(at("10.0.1.1")),
+        to: Some(at("10.0.1.2")),
+        reason: "switchover asked for in etcd".to_owned(),
+        outcome: PassageOutcome::Followed,
+        phases: PhaseTimes {
+            requested_us: Some(0),
+            held_us: Some(4_321),
+            released_us: Some(812_000),
+            ..PhaseTimes::default()
+        },
+        databases: BTreeMap::new(),
+    };
+    insta::assert_snapshot!(status(&state, &[passage], now()));
 }
