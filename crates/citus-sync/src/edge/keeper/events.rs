@@ -186,7 +186,7 @@ impl Keeper {
             warn!(
                 formation = self.context.name, group = self.group, scope = %self.scope,
                 held_s = stood.since.elapsed().as_secs(),
-                "the hold reached its deadline (`policy.hold_timeout`) and is let go: writes go \
+                "the hold reached its deadline and is let go: writes go \
                  on, and fail where the leader takes none; it was for: {}. It is not held again \
                  for this; look at Patroni's log of {}",
                 stood.reason, self.scope

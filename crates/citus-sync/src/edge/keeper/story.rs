@@ -80,6 +80,8 @@ impl Keeper {
         // once for all groups; and an answer that is being waited for this very moment.
         match decision.rule {
             Rule::Settled => info!(formation, group, %scope, leader, "settled"),
+            // What is begun tells of itself.
+            Rule::Promoting | Rule::LeaderGone if waits.is_empty() => {}
             Rule::Promoting | Rule::LeaderGone => {
                 info!(formation, group, %scope, leader, "waiting: {waits}");
             }
