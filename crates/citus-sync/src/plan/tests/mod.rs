@@ -90,18 +90,18 @@ fn a_leader_in_recovery_is_waited_for_and_asked_eagerly() {
         .says(ProbeState::InRecovery)
         .decide();
     assert_eq!(decision.rule, Rule::Promoting);
-    assert_eq!(
-        decision.ask,
-        [Ask {
-            address: addr("pg2"),
-            eager: true,
-            hurry: false
-        }]
-    );
-    assert!(matches!(
-        decision.steps["app"],
-        Step::Wait(Wait::Promoting { .. })
-    ));
+    // And where the row points is looked at too: reads may have to go elsewhere.
+    let asked = |host: &str, eager| Ask {
+        address: addr(host),
+        eager,
+        hurry: false,
+    };
+    assert_eq!(decision.ask, [asked("pg2", true), asked("pg1", false)]);
+    // Writes wait for the promotion.
+    let Step::Hold(hold) = &decision.steps["app"] else {
+        panic!("{decision:?}")
+    };
+    assert!(matches!(hold.reason, Reason::Promotion { .. }));
 }
 
 #[test]
