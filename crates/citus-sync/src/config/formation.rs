@@ -356,6 +356,10 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
 }
 
 /// `off`, or a number of bytes as PostgreSQL writes it: `16MB`.
+#[expect(
+    clippy::option_option,
+    reason = "the outer says whether it could be read, the inner whether it is on"
+)]
 fn max_lag(at: &At<'_>) -> Option<Option<u64>> {
     let expected = "off, or a size such as 16MB (kB, MB and GB as PostgreSQL has them)";
     let size = match at.node {

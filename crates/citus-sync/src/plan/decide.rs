@@ -187,7 +187,7 @@ fn in_database(
         _ => without_leader(situation, leader, database, rows),
     };
     match (stance, held) {
-        (Stance::LetGo, Held::No) => unheld(),
+        (Stance::LetGo | Stance::Keep, Held::No) => unheld(),
         // The hold ends with the row's move; otherwise it just ends.
         (Stance::LetGo, Held::Yes { .. }) => match unheld() {
             step @ Step::Move(_) => step,
@@ -203,7 +203,6 @@ fn in_database(
         (Stance::Hold(reason), Held::Yes { round }) => {
             while_held(situation, leader, database, rows, round, reason)
         }
-        (Stance::Keep, Held::No) => unheld(),
         (Stance::Keep, Held::Taking) => Step::Wait(Wait::Taking {
             what_for: kept_for(situation),
         }),

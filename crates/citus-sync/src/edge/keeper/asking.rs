@@ -83,8 +83,8 @@ impl Keeper {
 
     fn ask_for_hold(&mut self, view: &ScopeView, request: &HoldRequest, asker: Asker) {
         let limit = self.context.policy.hold_timeout;
-        let asked = request.timeout_ms.map(Duration::from_millis);
-        let timeout = asked.map_or(limit, |asked| asked.min(limit));
+        let wanted = request.timeout_ms.map(Duration::from_millis);
+        let timeout = wanted.map_or(limit, |wanted| wanted.min(limit));
         let leader = view.leader.as_ref().map(|leader| leader.value.as_str());
         let started = view
             .leader_address()

@@ -74,6 +74,10 @@ impl Basis {
 impl Keeper {
     pub(super) fn start(&mut self, situation: &Situation<'_>, decision: &Decision) {
         for (name, step) in &decision.steps {
+            // What is still being taken is under way, and is called off at once.
+            if *step == Step::LetGo && self.holds.call_off(name) {
+                continue;
+            }
             if !step.acts() || !self.attempts.may_start(name, step) {
                 continue;
             }
@@ -232,7 +236,7 @@ impl Keeper {
             diary.failed(&database, &error.to_string());
         }
         match (&step, result) {
-            (Step::Hold(_), Ok(Done::Held(hold))) => self.hold_is_open(&database, *hold),
+            (Step::Hold(_), Ok(Done::Held(hold))) => self.hold_is_open(&database, hold),
             (Step::Hold(_), Err(error)) => {
                 self.holds.ended(&database);
                 self.hold_failed(&database, &error);
@@ -280,7 +284,7 @@ impl Keeper {
         }
     }
 
-    fn hold_is_open(&mut self, name: &str, hold: Hold) {
+    fn hold_is_open(&mut self, name: &str, hold: Box<Hold>) {
         self.round += 1;
         let closing = hold.closing();
         let (doors, left_out) = (hold.doors().len(), hold.left_out().to_vec());

@@ -46,7 +46,7 @@ struct AskedFor {
 enum Slot {
     Taking(AbortHandle),
     Open {
-        hold: Hold,
+        hold: Box<Hold>,
         round: u64,
         id: u64,
     },
@@ -148,7 +148,12 @@ impl Holds {
     }
 
     /// Keeps a hold that was taken, unless it is not wanted any more; its number.
-    pub(super) fn open(&mut self, database: &str, hold: Hold, round: u64) -> Result<u64, Hold> {
+    pub(super) fn open(
+        &mut self,
+        database: &str,
+        hold: Box<Hold>,
+        round: u64,
+    ) -> Result<u64, Box<Hold>> {
         match self.slots.get_mut(database) {
             Some(slot @ Slot::Taking(_)) => {
                 self.count += 1;
@@ -160,17 +165,28 @@ impl Holds {
         }
     }
 
-    /// Begins the end: the hold to be let go or moved, or none where it was still being taken,
-    /// which is called off.
-    pub(super) fn end(&mut self, database: &str) -> Option<Hold> {
+    /// Calls off a hold that is still being taken; whether there is one. Its step ends by itself.
+    pub(super) fn call_off(&mut self, database: &str) -> bool {
+        match self.slots.get_mut(database) {
+            Some(slot @ Slot::Taking(_)) => {
+                if let Slot::Taking(abort) = std::mem::replace(slot, Slot::Ending) {
+                    abort.abort();
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Begins the end of an open hold, which is to be let go or moved.
+    pub(super) fn end(&mut self, database: &str) -> Option<Box<Hold>> {
         let slot = self.slots.get_mut(database)?;
         match std::mem::replace(slot, Slot::Ending) {
-            Slot::Taking(abort) => {
-                abort.abort();
+            Slot::Open { hold, .. } => Some(hold),
+            other => {
+                *slot = other;
                 None
             }
-            Slot::Open { hold, .. } => Some(hold),
-            Slot::Ending => None,
         }
     }
 
@@ -192,7 +208,7 @@ impl Holds {
     /// Which databases are held, and which doors with each.
     pub(super) fn open_holds(&self) -> impl Iterator<Item = (&str, &Hold)> {
         self.slots.iter().filter_map(|(name, slot)| match slot {
-            Slot::Open { hold, .. } => Some((name.as_str(), hold)),
+            Slot::Open { hold, .. } => Some((name.as_str(), &**hold)),
             _ => None,
         })
     }

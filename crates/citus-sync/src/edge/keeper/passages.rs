@@ -1,6 +1,7 @@
 //! What happened to a group, from the first news to the last release: a diary of one passage with
 //! the time of each phase. Entered by the keeper as it happens; leaves as a [`Passage`].
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
@@ -8,7 +9,7 @@ use dcs_watch::HostPort;
 use crate::edge::board::now_text;
 use crate::edge::sql::LeftOut;
 use crate::plan::Reason;
-use crate::report::{DatabasePassage, Passage, PassageKind, PassageOutcome, Phase};
+use crate::report::{DatabasePassage, Passage, PassageKind, PassageOutcome, Phase, PhaseTimes};
 
 /// A passage under way.
 pub(super) struct Diary {
@@ -44,8 +45,8 @@ impl Diary {
             to: None,
             reason,
             outcome: PassageOutcome::Kept,
-            phases: Default::default(),
-            databases: Default::default(),
+            phases: PhaseTimes::default(),
+            databases: BTreeMap::new(),
         };
         Self {
             began: Instant::now(),

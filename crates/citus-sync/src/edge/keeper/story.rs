@@ -95,8 +95,9 @@ impl Keeper {
             Rule::Unproven if situation.view.leader_address().is_none() => {
                 warn!(formation, group, %scope, leader, "waiting: {waits}");
             }
-            // Holds tell of themselves.
+            // And holds tell of themselves.
             Rule::Hold | Rule::Expired | Rule::Resync => {}
+            #[expect(clippy::match_same_arms, reason = "for reasons of their own")]
             Rule::Move | Rule::Stale | Rule::Blocked | Rule::Unproven => {}
         }
         self.told = Some(told);

@@ -251,7 +251,7 @@ impl Asker {
 }
 
 /// Beside whether it takes writes.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Whereabouts {
     position: Position,
     started: Option<i64>,
