@@ -225,6 +225,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Phase;
 
     #[test]
     fn the_exposition_is_openmetrics_and_ends_so() {
@@ -249,6 +250,91 @@ mod tests {
             "citus_sync_follow_seconds_count{operation=\"move\"} 1",
             "citus_sync_ready 1",
         ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_dashboards_look_for_has_its_name() {
+        let metrics = Metrics::default();
+        let (formation, database) = (String::from("cn"), String::from("app"));
+        let group = GroupLabels {
+            formation: formation.clone(),
+            group: 1,
+            scope: "wk1".to_owned(),
+        };
+        let row = RowLabels {
+            formation: formation.clone(),
+            group: 1,
+            database: database.clone(),
+        };
+        for outcome in [
+            HoldEnd::Released,
+            HoldEnd::Followed,
+            HoldEnd::Expired,
+            HoldEnd::Failed,
+            HoldEnd::Lost,
+        ] {
+            let formation = formation.clone();
+            let labels = HoldLabels {
+                formation,
+                group: 1,
+                outcome,
+            };
+            metrics.holds.get_or_create(&labels).inc();
+        }
+        metrics.held.observe(0.7);
+        metrics.holding.get_or_create(&group).set(1);
+        metrics
+            .hold_deadline
+            .get_or_create(&group)
+            .set(1_795_348_800);
+        metrics.read_moves.get_or_create(&row).inc();
+        metrics.terminated.get_or_create(&row).inc();
+        let door = DoorLabels {
+            formation: formation.clone(),
+            database: database.clone(),
+            door: "10.0.2.1:5432".to_owned(),
+        };
+        metrics.doors_left_out.get_or_create(&door).inc();
+        let labels = DatabaseLabels {
+            formation,
+            database,
+        };
+        metrics.recovered.get_or_create(&labels).inc_by(2);
+        let phase = Phase::ReadsMoved;
+        metrics
+            .phases
+            .get_or_create(&PhaseLabels { phase })
+            .observe(0.02);
+
+        let text = metrics.expose(&WatchNumbers::default(), true);
+        let row = "{formation=\"cn\",group=\"1\",database=\"app\"} 1";
+        let group = "{formation=\"cn\",group=\"1\",scope=\"wk1\"}";
+        let mut wanted = vec![
+            "citus_sync_held_seconds_count 1".to_owned(),
+            "citus_sync_held_seconds_bucket{le=\"1.0\"} 1".to_owned(),
+            format!("citus_sync_holding{group} 1"),
+            format!("citus_sync_hold_deadline_timestamp_seconds{group} 1795348800"),
+            format!("citus_sync_read_moves_total{row}"),
+            format!("citus_sync_sessions_terminated_total{row}"),
+            "citus_sync_doors_left_out_total{formation=\"cn\",database=\"app\",\
+             door=\"10.0.2.1:5432\"} 1"
+                .to_owned(),
+            "citus_sync_prepared_transactions_recovered_total{formation=\"cn\",\
+             database=\"app\"} 2"
+                .to_owned(),
+            "citus_sync_phase_seconds_count{phase=\"reads_moved\"} 1".to_owned(),
+        ];
+        for outcome in ["released", "followed", "expired", "failed", "lost"] {
+            wanted.push(format!(
+                "citus_sync_holds_total{{formation=\"cn\",group=\"1\",outcome=\"{outcome}\"}} 1"
+            ));
+        }
+        for line in wanted {
             assert!(
                 text.lines().any(|found| found == line),
                 "{line} is not in\n{text}"

@@ -1,6 +1,6 @@
 //! `check` and `plan` before real servers with what people leave broken.
 
-use crate::world::{WORLD, black_hole, command, file, native, run, with_file};
+use crate::world::{File, Ran, WORLD, black_hole, command, file, native, run, with_file};
 
 #[test]
 fn what_patroni_left_broken_is_told_by_scope() {
@@ -64,6 +64,16 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
         ran.line("pass", words);
     }
     ran.line("pass", "coordinator to wk1");
+    ran.line("pass", "door wk1");
+    ran.line("pass", "may hold writes and move reads");
+    let line = ran.line("warn", "token");
+    assert!(
+        line.contains("before_stop") && line.contains("`token_file`"),
+        "{line}"
+    );
+    let mut with_token = command(&["check", "-c", file.path().to_str().unwrap()]);
+    with_token.env("CITUS_SYNC_TOKEN", "0123456789abcdef");
+    run(with_token).line("pass", "token");
 
     let ran = with_file(&["plan"], &file);
     ran.ended(0);
@@ -292,18 +302,57 @@ fn a_role_that_may_not_move_rows_gets_the_grant() {
     WORLD.coordinator.execute("rights", grant).unwrap();
     let ran = with_file(&["check"], &file(&text));
     ran.line("pass", "rights of limited");
+    grants_for_holds_do_what_they_promise(&ran, &file(&text));
     // And it is true: this is what a move calls.
-    let mut config = lab::postgres::Config::new();
-    config
-        .host("127.0.0.1")
-        .port(WORLD.coordinator.port())
-        .user("limited")
-        .dbname("rights");
-    let mut session = config.connect(lab::postgres::NoTls).unwrap();
+    let mut session = as_limited(&WORLD.coordinator);
     let moved = "BEGIN; SELECT citus_pause_node_within_txn(nodeid, false, 100), \
                  citus_update_node(nodeid, 'localhost', nodeport, true, 100) \
                  FROM pg_dist_node WHERE groupid = 1; ROLLBACK";
     session.batch_execute(moved).unwrap();
+}
+
+/// The rest of what a role needs comes as warnings, each with statements that mend it.
+fn grants_for_holds_do_what_they_promise(ran: &Ran, file: &File) {
+    for (words, server) in [
+        ("holds and reads", &WORLD.coordinator),
+        ("door wk1", &WORLD.worker),
+    ] {
+        let line = ran.line("warn", words);
+        let start = line.find("GRANT").unwrap();
+        server.execute("rights", &line[start..]).unwrap();
+    }
+    let ran = with_file(&["check"], file);
+    ran.line("pass", "role limited may hold writes and move reads");
+    ran.line("pass", "door wk1");
+    // And it is true, there and here: this is what holds and read moves do.
+    let read_move = "BEGIN; LOCK TABLE pg_dist_node IN SHARE ROW EXCLUSIVE MODE; \
+                     UPDATE pg_dist_node SET nodeport = 1 WHERE groupid = 1; ROLLBACK";
+    let messenger = "BEGIN; INSERT INTO pg_dist_node (nodeid, groupid, nodename, nodeport, noderole) \
+                     VALUES (77777, 1, 'a.invalid', 1, 'unavailable'); \
+                     DELETE FROM pg_dist_node WHERE nodeid = 77777; ROLLBACK";
+    let mut door = as_limited(&WORLD.worker);
+    let mut coordinator = as_limited(&WORLD.coordinator);
+    door.batch_execute(read_move).unwrap();
+    coordinator.batch_execute(read_move).unwrap();
+    coordinator.batch_execute(messenger).unwrap();
+    let recover = "SELECT recover_prepared_transactions()";
+    coordinator.batch_execute(recover).unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE application_name = 'in the way'";
+    door.batch_execute("SET application_name = 'in the way'")
+        .unwrap();
+    as_limited(&WORLD.worker).batch_execute(end).unwrap();
+    door.batch_execute("SELECT 1").unwrap_err();
+}
+
+fn as_limited(server: &lab::Postgres) -> lab::postgres::Client {
+    lab::postgres::Config::new()
+        .host("127.0.0.1")
+        .port(server.port())
+        .user("limited")
+        .dbname("rights")
+        .connect(lab::postgres::NoTls)
+        .unwrap()
 }
 
 #[test]

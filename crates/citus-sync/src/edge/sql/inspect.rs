@@ -64,6 +64,8 @@ pub async fn rows(login: &Login, address: &HostPort, database: &str) -> Result<V
 pub struct Facts {
     /// Whether our role may do everything.
     pub superuser: bool,
+    /// Whether our role may end sessions of others, but for superusers' if it is none.
+    pub signals: bool,
     /// Settings in force in our session, by name: `pg_settings.setting`, in the setting's own
     /// unit. Those that our role may not see, and those of an extension that is not loaded, are
     /// absent.
@@ -100,6 +102,23 @@ pub struct CallableFunction {
     pub allowed: bool,
 }
 
+/// What our role may do in one database of a worker leader through which clients enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// Each bool is a right of its own.
+#[allow(clippy::struct_excessive_bools)]
+pub struct DoorFacts {
+    /// It takes no writes, so that nobody needs to be held there.
+    pub in_recovery: bool,
+    /// Everything.
+    pub superuser: bool,
+    /// End sessions of others, but for superusers' if it is none.
+    pub signals: bool,
+    /// UPDATE on `pg_dist_node`.
+    pub updates: bool,
+    /// EXECUTE on `lock_shard_metadata`.
+    pub locks: bool,
+}
+
 /// The settings that [`Facts`] tells.
 const SETTINGS: &str = "SELECT name, COALESCE(setting, '') FROM pg_catalog.pg_settings \
      WHERE name IN ('citus.node_conninfo', 'citus.node_connection_timeout', \
@@ -108,10 +127,12 @@ const SETTINGS: &str = "SELECT name, COALESCE(setting, '') FROM pg_catalog.pg_se
      'max_prepared_transactions', 'max_worker_processes', 'statement_timeout', \
      'transaction_timeout')";
 
-/// Our role's rights: superuser, and whether it sees all settings and all of `pg_stat_activity`.
+/// Our role's rights: superuser, whether it sees all settings and all of `pg_stat_activity`, and
+/// whether it may end sessions.
 const ROLE: &str = "SELECT r.rolsuper, \
      r.rolsuper OR pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE'), \
-     r.rolsuper OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') \
+     r.rolsuper OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), \
+     r.rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') \
      FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
 
 /// Processes that take a slot of `max_worker_processes`: everything but clients and those the
@@ -122,13 +143,24 @@ const WORKERS: &str = "SELECT count(*) FROM pg_catalog.pg_stat_activity \
      'walwriter', 'walsummarizer', 'logger', 'slotsync worker', 'io worker', \
      'standalone backend')";
 
-/// The functions that a move or a registration calls. They change the rows with rights of their
+/// The functions that a hold, a move or a registration calls. They change the rows with rights of their
 /// own, so EXECUTE is all that our role needs; Citus revokes it from PUBLIC.
 const CALLS: &str = "SELECT proname, oid::regprocedure::text, \
      pg_catalog.has_function_privilege(oid, 'EXECUTE') FROM pg_catalog.pg_proc \
      WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN ('citus_update_node', \
      'master_update_node', 'citus_pause_node_within_txn', 'lock_shard_metadata', \
-     'citus_add_node', 'master_add_node') ORDER BY 1, 2";
+     'citus_add_node', 'master_add_node', 'citus_check_connection_to_node', \
+     'recover_prepared_transactions') ORDER BY 1, 2";
+
+/// What our role may do on a door, superuser first: read whether it is in recovery, end sessions,
+/// change `pg_dist_node`, lock shards.
+const DOOR: &str = "SELECT pg_catalog.pg_is_in_recovery(), r.rolsuper, \
+     r.rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'), \
+     COALESCE(pg_catalog.has_table_privilege(to_regclass('pg_catalog.pg_dist_node'), 'UPDATE'), \
+     false), COALESCE((SELECT bool_and(pg_catalog.has_function_privilege(oid, 'EXECUTE')) \
+     FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace \
+     AND proname = 'lock_shard_metadata'), false) \
+     FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
 
 /// The worker group with the most shards.
 const MOST_SHARDS: &str = "SELECT groupid::int4, count(*) FROM pg_catalog.pg_dist_placement \
@@ -144,6 +176,7 @@ pub async fn database(login: &Login, address: &HostPort, name: &str) -> Result<F
     let role = session.rows(ROLE).await?;
     let says = |column| role.first().and_then(|row| row.get(column)) == Some("t");
     let (superuser, sees_settings, sees_workers) = (says(0), says(1), says(2));
+    let signals = says(3);
     let settings = session
         .rows(SETTINGS)
         .await?
@@ -162,6 +195,7 @@ pub async fn database(login: &Login, address: &HostPort, name: &str) -> Result<F
     let citus = ask_citus(&mut session).await;
     Ok(Facts {
         superuser,
+        signals,
         settings,
         sees_settings,
         workers_running,
@@ -194,6 +228,24 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
         rows,
         functions,
         most_shards,
+    })
+}
+
+/// Asks one database of a worker leader what our role may do there.
+///
+/// # Errors
+///
+/// It cannot be asked.
+pub async fn door(login: &Login, address: &HostPort, name: &str) -> Result<DoorFacts, SqlError> {
+    let mut session = Connection::open(login, address, name).await?;
+    let row = session.rows(DOOR).await?;
+    let says = |column| row.first().and_then(|row| row.get(column)) == Some("t");
+    Ok(DoorFacts {
+        in_recovery: says(0),
+        superuser: says(1),
+        signals: says(2),
+        updates: says(3),
+        locks: says(4),
     })
 }
 

@@ -119,10 +119,11 @@ fn one(
     }
 }
 
-/// What a move calls: each pair is the present name and the one before it.
-const NEEDED: [[&str; 2]; 2] = [
+/// What a hold and a move call: each pair is the present name and the one before it.
+const NEEDED: [[&str; 2]; 3] = [
     ["citus_update_node", "master_update_node"],
     ["citus_pause_node_within_txn", "lock_shard_metadata"],
+    ["lock_shard_metadata", "lock_shard_metadata"],
 ];
 
 /// What a registration calls.
@@ -135,7 +136,7 @@ fn may(coordinator: &Coordinator, register: bool, superuser: bool, citus: &Citus
         return Finding::pass(what, "superuser");
     }
     let needed = NEEDED.iter().chain(register.then_some(&NEEDED_TO_REGISTER));
-    let refused: Vec<&CallableFunction> = needed
+    let mut refused: Vec<&CallableFunction> = needed
         .filter_map(|names| {
             names
                 .iter()
@@ -143,6 +144,8 @@ fn may(coordinator: &Coordinator, register: bool, superuser: bool, citus: &Citus
         })
         .filter(|function| !function.allowed)
         .collect();
+    // Before Citus 12.1 two of the pairs are the same.
+    refused.dedup();
     if refused.is_empty() {
         return Finding::pass(what, "no superuser, but may call what a move calls");
     }
@@ -158,6 +161,78 @@ fn may(coordinator: &Coordinator, register: bool, superuser: bool, citus: &Citus
             signatures.join(", "),
             name(user)
         ),
+    )
+}
+
+/// What is not needed to follow a leader, but for clients not to notice it.
+pub(super) fn holds(formation: &Formation, inspected: &Inspected) -> Vec<Finding> {
+    let mut found = PerDatabase::of(formation);
+    for (database, facts) in facts(inspected) {
+        if let Ok(citus) = &facts.citus {
+            found.add(database, may_hold(formation, facts, citus));
+        }
+    }
+    found.finish()
+}
+
+fn may_hold(formation: &Formation, facts: &Facts, citus: &CitusFacts) -> Finding {
+    let user = &formation.coordinator.user;
+    let what = "holds and reads";
+    let mut lacks = Vec::new();
+    let mut grants = Vec::new();
+    if formation.policy.read_move && !citus.dialect.moves_plainly() {
+        lacks.push("reads cannot be moved to a standby".to_owned());
+        grants.push(format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON pg_catalog.pg_dist_node TO {}",
+            name(user)
+        ));
+    }
+    if !facts.signals {
+        lacks.push(
+            "sessions in the way of a hold cannot be ended, so that it may come too late"
+                .to_owned(),
+        );
+        grants.push(format!("GRANT pg_signal_backend TO {}", name(user)));
+    }
+    let useful = [
+        (
+            "citus_check_connection_to_node",
+            "a dead leader cannot be told from one that only we do not reach, so that its reads stay",
+        ),
+        (
+            "recover_prepared_transactions",
+            "what a dead leader left prepared keeps rows locked for up to a minute",
+        ),
+    ];
+    for (name_of, why) in useful {
+        let refused = citus
+            .functions
+            .iter()
+            .find(|function| function.name == name_of && !function.allowed);
+        if let Some(function) = refused {
+            lacks.push(why.to_owned());
+            grants.push(format!(
+                "GRANT EXECUTE ON FUNCTION {} TO {}",
+                function.signature,
+                name(user)
+            ));
+        }
+    }
+    if lacks.is_empty() {
+        let superuser = if facts.superuser {
+            ""
+        } else {
+            ", but for superusers' sessions in the way, which it may not end"
+        };
+        return Finding::pass(
+            what,
+            format!("role {user} may hold writes and move reads{superuser}"),
+        );
+    }
+    Finding::warn(
+        what,
+        format!("role {user} may not do everything: {}", lacks.join("; ")),
+        grants.join("; "),
     )
 }
 

@@ -5,8 +5,10 @@
 //! answers and give findings.
 
 mod databases;
+mod doors;
 mod etcd;
 mod groups;
+mod hooks;
 mod scopes;
 mod server;
 
@@ -23,9 +25,9 @@ use super::stdout::{print, print_json};
 use super::survey::{self, Groups, Views};
 use super::{Done, Outcome, block_on, load};
 use crate::config::{Config, Formation, Workers};
-use crate::edge::sql::inspect::{self, Facts};
+use crate::edge::sql::inspect::{self, DoorFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
-use crate::plan::COORDINATOR_GROUP;
+use crate::plan::{COORDINATOR_GROUP, Writes};
 use crate::render::{self, Finding, Verdict, counted};
 
 /// The longest that one statement of `check` may take, whatever the policy grants to those of
@@ -51,6 +53,7 @@ pub(super) fn check(options: &Options) -> Outcome {
     let config = load(&options.file)?;
     let settings = survey::etcd_settings(&config)?;
     let mut found = configuration(&config);
+    found.extend(hooks::token(&config));
     found.extend(block_on(async {
         let (mut found, views) = etcd::ask(&settings).await;
         if let Some(views) = views {
@@ -114,6 +117,9 @@ type Inspected = BTreeMap<String, Result<Facts, SqlError>>;
 /// Whether the coordinator reaches a worker's leader, by group and database.
 type Reached = BTreeMap<(i32, String), Result<Option<bool>, SqlError>>;
 
+/// What our role may do on a door, by group and database.
+type Doors = BTreeMap<(i32, String), Result<DoorFacts, SqlError>>;
+
 /// Everything of one formation.
 async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec<Finding> {
     let groups = Groups::of(formation, views);
@@ -124,11 +130,15 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
         ..run_login
     };
     let databases = &formation.coordinator.databases;
-    let (answers, (inspected, reached)) =
+    let (answers, (inspected, reached, doors)) =
         join(survey::ask_leaders(&login, databases, &groups), async {
             let inspected = inspect_databases(&login, databases, groups.coordinator()).await;
-            let reached = try_from_coordinator(&login, &groups, &inspected).await;
-            (inspected, reached)
+            let (reached, doors) = join(
+                try_from_coordinator(&login, &groups, &inspected),
+                ask_doors(&login, &groups, &inspected),
+            )
+            .await;
+            (inspected, reached, doors)
         })
         .await;
 
@@ -136,6 +146,11 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
     let mut found = scopes::judge(formation, writes, &groups, views, &config.namespace);
     found.extend(server::leaders(formation, &groups, &answers));
     found.extend(databases::judge(formation, &login, &groups, &inspected));
+    if writes == Writes::Allowed {
+        found.extend(databases::holds(formation, &inspected));
+        found.extend(doors::judge(formation, &groups, &doors));
+        found.extend(hooks::reachable(config, &groups));
+    }
     found.extend(server::reached(formation, &groups, &reached));
     found.extend(groups::judge(
         formation, writes, &groups, &answers, &inspected,
@@ -193,6 +208,32 @@ async fn try_from_coordinator(login: &Login, groups: &Groups, inspected: &Inspec
     }
     stream::iter(questions)
         .buffer_unordered(TRIES_AT_ONCE)
+        .collect()
+        .await
+}
+
+/// Asks every database of every worker leader that has metadata there, each on a session of its
+/// own.
+async fn ask_doors(login: &Login, groups: &Groups, inspected: &Inspected) -> Doors {
+    let mut questions = Vec::new();
+    for (name, facts) in inspected {
+        let citus = facts
+            .as_ref()
+            .ok()
+            .and_then(|facts| facts.citus.as_ref().ok());
+        let rows = citus.map(|citus| citus.rows.as_slice()).unwrap_or_default();
+        for row in rows {
+            let door = row.is_primary() && row.has_metadata && row.groupid != COORDINATOR_GROUP;
+            let view = groups.views.get(&row.groupid).filter(|_| door);
+            let Some(address) = view.and_then(|view| view.leader_address()) else {
+                continue;
+            };
+            let key = (row.groupid, name.clone());
+            questions.push(async move { (key, inspect::door(login, address, name).await) });
+        }
+    }
+    stream::iter(questions)
+        .buffer_unordered(survey::AT_ONCE)
         .collect()
         .await
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::Password;
+use crate::config::{Password, Workers};
 use crate::policy::Policy;
 use crate::render::Verdict;
+use crate::statements::{Dialect, Function, Rights};
 
 fn coordinator() -> Coordinator {
     Coordinator {
@@ -34,6 +35,7 @@ fn server(settings: &[(&str, &str)]) -> Facts {
         .collect();
     Facts {
         superuser: false,
+        signals: false,
         settings,
         sees_settings: true,
         workers_running: Some(3),
@@ -159,5 +161,86 @@ fn settings_that_cut_sessions_off_are_named_with_the_role() {
     assert_eq!(
         said(&[("default_transaction_read_only", "on")])[0].0,
         Verdict::Fail
+    );
+}
+
+/// Citus 13, to whose `pg_dist_node` the role has these rights.
+fn citus(rights: Rights, functions: Vec<CallableFunction>) -> CitusFacts {
+    let named = |name: &str| Function {
+        name: name.to_owned(),
+        arguments: 5,
+    };
+    let columns = ["hasmetadata", "metadatasynced"].map(str::to_owned).into();
+    let known = ["citus_update_node", "lock_shard_metadata"].map(named);
+    let version = Some("Citus 13.2.2".to_owned());
+    CitusFacts {
+        dialect: Dialect::detect(&known, columns, version, rights).unwrap(),
+        rows: vec![],
+        functions,
+        most_shards: None,
+    }
+}
+
+fn function(name: &str, allowed: bool) -> CallableFunction {
+    CallableFunction {
+        name: name.to_owned(),
+        signature: format!("{name}()"),
+        allowed,
+    }
+}
+
+#[test]
+fn what_a_role_lacks_for_holds_comes_with_its_grants() {
+    let formation = |read_move| Formation {
+        name: "cn".to_owned(),
+        coordinator: coordinator(),
+        workers: Workers::Listed([].into()),
+        register: false,
+        policy: Policy {
+            read_move,
+            ..Policy::default()
+        },
+    };
+    let whole = Rights {
+        update: true,
+        edit: true,
+    };
+    let able = Facts {
+        signals: true,
+        ..server(&[])
+    };
+    let recover = "recover_prepared_transactions";
+    let found = may_hold(
+        &formation(true),
+        &able,
+        &citus(whole, vec![function(recover, true)]),
+    );
+    assert_eq!(found.verdict, Verdict::Pass, "{found:?}");
+    let said = |read_move, facts: &Facts, citus: &CitusFacts| {
+        let found = may_hold(&formation(read_move), facts, citus);
+        assert_eq!(found.verdict, Verdict::Warn, "{found:?}");
+        text(&found)
+    };
+    let bare = citus(Rights::default(), vec![]);
+    let missing = said(true, &able, &bare);
+    assert!(
+        missing.contains("reads cannot be moved")
+            && missing.contains("INSERT, UPDATE, DELETE ON pg_catalog.pg_dist_node TO \"sync\""),
+        "{missing}"
+    );
+    assert_eq!(
+        may_hold(&formation(false), &able, &bare).verdict,
+        Verdict::Pass,
+        "reads that are not to be moved need no right"
+    );
+    let missing = said(true, &server(&[]), &citus(whole, vec![]));
+    assert!(
+        missing.contains("GRANT pg_signal_backend TO \"sync\""),
+        "{missing}"
+    );
+    let missing = said(true, &able, &citus(whole, vec![function(recover, false)]));
+    assert!(
+        missing.contains("GRANT EXECUTE ON FUNCTION recover_prepared_transactions() TO"),
+        "{missing}"
     );
 }
