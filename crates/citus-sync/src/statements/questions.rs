@@ -37,6 +37,12 @@ impl Dialect {
     pub fn check_connection_within(&self, to: &HostPort, bound: Duration) -> Option<String> {
         let question = self.check_connection(to)?;
         let bound = set_local("citus.node_connection_timeout", bound);
-        Some(batch(["BEGIN", &bound, &question, "COMMIT"]))
+        Some(batch(["BEGIN", &bound, UNCACHED, &question, "COMMIT"]))
     }
 }
+
+/// Citus keeps a connection that it made for such a question, and puts the next one through it. If
+/// that server has fallen silent meanwhile, nothing ends the wait: neither a timeout nor a
+/// cancellation, because cancelling asks the silent server too (`docs/citus.md`). Without the
+/// cache each question connects anew, which `citus.node_connection_timeout` bounds.
+pub const UNCACHED: &str = "SET LOCAL citus.max_cached_conns_per_worker = 0";

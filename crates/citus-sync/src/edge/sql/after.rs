@@ -7,7 +7,7 @@ use super::everywhere::conclude;
 use super::steps::{MOMENT, Phases, StepError, commit, ensure};
 use super::update::UNSYNCED;
 use super::{Database, SqlError};
-use crate::statements::{batch, set_local};
+use crate::statements::{UNCACHED, batch, set_local};
 
 /// Tells Citus to sync the metadata of all workers again, in one transaction that waits for nobody
 /// longer than a moment and wants no lock on any shard. Citus does it right after, in its own time.
@@ -54,6 +54,9 @@ pub async fn resync(
 /// accept and never answer.
 const RECOVERY: Duration = Duration::from_secs(5);
 
+/// How long it may try to connect to each of them.
+const CONNECT: Duration = Duration::from_millis(700);
+
 /// Recovers what a dead session left prepared on the workers; how many transactions it were. One at
 /// a time in each database; bounded to a few seconds.
 ///
@@ -68,7 +71,8 @@ pub async fn recover_prepared(database: &Database) -> Result<i64, SqlError> {
         return Ok(0);
     };
     let bound = set_local("statement_timeout", RECOVERY);
-    let text = batch(["BEGIN", &bound, recover, "COMMIT"]);
+    let connect = set_local("citus.node_connection_timeout", CONNECT);
+    let text = batch(["BEGIN", &bound, &connect, UNCACHED, recover, "COMMIT"]);
     let answer = session
         .rows_within(&text, RECOVERY + Duration::from_secs(1))
         .await;
