@@ -110,9 +110,11 @@ impl Situation<'_> {
         if self.stopping || !self.can_be_held() {
             return None;
         }
-        self.request_stands()
-            .or_else(|| self.asking_stands())
-            .filter(|reason| !self.is_given_up(*reason))
+        let mut reasons = self
+            .request_stands()
+            .into_iter()
+            .chain(self.asking_stands());
+        reasons.find(|reason| !self.is_given_up(*reason))
     }
 
     /// Whether a hold for this reason reached its deadline.
