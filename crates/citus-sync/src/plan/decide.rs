@@ -38,7 +38,7 @@ enum Stance {
 /// Decides completely what to do for one group.
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let expired = situation.standing.is_some_and(|standing| standing.expired);
-    // 1: etcd gone is not leader gone. Only a hold still ends at its deadline.
+    // 1: etcd gone is not leader gone. Only a hold still ends, at its deadline or with us.
     let stale = match &situation.view.freshness {
         Freshness::Fresh => None,
         Freshness::Unknown => Some(Wait::ViewUnknown),
@@ -48,7 +48,8 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     };
     if let Some(wait) = stale {
         let steps = each(situation, |database, _| {
-            if expired && situation.progress_of(database).held != Held::No {
+            let ends = expired || situation.stopping;
+            if ends && situation.progress_of(database).held != Held::No {
                 Step::LetGo
             } else {
                 Step::Wait(wait.clone())
