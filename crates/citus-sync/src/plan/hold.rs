@@ -146,12 +146,16 @@ impl Situation<'_> {
         }
     }
 
-    /// How long until the scheduled request becomes due; `None` when none lies ahead.
+    /// How long until a scheduled request becomes due, or is over because nobody acted on it;
+    /// `None` when neither lies ahead. No news tells of either.
     pub fn until_due(&self) -> Option<Duration> {
         let at = self.view.failover.as_ref()?.value.scheduled_at?;
-        Duration::try_from(at - LEAD - self.now)
-            .ok()
-            .filter(|left| !left.is_zero())
+        let over = at + STALE + Duration::from_millis(1);
+        let mut moments = [at - LEAD, over].into_iter();
+        moments.find_map(|moment| {
+            let left = Duration::try_from(moment - self.now).ok()?;
+            (!left.is_zero()).then_some(left)
+        })
     }
 
     fn asking_stands(&self) -> Option<Reason> {
