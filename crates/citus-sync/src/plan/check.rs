@@ -297,8 +297,9 @@ fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<
             .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= *round)
             .filter(|probe| probe.position.written.is_some())
             .collect();
-        let furthest = voters.iter().all(|probe| probe.position.written <= written);
-        if furthest && voters.len() > sync.quorum as usize && replayed >= written {
+        let of = |probe: &Probe| [probe.position.written, probe.position.replayed];
+        let all = voters.iter().flat_map(|probe| of(probe));
+        if voters.len() > sync.quorum as usize && all.max().is_some_and(|most| replayed >= most) {
             return Ok(());
         }
     }

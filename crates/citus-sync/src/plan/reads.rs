@@ -72,14 +72,13 @@ pub(super) fn after_loss(
     let quorum = situation.view.sync.as_ref().map_or(0, |s| s.value.quorum) as usize;
     let voters = answered(&synchronous);
     if voters.len() > quorum {
-        let Some(best) = voters.iter().max_by_key(|probe| probe.position.written) else {
+        let Some(best) = voters.iter().max_by_key(|probe| has(probe)) else {
             return Err(Stay::NoStandby);
         };
-        let (written, replayed) = (best.position.written, best.position.replayed);
-        return if replayed >= written {
+        return if best.position.replayed >= has(best) {
             Ok(best.address.clone())
         } else {
-            Err(behind(best, written.unwrap_or_default()))
+            Err(behind(best, has(best).unwrap_or_default()))
         };
     }
     let Some(max_lag) = situation.liberties.max_lag else {
@@ -95,7 +94,7 @@ pub(super) fn after_loss(
     let known = situation
         .answers
         .values()
-        .filter_map(|probe| probe.position.written)
+        .filter_map(has)
         .chain(situation.view.last_position)
         .max()
         .unwrap_or_default();
@@ -105,6 +104,12 @@ pub(super) fn after_loss(
     } else {
         Err(behind(best, known))
     }
+}
+
+/// How much of the log a member has. One that was started anew streams from the beginning of a
+/// segment and so seems to have received less than it had and has replayed.
+fn has(probe: &Probe) -> Option<Lsn> {
+    probe.position.written.max(probe.position.replayed)
 }
 
 fn behind(probe: &Probe, goal: Lsn) -> Stay {
