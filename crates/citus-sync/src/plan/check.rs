@@ -263,6 +263,13 @@ fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<
     if standby.state != ProbeState::InRecovery {
         return Err(refuse);
     }
+    // Positions of two histories say nothing of each other, and only a synchronous standby is
+    // known to share the leader's.
+    let timeline = members[name].value.timeline;
+    let is_older = |than: Option<u32>| timeline.is_some() && timeline < than;
+    if !is_synchronous && members.values().any(|m| is_older(m.value.timeline)) {
+        return Err(refuse);
+    }
     let max_lag = situation.liberties.max_lag;
     let replayed = standby.position.replayed;
     // While held: positions tell, and the leader's was asked for after the hold.

@@ -146,7 +146,8 @@ pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
     let view = situation.view;
     let candidate = (view.failover.as_ref())
         .and_then(|request| request.value.candidate.as_ref())
-        .and_then(|name| address_of(situation, name));
+        .and_then(|name| address_of(situation, name))
+        .filter(|address| !is_left_behind(situation, address));
     let synchronous = match (&view.sync, &view.leader) {
         (Some(sync), Some(leader)) if sync.value.leader.as_ref() == Some(&leader.value) => {
             sync.value.standbys.as_slice()
@@ -206,11 +207,26 @@ fn synchronous_to(situation: &Situation<'_>, leader: &HostPort) -> Vec<HostPort>
         .collect()
 }
 
+/// Asynchronous standbys that may be measured by the leader's log: they share its history.
 fn replicas(situation: &Situation<'_>) -> impl Iterator<Item = HostPort> {
     let members = situation.view.members.values();
     members
         .filter(|member| member.value.role == Role::Replica)
         .filter_map(|member| member.value.address.clone())
+        .filter(|address| !is_left_behind(situation, address))
+}
+
+/// Whether a member was last seen on an older timeline than another: it led once, or followed who
+/// did, and Patroni has not rewound it yet. Positions of two histories say nothing of each other.
+/// A synchronous standby streams from its leader, whatever its member key, which is up to a loop
+/// old, says of timelines.
+fn is_left_behind(situation: &Situation<'_>, address: &HostPort) -> bool {
+    let members = || situation.view.members.values().map(|member| &member.value);
+    let newest = members().filter_map(|member| member.timeline).max();
+    let own = members()
+        .find(|member| member.address.as_ref() == Some(address))
+        .and_then(|member| member.timeline);
+    own.is_some() && own < newest
 }
 
 fn address_of(situation: &Situation<'_>, member: &str) -> Option<HostPort> {
