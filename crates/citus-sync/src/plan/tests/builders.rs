@@ -1,4 +1,5 @@
 //! Small builders: a scope of pg1, pg2 and pg3 whose group 1 has its row at pg1.
+//! What holds and read moves look at is added in [`super::telling`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;

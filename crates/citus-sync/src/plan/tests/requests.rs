@@ -1,0 +1,171 @@
+//! Which requests are a reason to hold: a due one that makes the present leader leave.
+
+use std::time::Duration;
+
+use dcs_watch::FailoverRequest;
+
+use super::super::*;
+use super::builders::Story;
+use super::telling::{REQUEST, held_for, request};
+
+/// A request that makes pg1 leave, due in so many milliseconds (or so long ago).
+fn scheduled(in_ms: i64) -> Story {
+    let story = Story::quiet();
+    let at = story.now + time::Duration::milliseconds(in_ms);
+    let request = FailoverRequest {
+        scheduled_at: Some(at),
+        ..request(Some("pg1"), None)
+    };
+    story.requested(request)
+}
+
+fn holds(story: &Story) -> bool {
+    let decision = story.clone().decide();
+    let holds = decision.rule == Rule::Hold;
+    if holds {
+        assert_eq!(held_for(&decision), REQUEST);
+    } else {
+        assert_eq!(decision.rule, Rule::Settled, "{decision:?}");
+    }
+    holds
+}
+
+#[test]
+fn a_request_that_names_the_leader_holds() {
+    let decision = Story::quiet().switchover().decide();
+    assert_eq!(decision.rule, Rule::Hold);
+    assert_eq!(
+        decision.steps["app"],
+        Step::Hold(Hold {
+            nodeid: 2,
+            reason: REQUEST
+        })
+    );
+    assert!(holds(
+        &Story::quiet().requested(request(Some("pg1"), Some("pg2")))
+    ));
+}
+
+#[test]
+fn a_request_that_names_only_a_candidate_makes_the_leader_leave_as_well() {
+    assert!(holds(&Story::quiet().requested(request(None, Some("pg2")))));
+}
+
+#[test]
+fn a_request_for_the_member_that_leads_already_holds_nothing() {
+    for leaving in [None, Some("pg1"), Some("pg3")] {
+        assert!(!holds(
+            &Story::quiet().requested(request(leaving, Some("pg1")))
+        ));
+    }
+}
+
+#[test]
+fn a_request_about_another_leader_holds_nothing() {
+    // It was fulfilled, and Patroni has not cleared it yet; or it was mistaken.
+    for candidate in [None, Some("pg3")] {
+        assert!(!holds(
+            &Story::quiet().requested(request(Some("pg2"), candidate))
+        ));
+    }
+}
+
+#[test]
+fn a_cleared_request_holds_nothing() {
+    assert!(!holds(&Story::quiet().requested(request(None, None))));
+}
+
+#[test]
+fn a_scheduled_request_holds_when_it_is_due_and_not_before() {
+    let ahead = scheduled(60_000);
+    assert!(!holds(&ahead));
+    // A tenth of a second before its time it counts as due: the hold takes a moment.
+    assert_eq!(
+        ahead.decide().again_in,
+        Some(Duration::from_millis(59_900)),
+        "nobody tells us the time"
+    );
+    assert!(!holds(&scheduled(101)));
+    assert!(holds(&scheduled(100)));
+    assert!(holds(&scheduled(0)));
+}
+
+#[test]
+fn a_scheduled_request_that_nobody_acted_on_is_over_in_the_end() {
+    assert!(holds(&scheduled(-29_000)));
+    assert!(holds(&scheduled(-30_000)));
+    assert!(!holds(&scheduled(-30_001)));
+    // Nobody tells us that either.
+    assert_eq!(
+        scheduled(-29_000).decide().again_in,
+        Some(Duration::from_millis(1_001))
+    );
+    assert_eq!(scheduled(-30_001).decide().again_in, None);
+    assert_eq!(Story::quiet().switchover().decide().again_in, None);
+}
+
+#[test]
+fn a_scheduled_request_about_another_leader_wakes_nobody() {
+    let story = scheduled(60_000);
+    let at = story.view.failover.as_ref().unwrap().value.scheduled_at;
+    let other = FailoverRequest {
+        scheduled_at: at,
+        ..request(Some("pg2"), None)
+    };
+    assert!(!holds(&story.requested(other)));
+}
+
+#[test]
+fn a_paused_patroni_acts_on_a_request_with_a_candidate_only() {
+    assert!(!holds(&Story::quiet().paused().switchover()));
+    let named = request(Some("pg1"), Some("pg2"));
+    assert!(holds(&Story::quiet().paused().requested(named)));
+    let named = request(None, Some("pg2"));
+    assert!(holds(&Story::quiet().paused().requested(named)));
+    // And on no schedule at all.
+    let mut due = scheduled(0).paused();
+    assert!(!holds(&due));
+    let failover = due.view.failover.as_mut().unwrap();
+    failover.value.candidate = Some("pg2".to_owned());
+    assert!(!holds(&due));
+}
+
+#[test]
+fn a_request_is_nothing_to_the_coordinators_own_group_nor_where_we_only_watch() {
+    assert!(!holds(&Story::quiet().switchover().group(0)));
+    for writes in [Writes::ObserveOnly, Writes::PatroniManages] {
+        assert!(!holds(&Story::quiet().switchover().writes(writes)));
+    }
+}
+
+#[test]
+fn a_request_that_was_given_up_is_never_held_for_again_but_a_new_one_is() {
+    let story = Story::quiet().switchover().given_up(REQUEST);
+    assert!(!holds(&story));
+    let mut next = story;
+    next.view.failover.as_mut().unwrap().mod_revision += 1;
+    let decision = next.decide();
+    assert_eq!(
+        held_for(&decision),
+        Reason::Request {
+            revision: super::telling::REQUEST_REVISION + 1
+        }
+    );
+}
+
+#[test]
+fn a_program_that_is_about_to_stop_takes_no_hold() {
+    let mut story = Story::quiet().switchover();
+    story.stopping = true;
+    assert!(!holds(&story));
+}
+
+#[test]
+fn a_request_without_a_leader_to_leave_holds_nothing() {
+    let decision = Story::quiet()
+        .requested(request(None, Some("pg2")))
+        .no_leader()
+        .decide();
+    assert_eq!(decision.rule, Rule::LeaderGone);
+    assert!(!decision.steps["app"].acts());
+}
