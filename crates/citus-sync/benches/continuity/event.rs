@@ -1,0 +1,162 @@
+//! What happens to groups. In: an event and how many groups at once. Out: a sample.
+
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::ValueEnum;
+use lab::{Interruption, Scope, Traffic};
+use serde::Serialize;
+
+use super::ground::Ground;
+use super::sample::{Sample, Seen};
+
+/// A crashed leader's key lives for its ttl, and a poll may look late.
+const WRITABLE: Duration = Duration::from_secs(120);
+/// Before an event, everything has been calm for so long.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Who moves the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Who {
+    /// citus-sync.
+    Daemon,
+    /// A poll every few seconds.
+    Poll,
+}
+
+/// What is done to a group's leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// Patroni is asked for a switchover; the hook does nothing
+    Switchover,
+    /// The same, with the hook
+    HookedSwitchover,
+    /// Patroni is asked to restart PostgreSQL; the hook does nothing
+    Restart,
+    /// The same, with the hook
+    HookedRestart,
+    /// SIGKILL to Patroni and PostgreSQL
+    Crash,
+}
+
+impl Event {
+    /// What is measured unless told otherwise.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Switchover,
+        Self::HookedSwitchover,
+        Self::HookedRestart,
+        Self::Crash,
+    ];
+
+    /// Whether Patroni waits for `citus-sync hold`.
+    pub(crate) fn uses_hook(self) -> bool {
+        matches!(self, Self::HookedSwitchover | Self::HookedRestart)
+    }
+
+    /// The same event where there is no hook.
+    pub(crate) fn without_hook(self) -> Self {
+        match self {
+            Self::HookedSwitchover => Self::Switchover,
+            Self::HookedRestart => Self::Restart,
+            other => other,
+        }
+    }
+
+    /// Whether somebody asked for it.
+    pub(crate) fn is_planned(self) -> bool {
+        self != Self::Crash
+    }
+
+    fn happen(self, scope: &Scope) -> Result<()> {
+        match self {
+            Self::Switchover | Self::HookedSwitchover => scope.switchover(None).map(drop),
+            Self::Restart | Self::HookedRestart => scope.restart().map(drop),
+            Self::Crash => scope.crash().map(drop),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Switchover => "switchover",
+            Self::HookedSwitchover => "switchover, hook",
+            Self::Restart => "restart",
+            Self::HookedRestart => "restart, hook",
+            Self::Crash => "crash",
+        })
+    }
+}
+
+/// Lets it happen to as many groups at once, and waits until all is well again.
+pub(crate) fn run(
+    ground: &Ground,
+    traffic: &mut Traffic,
+    who: Who,
+    event: Event,
+    groups: usize,
+    round: usize,
+) -> Result<Sample> {
+    ground.wait_calm()?;
+    if let Some(hook) = ground.lab.hook() {
+        if event.uses_hook() {
+            hook.turn_on()?;
+        } else {
+            hook.turn_off()?;
+        }
+    }
+    let scopes = ground.victims(groups, round);
+    let watches: Result<Vec<Interruption>> = scopes
+        .iter()
+        .map(|scope| Interruption::watch(scope))
+        .collect();
+    let watches = watches?;
+    traffic.wait_flowing()?;
+    thread::sleep(CALM); // what is measured begins with something to compare it with
+    let known = ground.passages()?.len();
+    traffic.take_report();
+
+    let began = Instant::now();
+    at_once(event, &scopes)?;
+    let mut interrupted = Vec::new();
+    for (scope, watch) in scopes.iter().zip(&watches) {
+        interrupted.push((scope.group(), watch.wait_over(began, WRITABLE)?));
+    }
+    for database in ground.lab.databases() {
+        ground.wait_rows(database)?;
+    }
+    traffic.wait_flowing()?;
+    let report = traffic.take_report().between(began, Instant::now());
+    drop(watches);
+    // The last of them may still be told.
+    ground.wait_calm()?;
+    let passages = ground.passages()?.split_off(known);
+    let seen = Seen {
+        report: &report,
+        began,
+        interrupted: &interrupted,
+        passages,
+    };
+    Ok(Sample::of(who, event, round, seen))
+}
+
+/// In a thread for each group, as Patroni answers when it is done.
+fn at_once(event: Event, scopes: &[&Scope]) -> Result<()> {
+    thread::scope(|threads| {
+        let running: Vec<_> = scopes
+            .iter()
+            .map(|scope| threads.spawn(move || event.happen(scope)))
+            .collect();
+        for (thread, scope) in running.into_iter().zip(scopes) {
+            let outcome = thread.join().map_err(|_| anyhow!("a panic"));
+            outcome
+                .and_then(|outcome| outcome)
+                .with_context(|| format!("{event} of {}", scope.name()))?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,301 @@
+//! What the bench prints. In: the samples. Out: tables, goals and errors, or one JSON document.
+
+use citus_sync::report::{PassageOutcome, Phase};
+use serde_json::json;
+
+use super::Args;
+use super::event::Who;
+use super::goals::goals;
+use super::ground::Ground;
+use super::machine::Machine;
+use super::numbers::{Cell, Spread, spread};
+use super::sample::Sample;
+use super::table;
+
+/// A run of the bench.
+pub(crate) struct Run<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) ground: &'a Ground,
+    pub(crate) args: &'a Args,
+    pub(crate) sessions: usize,
+    pub(crate) acknowledged_writes: usize,
+    pub(crate) samples: &'a [Sample],
+}
+
+impl Run<'_> {
+    /// As text.
+    pub(crate) fn print(&self) {
+        let cells = Cell::all(self.samples);
+        let timing = self.ground.timing;
+        println!(
+            "clients of 4 worker groups of two while 1, 2 or all 4 of them are disturbed at once\n{}",
+            self.machine
+        );
+        println!(
+            "ttl {} s, loop_wait {} s; {} sessions, {} ms between two statements, in {} databases; \
+             the poll looks every {} s\n",
+            timing.ttl.as_secs(),
+            timing.loop_wait.as_secs(),
+            self.sessions,
+            self.args.pause_ms,
+            self.ground.lab.databases().len(),
+            self.args.poll_s,
+        );
+        match self.ground.door {
+            Some(door) => println!(
+                "Half of the clients enter through {door}, a fifth group that nothing happens to; failed \
+                 statements are those through the coordinator + those through {door}."
+            ),
+            None => println!(
+                "Citus is not used here: no other door than the coordinator, no multi-shard statements, \
+                 and of each key the ledger knows the last write only."
+            ),
+        }
+        self.print_clients(&cells);
+        print_times(&cells);
+        print_phases(&cells);
+        print_goals(&cells);
+        print_errors(&cells);
+        println!(
+            "\n{} acknowledged writes were looked for at the end: each is there{}.",
+            self.acknowledged_writes,
+            if self.ground.lab.flavour().is_citus() {
+                " once"
+            } else {
+                ""
+            },
+        );
+    }
+
+    /// As one document.
+    pub(crate) fn json(&self) {
+        let cells = Cell::all(self.samples);
+        let timing = self.ground.timing;
+        let document = json!({
+            "machine": self.machine,
+            "timing_s": {
+                "ttl": timing.ttl.as_secs(),
+                "loop_wait": timing.loop_wait.as_secs(),
+                "retry_timeout": timing.retry_timeout.as_secs(),
+            },
+            "sessions": self.sessions,
+            "pause_ms": self.args.pause_ms,
+            "poll_s": self.args.poll_s,
+            "door": self.ground.door,
+            "unit": "ms",
+            "samples": self.samples,
+            "goals": goals(&cells),
+            "acknowledged_writes": self.acknowledged_writes,
+        });
+        println!("{document:#}");
+    }
+
+    fn print_clients(&self, cells: &[Cell<'_>]) {
+        println!(
+            "\nfailed statements, all rounds together; times in ms, median and worst of the rounds"
+        );
+        let head = [
+            "",
+            "groups",
+            "rounds",
+            "writes",
+            "reads",
+            "multi-shard",
+            "elsewhere",
+            "write gap",
+            "worst",
+            "read gap",
+            "worst",
+            "multi w",
+            "multi r",
+        ];
+        let rows = cells.iter().map(|cell| {
+            let mut row = start(cell);
+            row.push(self.doors(cell, |sample, door| sample.failed_writes.get(door).copied()));
+            row.push(self.doors(cell, |sample, door| sample.failed_reads.get(door).copied()));
+            let multi = (
+                cell.sum(|sample| sample.failed_multi_writes),
+                cell.sum(|sample| sample.failed_multi_reads),
+            );
+            row.push(format!("{} w, {} r", multi.0, multi.1));
+            row.push(cell.sum(|sample| sample.failed_elsewhere).to_string());
+            row.extend(both(cell.spread(|sample| sample.write_gap)));
+            row.extend(both(cell.spread(|sample| sample.read_gap)));
+            row.push(short(cell.spread(|sample| sample.multi_write_gap).median));
+            row.push(short(cell.spread(|sample| sample.multi_read_gap).median));
+            row
+        });
+        table::print(&head, &rows.collect::<Vec<_>>());
+    }
+
+    /// Through the coordinator, and through the other door if there is one.
+    fn doors(&self, cell: &Cell<'_>, failed: impl Fn(&Sample, &str) -> Option<usize>) -> String {
+        let through = |door: &str| {
+            cell.sum(|sample| failed(sample, door).unwrap_or(0))
+                .to_string()
+        };
+        let coordinator = through(self.ground.lab.coordinator().name());
+        match self.ground.door {
+            Some(door) => format!("{coordinator}+{}", through(door)),
+            None => coordinator,
+        }
+    }
+}
+
+fn print_times(cells: &[Cell<'_>]) {
+    println!(
+        "\nno leader: from the old primary's end to the first commit at a leader, by a look at the \
+         members themselves; beyond:\nby how much the write gap of a group is longer; first write: after \
+         that commit; over: from the event until every client\nof the groups was served by a writable \
+         leader"
+    );
+    let head = [
+        "",
+        "groups",
+        "rounds",
+        "no leader",
+        "worst",
+        "beyond",
+        "worst",
+        "first write",
+        "worst",
+        "reads back",
+        "worst",
+        "over",
+        "worst",
+    ];
+    let rows = cells.iter().map(|cell| {
+        let mut row = start(cell);
+        row.extend(both(cell.spread(|sample| sample.stop_to_writable)));
+        row.extend(both(cell.spread(|sample| sample.write_gap_beyond)));
+        row.extend(both(cell.spread(|sample| sample.first_write)));
+        if cell.event.is_planned() {
+            row.extend(["-".into(), "-".into()]);
+        } else {
+            row.extend(both(cell.spread(|sample| sample.reads_back)));
+        }
+        row.extend(both(cell.spread(|sample| sample.over)));
+        row
+    });
+    table::print(&head, &rows.collect::<Vec<_>>());
+}
+
+/// The medians of what the daemon tells of itself.
+fn print_phases(cells: &[Cell<'_>]) {
+    const PHASES: [(Phase, &str); 8] = [
+        (Phase::Requested, "requested"),
+        (Phase::Held, "held"),
+        (Phase::ReadsMoved, "reads moved"),
+        (Phase::LeaderGone, "leader gone"),
+        (Phase::LeaderKey, "leader key"),
+        (Phase::Writable, "writable"),
+        (Phase::Committed, "committed"),
+        (Phase::Released, "released"),
+    ];
+    let mut head = vec!["", "groups", "passages", "followed", "kept", "expired"];
+    head.extend(PHASES.map(|(_, name)| name));
+    let mut rows = Vec::new();
+    for cell in cells.iter().filter(|cell| cell.who == Who::Daemon) {
+        let passages: Vec<_> = cell
+            .samples
+            .iter()
+            .flat_map(|sample| &sample.passages)
+            .collect();
+        let ended = |outcome: PassageOutcome| {
+            passages
+                .iter()
+                .filter(|passage| passage.outcome == outcome)
+                .count()
+                .to_string()
+        };
+        let mut row = start(cell);
+        row[2] = passages.len().to_string();
+        row.push(ended(PassageOutcome::Followed));
+        row.push(ended(PassageOutcome::Kept));
+        row.push(ended(PassageOutcome::Expired));
+        for (phase, _) in PHASES {
+            let times = passages
+                .iter()
+                .flat_map(|passage| passage.phases.happened());
+            let times = times.filter(|(happened, _)| *happened == phase);
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "hours are far from 2^52 microseconds"
+            )]
+            let median = spread(times.map(|(_, us)| us as f64 / 1e3)).map(|times| times.median);
+            row.push(median.map_or_else(|| "-".into(), short));
+        }
+        rows.push(row);
+    }
+    if !rows.is_empty() {
+        println!(
+            "\nthe daemon's own account (/api/v1/history), each group a passage; ms since its first news, medians"
+        );
+        table::print(&head, &rows);
+    }
+}
+
+fn print_goals(cells: &[Cell<'_>]) {
+    println!("\ngoals; the worst round counts");
+    let rows: Vec<Vec<String>> = goals(cells)
+        .into_iter()
+        .map(|goal| {
+            let met = if goal.met { "met" } else { "MISSED" };
+            vec![
+                format!("{} of {}: {}", goal.event, goal.groups, goal.wanted),
+                goal.measured,
+                met.into(),
+            ]
+        })
+        .collect();
+    table::print(&["", "measured", ""], &rows);
+}
+
+fn print_errors(cells: &[Cell<'_>]) {
+    let mut heading = "\nerrors that clients saw (numbers replaced by #)";
+    for cell in cells {
+        let mut counted: Vec<(&str, usize)> = Vec::new();
+        for (error, number) in cell.samples.iter().flat_map(|sample| &sample.errors) {
+            match counted.iter_mut().find(|(known, _)| known == error) {
+                Some((_, sum)) => *sum += number,
+                None => counted.push((error, *number)),
+            }
+        }
+        for (error, number) in counted {
+            println!("{heading}");
+            heading = "";
+            print!("{}: {number} x {error}", name(cell));
+        }
+    }
+    if heading.is_empty() {
+        println!();
+    }
+}
+
+fn name(cell: &Cell<'_>) -> String {
+    match cell.who {
+        Who::Daemon => cell.event.to_string(),
+        Who::Poll => format!("poll: {}", cell.event),
+    }
+}
+
+fn start(cell: &Cell<'_>) -> Vec<String> {
+    vec![
+        name(cell),
+        cell.groups.to_string(),
+        cell.samples.len().to_string(),
+    ]
+}
+
+fn both(spread: Spread) -> [String; 2] {
+    [short(spread.median), short(spread.worst)]
+}
+
+/// Milliseconds; tenths where they matter.
+fn short(ms: f64) -> String {
+    if ms.abs() < 10.0 {
+        format!("{ms:.1}")
+    } else {
+        format!("{ms:.0}")
+    }
+}
