@@ -25,16 +25,21 @@
 --     each other where there is a reference table); writers take it shared;
 --     readers do not. A move takes RowExclusiveLock on pg_dist_node, then
 --     ExclusiveLock, until commit, and can deadlock as Citus does. A plain
---     UPDATE takes ShareRowExclusiveLock. lock_timeout counts. Same name and
---     port: nothing.
+--     UPDATE takes ShareRowExclusiveLock, a write to a reference table
+--     RowShareLock. lock_timeout counts. Same name and port: nothing.
+--     lock_shard_metadata(3, …) of a reference table keeps its writers waiting
+--     and stands beside another one.
 --   * force: from lock_cooldown + 100 ms on, whoever is in the way is terminated.
 --   * A move sets metadatasynced to false for every worker with metadata.
 --   * get_shard_id_for_distribution_column: the same shard as in Citus for
 --     smallint, integer, bigint and text.
+--   * recover_prepared_transactions: finishes what a dead session of the
+--     coordinator left prepared on the workers, and warns of those it cannot reach.
 --   * Through citus_stand_in_write and citus_stand_in_read, what a client of the
---     coordinator would see: a write waits in a hold and then goes to the new
---     address; errors of the node come back with their own SQLSTATE; a node that
---     cannot be reached is 08006 in Citus's words.
+--     coordinator, or of a worker that has the metadata, would see: a write waits
+--     in a hold on that node and then goes to the new address; errors of the node
+--     come back with their own SQLSTATE; a node that cannot be reached is 08006 in
+--     Citus's words.
 --
 -- WHAT IT DOES NOT SHOW
 --   * It is no extension: pg_extension has no row `citus`, and citus_version()
@@ -48,9 +53,12 @@
 --   * SQL has but two modes of advisory locks and two lock spaces: where Citus
 --     has AccessExclusiveLock or ExclusiveLock this has ExclusiveLock, where it
 --     has any weaker mode this has ShareLock, and in pg_locks `objsubid` is 2 and
---     the class (8 co-located shard, 4 other shard, 5 shard resource) is in the
---     top byte of `classid`. The application's own two-key advisory locks with
---     such keys would meet ours. lock_shard_metadata modes 1, 3 and 5 are alike.
+--     the class (8 co-located shard, 5 shard resource) is in the top byte of
+--     `classid`. The application's own two-key advisory locks with such keys would
+--     meet ours. So lock_shard_metadata modes 1, 3 and 5 are alike for the shards
+--     of distributed tables. Those of reference tables have the true modes, but on
+--     an empty table of their own, citus_stand_in.shard_N, in place of an advisory
+--     lock of class 4.
 --   * No background processes. What the maintenance daemon does shortly after a
 --     move (send the metadata to the workers, set metadatasynced) happens when
 --     somebody calls citus_stand_in_sync_metadata(). With force the caller itself
@@ -202,6 +210,35 @@ RETURNS SETOF record LANGUAGE sql STABLE AS $$
     WHERE s.shardid = shard
 $$;
 
+-- The command that takes such a lock, in a mode of Citus's numbers: 1 AccessShare
+-- to 8 AccessExclusive. A reference table's is taken on a table, because that is
+-- the only thing in SQL that knows more than two modes.
+CREATE OR REPLACE FUNCTION citus_stand_in.lock_command(key1 int, key2 int, lock_mode int) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN key1 = 4 << 24 THEN format('LOCK TABLE citus_stand_in.shard_%s IN %s MODE', key2,
+            ('{ACCESS SHARE,ROW SHARE,ROW EXCLUSIVE,SHARE UPDATE EXCLUSIVE,SHARE,SHARE ROW EXCLUSIVE,EXCLUSIVE,ACCESS EXCLUSIVE}'::text[])[lock_mode])
+        WHEN lock_mode >= 7 THEN format('SELECT pg_advisory_xact_lock(%s, %s)', key1, key2)
+        ELSE format('SELECT pg_advisory_xact_lock_shared(%s, %s)', key1, key2)
+    END
+$$;
+
+-- The query that names who has it.
+CREATE OR REPLACE FUNCTION citus_stand_in.lock_holders(key1 int, key2 int) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT 'SELECT pid FROM pg_locks WHERE granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND '
+        || CASE WHEN key1 = 4 << 24 THEN format('relation = ''citus_stand_in.shard_%s''::regclass', key2)
+           ELSE format('locktype = ''advisory'' AND objsubid = 2 AND classid::int8 = %s AND objid::int8 = %s', key1, key2) END
+$$;
+
+-- The table that stands for a reference table's shard.
+CREATE OR REPLACE FUNCTION citus_stand_in.create_lock(shard bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE TABLE IF NOT EXISTS citus_stand_in.shard_%s ()', shard);
+    EXECUTE format('GRANT UPDATE ON citus_stand_in.shard_%s TO PUBLIC', shard); -- the right to lock it
+END $$;
+
 -- Takes a lock with `lock_command`. With `kill_after` set: once that moment has
 -- passed, terminates the backends that `blockers` (a query) names, every 100 ms.
 -- The caller's lock_timeout still bounds the whole wait.
@@ -270,11 +307,7 @@ BEGIN
         WHERE p.groupid = grp GROUP BY 1, 2 ORDER BY min(p.shardid)
     LOOP
         PERFORM citus_stand_in.acquire(
-            format('SELECT pg_advisory_xact_lock(%s, %s)', k.key1, k.key2),
-            format('SELECT pid FROM pg_locks WHERE locktype = ''advisory'' AND granted AND objsubid = 2
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND classid::int8 = %s AND objid::int8 = %s AND pid <> pg_backend_pid()', k.key1, k.key2),
-            kill_after);
+            citus_stand_in.lock_command(k.key1, k.key2, 8), citus_stand_in.lock_holders(k.key1, k.key2), kill_after);
     END LOOP;
 END $$;
 
@@ -298,16 +331,6 @@ BEGIN
     END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION citus_stand_in.lock_advisory(key1 int, key2 int, lock_mode int) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF lock_mode = 7 THEN
-        PERFORM pg_advisory_xact_lock(key1, key2);
-    ELSE
-        PERFORM pg_advisory_xact_lock_shared(key1, key2);
-    END IF;
-END $$;
-
 CREATE OR REPLACE FUNCTION pg_catalog.lock_shard_metadata(lock_mode int, shard_id bigint[]) RETURNS void
 LANGUAGE plpgsql STRICT AS $$
 DECLARE
@@ -324,7 +347,7 @@ BEGIN
             RAISE EXCEPTION 'must be owner of table %', tab USING ERRCODE = '42501';
         END IF;
         SELECT * INTO k FROM citus_stand_in.metadata_lock(shard);
-        PERFORM citus_stand_in.lock_advisory(k.key1, k.key2, lock_mode);
+        EXECUTE citus_stand_in.lock_command(k.key1, k.key2, lock_mode);
     END LOOP;
 END $$;
 
@@ -342,7 +365,7 @@ BEGIN
                 OR lock_mode = 3 AND has_table_privilege(tab, 'INSERT')) THEN
             RAISE EXCEPTION 'permission denied for table %', tab USING ERRCODE = '42501';
         END IF;
-        PERFORM citus_stand_in.lock_advisory(5 << 24, shard::int, lock_mode);
+        EXECUTE citus_stand_in.lock_command(5 << 24, shard::int, lock_mode);
     END LOOP;
 END $$;
 
@@ -495,6 +518,8 @@ BEGIN
         command := command || format('DELETE FROM pg_catalog.%1$I; INSERT INTO pg_catalog.%1$I
             SELECT * FROM json_populate_recordset(NULL::pg_catalog.%1$I, %2$L);', tab, content);
     END LOOP;
+    command := command || 'PERFORM citus_stand_in.create_lock(s.shardid) FROM pg_catalog.pg_dist_shard s
+        JOIN pg_catalog.pg_dist_partition USING (logicalrelid) WHERE partmethod = ''n'';';
     command := format('BEGIN IF to_regproc(''pg_catalog.citus_stand_in_write'') IS NOT NULL THEN
         SET LOCAL citus_stand_in.internal = ''on''; %s UPDATE pg_catalog.pg_dist_local_group SET groupid = %s; END IF; END',
         command, n.groupid);
@@ -752,9 +777,11 @@ BEGIN
     PERFORM citus_stand_in.create_table_on(n, table_name, (SELECT attname FROM pg_attribute WHERE attrelid = table_name AND attnum = 1)),
         citus_stand_in.send_metadata(n)
     FROM pg_catalog.pg_dist_node n WHERE noderole = 'primary' AND groupid > 0;
+    PERFORM citus_stand_in.create_lock(shard);
 END $$;
 
--- DROP TABLE takes the metadata along. The table on the nodes stays.
+-- DROP TABLE takes the metadata along. The table on the nodes stays, and so does
+-- the lock of a reference table: no other shard will have its number.
 CREATE OR REPLACE FUNCTION citus_stand_in.forget_dropped_tables() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
@@ -816,6 +843,12 @@ LANGUAGE sql STABLE AS $$
           FROM pg_catalog.pg_dist_partition WHERE logicalrelid = tab) p
 $$;
 
+-- A writer of a reference table goes to all nodes and wants them to stay.
+CREATE OR REPLACE FUNCTION citus_stand_in.share_nodes() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    LOCK TABLE pg_catalog.pg_dist_node IN ROW SHARE MODE;
+END $$;
+
 -- INSERT … ON CONFLICT DO UPDATE of one row, as through Citus.
 CREATE OR REPLACE FUNCTION pg_catalog.citus_stand_in_write(table_name regclass, key bigint, payload text) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -826,7 +859,10 @@ DECLARE
     n pg_catalog.pg_dist_node;
 BEGIN
     SELECT * INTO k FROM citus_stand_in.metadata_lock(shard);
-    PERFORM pg_advisory_xact_lock_shared(k.key1, k.key2);
+    EXECUTE citus_stand_in.lock_command(k.key1, k.key2, 5);
+    IF k.key1 = 4 << 24 THEN
+        PERFORM citus_stand_in.share_nodes();
+    END IF;
     SELECT * INTO c FROM citus_stand_in.columns(table_name);
     -- Read only now: whoever held the lock may have moved the node.
     FOR n IN SELECT * FROM citus_stand_in.places(table_name, shard) LOOP
@@ -867,8 +903,30 @@ LANGUAGE sql STABLE STRICT AS $$
     SELECT coalesce((SELECT nodeid FROM pg_catalog.pg_dist_node WHERE groupid = 0 AND noderole = 'primary'), 0)
 $$;
 
+-- Rolls back what is prepared in the name of this node's sessions. (There is no
+-- two-phase commit here: nobody but a test has prepared it.)
 CREATE OR REPLACE FUNCTION pg_catalog.recover_prepared_transactions() RETURNS int
-LANGUAGE sql STRICT AS $$ SELECT 0 $$;
+LANGUAGE plpgsql STRICT SECURITY DEFINER AS $$
+DECLARE
+    n pg_catalog.pg_dist_node;
+    gid text;
+    recovered int := 0;
+BEGIN
+    FOR n IN SELECT * FROM pg_catalog.pg_dist_node WHERE noderole = 'primary' AND groupid > 0 ORDER BY groupid LOOP
+        BEGIN
+            FOR gid IN SELECT unnest(citus_stand_in.run(n.nodename, n.nodeport, format(
+                'SELECT array_agg(gid) FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, %L)',
+                format('citus_%s_', (SELECT groupid FROM pg_catalog.pg_dist_local_group))))::text[])
+            LOOP
+                PERFORM citus_stand_in.run(n.nodename, n.nodeport, format('ROLLBACK PREPARED %L', gid));
+                recovered := recovered + 1;
+            END LOOP;
+        EXCEPTION WHEN connection_failure THEN
+            RAISE WARNING 'transaction recovery cannot connect to %:%', n.nodename, n.nodeport;
+        END;
+    END LOOP;
+    RETURN recovered;
+END $$;
 
 REVOKE ALL ON FUNCTION
     pg_catalog.citus_update_node(int, text, int, bool, int), pg_catalog.master_update_node(int, text, int, bool, int),

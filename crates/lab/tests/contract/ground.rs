@@ -18,6 +18,19 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// next query. Reserved by IANA (tcpmux), so not in any lab's block.
 pub(crate) const DEAD_PORT: u16 = 1;
 
+/// Tells Citus to send the metadata to all workers, but for the COMMIT: by way
+/// of a row that nobody else ever sees.
+pub(crate) const RESYNC: &str = "
+    BEGIN; SET LOCAL lock_timeout = '5s'; LOCK TABLE pg_dist_node IN EXCLUSIVE MODE;
+    UPDATE pg_dist_node SET metadatasynced = true WHERE hasmetadata AND groupid <> 0;
+    INSERT INTO pg_dist_node (nodeid, groupid, nodename, nodeport, noderole)
+        VALUES (-1, 1, 'one.invalid', 1, 'unavailable');
+    SELECT citus_update_node(-1, 'two.invalid', 1);
+    DELETE FROM pg_dist_node WHERE nodeid = -1";
+
+/// What a node knows of all nodes.
+const ROWS: &str = "SELECT nodeid, groupid, nodename, nodeport FROM pg_dist_node ORDER BY nodeid";
+
 /// Where the cases happen.
 pub(crate) struct Ground {
     pub(crate) flavour: Flavour,
@@ -35,7 +48,10 @@ impl Ground {
             let builder = Postgres::builder(&sandbox, name)
                 // A case that has a worker out of sync must not keep the next waiting.
                 .setting("citus.metadata_sync_interval", "200ms")
-                .setting("citus.metadata_sync_retry_interval", "100ms");
+                .setting("citus.metadata_sync_retry_interval", "100ms")
+                // What Citus does every now and then by itself, a case does.
+                .setting("citus.distributed_deadlock_detection_factor", "-1")
+                .setting("citus.recover_2pc_interval", "-1");
             if stand_in {
                 builder.stand_in()
             } else {
@@ -78,18 +94,32 @@ impl Ground {
             worker.thaw();
         }
         let mut session = self.session()?;
+        let mut doors = [self.door(1)?, self.door(2)?];
         // Sessions of the last case may still be on their way out.
-        session.run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE backend_type = 'client backend' AND application_name = 'case' AND pid <> pg_backend_pid()",
-        )?;
+        for session in doors.iter_mut().chain([&mut session]) {
+            session.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE backend_type = 'client backend' AND application_name = 'case' AND pid <> pg_backend_pid()",
+            )?;
+        }
         session.run(
             "DELETE FROM pg_dist_node WHERE noderole = 'secondary' OR groupid NOT IN (0, 1, 2)",
         )?;
         for group in 0..=2 {
             session.retry(&self.move_group(group, self.port(group)))?;
         }
-        self.sync()
+        self.sync()?;
+        // What was changed by hand, on either side, is nobody's to sync.
+        let ours = session.rows(ROWS)?;
+        let mut alike = true;
+        for door in &mut doors {
+            alike &= door.rows(ROWS)? == ours;
+        }
+        if !alike {
+            session.retry(&format!("{RESYNC}; COMMIT"))?;
+            self.sync()?;
+        }
+        Ok(())
     }
 
     /// The port of the server that a group really has.
@@ -125,14 +155,18 @@ impl Ground {
 
     /// A client's write of a key that lives on `group`.
     pub(crate) fn write(&self, group: usize, value: &str) -> Result<String> {
-        let key = self.key(group)?;
-        Ok(if self.flavour.is_citus() {
+        Ok(self.write_key(&self.key(group)?, value))
+    }
+
+    /// A client's write of a key.
+    pub(crate) fn write_key(&self, key: &str, value: &str) -> String {
+        if self.flavour.is_citus() {
             format!(
                 "INSERT INTO kv (k, v) VALUES ({key}, '{value}') ON CONFLICT (k) DO UPDATE SET v = excluded.v"
             )
         } else {
             format!("SELECT citus_stand_in_write('kv', {key}, '{value}')")
-        })
+        }
     }
 
     /// A client's read of the same key.
@@ -183,6 +217,11 @@ impl Ground {
         })
     }
 
+    /// A new session on the worker of a group, for clients that enter there.
+    pub(crate) fn door(&self, group: usize) -> Result<Session> {
+        Session::open(self.port(group))
+    }
+
     /// A new session on the coordinator.
     pub(crate) fn session(&self) -> Result<Session> {
         Session::open(self.coordinator.port())
@@ -203,13 +242,14 @@ impl Ground {
 
     /// Waits until a backend waits for a lock.
     pub(crate) fn wait_blocked(&self, pid: i32) -> Result<()> {
-        let mut session = self.session()?;
-        wait_for("a session that waits for a lock", DEADLINE, || {
-            let waiting = session.one(&format!(
-                "SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted"
-            ))?;
-            Ok(waiting != "0")
-        })
+        wait_blocked(self.session()?, pid)
+    }
+
+    /// Starts a statement on a worker and waits until it waits for a lock there.
+    pub(crate) fn start_and_block_at(&self, door: usize, sql: &str) -> Result<Pending> {
+        let pending = self.door(door)?.start(sql)?;
+        wait_blocked(self.door(door)?, pending.pid).with_context(|| sql.to_owned())?;
+        Ok(pending)
     }
 
     /// Waits until a backend is no more.
@@ -224,7 +264,17 @@ impl Ground {
     }
 }
 
-/// One connection to the coordinator, with limits so that nothing hangs.
+/// Waits until a backend of `session`'s server waits for a lock.
+fn wait_blocked(mut session: Session, pid: i32) -> Result<()> {
+    wait_for("a session that waits for a lock", DEADLINE, || {
+        let waiting = session.one(&format!(
+            "SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted"
+        ))?;
+        Ok(waiting != "0")
+    })
+}
+
+/// One connection to a server, with limits so that nothing hangs.
 pub(crate) struct Session {
     client: Client,
     pub(crate) pid: i32,

@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod ground;
+mod holds;
 mod locks;
 mod moves;
 mod nodes;
@@ -24,6 +25,7 @@ fn cases() -> impl Iterator<Item = Case> {
         catalogue::CASES,
         nodes::CASES,
         locks::CASES,
+        holds::CASES,
         moves::CASES,
         reach::CASES,
     ]

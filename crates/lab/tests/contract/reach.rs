@@ -22,6 +22,14 @@ pub(crate) const CASES: &[Case] = &[
         mute,
     ),
     (
+        "… to a server that fell silent between two questions of one session that keeps no connections",
+        silent_later,
+    ),
+    (
+        "recover_prepared_transactions ends what a dead session left prepared, and warns of a worker it cannot reach",
+        recover,
+    ),
+    (
         "reads and writes of a group whose node is gone fail with 08006",
         gone,
     ),
@@ -71,6 +79,55 @@ fn mute(ground: &Ground) -> Result<()> {
         format!("08006: connection to the remote node postgres@127.0.0.1:{port} failed"),
     ];
     ensure!(notices == words, "{notices:?}");
+    Ok(())
+}
+
+fn silent_later(ground: &Ground) -> Result<()> {
+    let mut session = ground.session()?;
+    // With a connection kept from the first question, Citus would put the
+    // second one there, and wait for its answer beyond any timeout.
+    session.run("SET citus.max_cached_conns_per_worker = 0")?;
+    session.run("SET citus.node_connection_timeout = 300")?;
+    ensure!(check(&mut session, ground.port(1))? == "t");
+    ground.workers[0].freeze();
+    let asked = session.start(&format!(
+        "SELECT citus_check_connection_to_node('127.0.0.1', {})",
+        ground.port(1)
+    ))?;
+    let outcome = asked.outcome();
+    ground.workers[0].thaw();
+    let rows = outcome?.1?;
+    ensure!(rows == [["f"]], "{rows:?}");
+    Ok(())
+}
+
+fn recover(ground: &Ground) -> Result<()> {
+    // Named as Citus names them: group, process, transaction, connection.
+    for (group, name) in [(1, "citus_0_999999_1_1"), (2, "citus_0_999999_1_2")] {
+        ground.door(group)?.run(&format!(
+            "BEGIN; CREATE TABLE left_behind (a int); PREPARE TRANSACTION '{name}'"
+        ))?;
+    }
+    let left = |group| {
+        ground
+            .door(group)?
+            .one("SELECT count(*) FROM pg_prepared_xacts")
+    };
+    ground.session()?.run(&ground.move_group(1, DEAD_PORT))?;
+    let mut session = ground.session()?;
+    let recovered = session.one("SELECT recover_prepared_transactions()")?;
+    let notices = session.notices.lock().unwrap().clone();
+    let words = format!("01000: transaction recovery cannot connect to 127.0.0.1:{DEAD_PORT}");
+    ensure!(
+        recovered == "1" && notices.contains(&words),
+        "{recovered} {notices:?}"
+    );
+    ensure!(left(1)? == "1" && left(2)? == "0");
+    ground
+        .session()?
+        .run(&ground.move_group(1, ground.port(1)))?;
+    let recovered = session.one("SELECT recover_prepared_transactions()")?;
+    ensure!(recovered == "1" && left(1)? == "0", "{recovered}");
     Ok(())
 }
 
