@@ -1,4 +1,4 @@
-//! `cargo xtask`: the demo, all checks and tests, the lab, the benches.
+//! `cargo xtask`: the demo, all checks and tests, the lab, the benches, the long run.
 //!
 //! It must build on a machine that has cargo and a C linker and nothing else:
 //! it is what installs the rest. So it depends on no product crate.
@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod demo;
+mod endure;
 mod lab_command;
 mod screen;
 mod setup;
@@ -40,6 +41,8 @@ enum Command {
     /// Measures: `follow` (latency of a move), `idle` (cost of doing nothing) or `continuity` (what
     /// clients notice)
     Bench(bench::Arguments),
+    /// A long run: random switchovers, restarts, crashes, freezes and etcd restarts, from a seed
+    Endure(endure::Arguments),
     /// Checks that pure files stay pure
     Wall,
 }
@@ -51,6 +54,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Test(arguments) => Ok(stages::run(&arguments)),
         Command::Lab(command) => lab_command::run(&command),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Endure(arguments) => endure::run(&arguments),
         Command::Wall => stages::wall(),
     }
 }
