@@ -6,10 +6,11 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::{Lab, Scope};
+use lab::{Etcd, Lab, Scope};
 use serde_json::json;
 
-use super::operation::{Away, Futile, How, Lease, Operation, Then, Who, name};
+use super::operation::{Away, Futile, How, Lease, Operation, Place, Then, Who};
+use super::words::name;
 use super::world::World;
 
 /// After the end of its lease.
@@ -35,39 +36,13 @@ pub(super) fn carry_out(world: &mut World, operation: &Operation) -> Result<Note
             note(&mut notes, switch(scope, false));
         }
         Operation::LosesItsHeir { scope, after } => {
-            let scope = scope_at(&world.lab, *scope)?;
-            let heir = scope.replicas()?.first().map(|member| member.name());
-            let heir = scope.member(heir.context("a scope of one")?)?;
-            beside(
-                &mut notes,
-                || switch(scope, false),
-                || {
-                    sleep(*after);
-                    heir.crash()
-                },
-            );
-            note(&mut notes, heir.start());
+            loses_its_heir(scope_at(&world.lab, *scope)?, *after, &mut notes)?;
         }
         Operation::CoordinatorToo {
             scope,
             crash,
             after,
-        } => {
-            let scope = scope_at(&world.lab, *scope)?;
-            let coordinator = world.lab.coordinator();
-            beside(
-                &mut notes,
-                || switch(scope, false),
-                || {
-                    sleep(*after);
-                    if *crash {
-                        die(coordinator, Lease::Revoked)
-                    } else {
-                        switch(coordinator, false)
-                    }
-                },
-            );
-        }
+        } => coordinator_too(&world.lab, *scope, *crash, *after, &mut notes)?,
         Operation::Restart { scopes } => {
             at_once(&world.lab, scopes, &mut notes, |scope| {
                 scope.restart().map(drop)
@@ -99,41 +74,13 @@ pub(super) fn carry_out(world: &mut World, operation: &Operation) -> Result<Note
             how,
             length,
             meanwhile,
-        } => {
-            match how {
-                How::Stopped => world.daemon.freeze()?,
-                How::Silent => world.daemon.vanish()?,
-            }
-            let scope = meanwhile.map(|scope| scope_at(&world.lab, scope));
-            let scope = scope.transpose()?;
-            let switched = || scope.map_or(Ok(()), |scope| switch(scope, false));
-            let daemon = &world.daemon;
-            beside(&mut notes, switched, || {
-                sleep(*length);
-                match how {
-                    How::Stopped => daemon.thaw(),
-                    How::Silent => daemon.reappear(),
-                }
-            });
-        }
+        } => freeze_daemon(world, *how, *length, *meanwhile, &mut notes)?,
         Operation::KillDaemon {
             meanwhile,
             after,
             away,
         } => kill_daemon(world, *meanwhile, *after, *away, &mut notes)?,
-        Operation::Etcd { how, length } => {
-            let etcd = world.lab.etcd();
-            match how {
-                Away::Stopped => etcd.stop()?,
-                Away::Killed => etcd.kill()?,
-                Away::Frozen => etcd.freeze(),
-            }
-            sleep(*length);
-            match how {
-                Away::Stopped | Away::Killed => etcd.start_again()?,
-                Away::Frozen => etcd.thaw(),
-            }
-        }
+        Operation::Etcd { how, length } => away(world.lab.etcd(), *how, *length)?,
         Operation::Request {
             scope,
             what,
@@ -149,7 +96,7 @@ pub(super) fn carry_out(world: &mut World, operation: &Operation) -> Result<Note
     Ok(notes)
 }
 
-fn scope_at(lab: &Lab, place: usize) -> Result<&Scope> {
+fn scope_at(lab: &Lab, place: Place) -> Result<&Scope> {
     lab.scope(&name(place))
 }
 
@@ -162,7 +109,7 @@ fn note<T>(notes: &mut Notes, outcome: Result<T>) {
 /// The same to all of these scopes, at once.
 fn at_once(
     lab: &Lab,
-    scopes: &[usize],
+    scopes: &[Place],
     notes: &mut Notes,
     work: impl Fn(&Scope) -> Result<()> + Sync,
 ) {
@@ -241,9 +188,87 @@ fn freeze(scope: &Scope, who: Who, how: How, length: Duration, lease: Lease) -> 
     succeeded
 }
 
+fn loses_its_heir(scope: &Scope, after: Duration, notes: &mut Notes) -> Result<()> {
+    let replicas = scope.replicas()?;
+    let heir = replicas.first().context("a scope of one")?;
+    beside(
+        notes,
+        || switch(scope, false),
+        || {
+            sleep(after);
+            heir.crash()
+        },
+    );
+    heir.start()
+}
+
+fn coordinator_too(
+    lab: &Lab,
+    scope: Place,
+    crash: bool,
+    after: Duration,
+    notes: &mut Notes,
+) -> Result<()> {
+    let (scope, coordinator) = (scope_at(lab, scope)?, lab.coordinator());
+    beside(
+        notes,
+        || switch(scope, false),
+        || {
+            sleep(after);
+            if crash {
+                die(coordinator, Lease::Revoked)
+            } else {
+                switch(coordinator, false)
+            }
+        },
+    );
+    Ok(())
+}
+
+fn freeze_daemon(
+    world: &World,
+    how: How,
+    length: Duration,
+    meanwhile: Option<Place>,
+    notes: &mut Notes,
+) -> Result<()> {
+    let scope = meanwhile.map(|scope| scope_at(&world.lab, scope));
+    let scope = scope.transpose()?;
+    let daemon = &world.daemon;
+    match how {
+        How::Stopped => daemon.freeze()?,
+        How::Silent => daemon.vanish()?,
+    }
+    let switched = || scope.map_or(Ok(()), |scope| switch(scope, false));
+    beside(notes, switched, || {
+        sleep(length);
+        match how {
+            How::Stopped => daemon.thaw(),
+            How::Silent => daemon.reappear(),
+        }
+    });
+    Ok(())
+}
+
+fn away(etcd: &Etcd, how: Away, length: Duration) -> Result<()> {
+    match how {
+        Away::Stopped => etcd.stop()?,
+        Away::Killed => etcd.kill()?,
+        Away::Frozen => etcd.freeze(),
+    }
+    sleep(length);
+    match how {
+        Away::Stopped | Away::Killed => etcd.start_again(),
+        Away::Frozen => {
+            etcd.thaw();
+            Ok(())
+        }
+    }
+}
+
 fn kill_daemon(
     world: &mut World,
-    meanwhile: Option<usize>,
+    meanwhile: Option<Place>,
     after: Duration,
     away: Duration,
     notes: &mut Notes,
@@ -262,7 +287,7 @@ fn kill_daemon(
 }
 
 /// Written as Patroni's own interface writes it.
-fn request(lab: &Lab, place: usize, what: Futile, length: Duration) -> Result<()> {
+fn request(lab: &Lab, place: Place, what: Futile, length: Duration) -> Result<()> {
     let scope = scope_at(lab, place)?;
     let leader = scope.leader()?.name();
     let request = match what {
@@ -280,7 +305,7 @@ fn request(lab: &Lab, place: usize, what: Futile, length: Duration) -> Result<()
 
 fn hold(
     world: &World,
-    place: usize,
+    place: Place,
     length: Duration,
     then: Then,
     notes: &mut Notes,

@@ -21,7 +21,7 @@ pub(super) fn show(world: &World, folder: &Path, story: &str) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     };
     let standing = standing(world);
-    let log = log(world);
+    let log = world.log();
     let lines: Vec<&str> = log.lines().collect();
     screen::heading("The daemon's log ends");
     screen::put(&(lines[lines.len().saturating_sub(TAIL)..].join("\n") + "\n"));
@@ -49,15 +49,6 @@ pub(super) fn show(world: &World, folder: &Path, story: &str) -> Result<()> {
     }
     screen::line(&format!("all logs are in {}", folder.display()));
     Ok(())
-}
-
-/// The daemon's log since it was started last.
-fn log(world: &World) -> String {
-    let mut text = String::new();
-    for entry in world.daemon.log().entries() {
-        let _ = writeln!(text, "{}", entry.text);
-    }
-    text
 }
 
 fn page(world: &World, path: &str) -> String {

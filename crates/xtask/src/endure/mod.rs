@@ -12,6 +12,7 @@ mod evidence;
 mod numbers;
 mod operation;
 mod tally;
+mod words;
 mod world;
 
 use std::fmt::Write as _;
@@ -23,8 +24,9 @@ use lab::{Traffic, Version};
 
 use self::chance::Chance;
 use self::numbers::Numbers;
-use self::operation::{Operation, name};
+use self::operation::Operation;
 use self::tally::{Seen, Tally};
+use self::words::name;
 use self::world::World;
 use crate::{screen, setup, shell};
 
@@ -180,7 +182,7 @@ impl Run {
         let report = clients.take_report();
         let unfenced = operation.unfenced().map(name);
         let excused = checks::answers(&report, unfenced.as_deref())?;
-        let seen = Seen::of(&report);
+        let seen = Seen::of(&report, operation);
         self.tally.add(operation, &seen);
 
         let (carried, whole) = (screen::span(carried), screen::span(began.elapsed()));
@@ -220,7 +222,9 @@ impl Run {
             "Seed {}: {operations} operations in {took}",
             self.seed
         ));
-        screen::line("statements done, statements failed, longest gap of any client, by operation");
+        screen::line(
+            "statements done; failed: single-shard writes and reads, multi-shard ones, and all through a node that ended itself; longest gap of any other client",
+        );
         for line in self.tally.table() {
             screen::line(&line);
         }

@@ -1,13 +1,12 @@
 //! What is done to a formation. In: chance, and how many scopes there are. Out: one operation
 //! after the other, told in words. Nothing here looks at the world, so a seed is a sequence.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::chance::Chance;
 
 /// A scope by its place in the lab: 0 is the coordinator's.
-type Place = usize;
+pub(super) type Place = usize;
 
 /// One operation. Members are named by their role, as who has it depends on what happened before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,40 +173,15 @@ impl Operation {
                 after: middle,
             },
             5 => Self::Restart {
-                scopes: if chance.happens(30) {
-                    chance.some(workers, 2)
-                } else {
-                    vec![any]
-                },
+                scopes: one_or_some(chance, 30, any, workers),
             },
             6 => Self::CrashPostgres { scope: any },
             7 => Self::Crash {
-                scopes: if chance.happens(20) {
-                    chance.some(workers, 2)
-                } else {
-                    vec![any]
-                },
+                scopes: one_or_some(chance, 20, any, workers),
                 lease: lease(chance),
             },
             8 => Self::CrashStandby { scope: any },
-            9 => {
-                let who = if chance.happens(65) {
-                    Who::Leader
-                } else {
-                    Who::Standby
-                };
-                Self::Freeze {
-                    scope: any,
-                    who,
-                    how: how(chance),
-                    length: millis(chance, 200, 6000),
-                    lease: if who == Who::Leader && chance.happens(40) {
-                        lease(chance)
-                    } else {
-                        Lease::Kept
-                    },
-                }
-            }
+            9 => Self::freeze(chance, any),
             10 => Self::FreezeDaemon {
                 how: how(chance),
                 length: millis(chance, 200, 8000),
@@ -227,16 +201,39 @@ impl Operation {
                 what: chance.one(&[Futile::Withdrawn, Futile::ForNobody, Futile::FarOff]),
                 length: millis(chance, 20, 1500),
             },
-            _ => Self::Hold {
-                scope: worker,
-                length: millis(chance, 100, 4000),
-                then: chance.weighted(&[
-                    (4, Then::Released),
-                    (2, Then::RunsOut),
-                    (2, Then::Crash),
-                    (2, Then::Switchover),
-                ]),
+            _ => Self::hold(chance, worker),
+        }
+    }
+
+    fn freeze(chance: &mut Chance, scope: Place) -> Self {
+        let who = if chance.happens(65) {
+            Who::Leader
+        } else {
+            Who::Standby
+        };
+        Self::Freeze {
+            scope,
+            who,
+            how: how(chance),
+            length: millis(chance, 200, 6000),
+            lease: if who == Who::Leader && chance.happens(40) {
+                lease(chance)
+            } else {
+                Lease::Kept
             },
+        }
+    }
+
+    fn hold(chance: &mut Chance, scope: Place) -> Self {
+        Self::Hold {
+            scope,
+            length: millis(chance, 100, 4000),
+            then: chance.weighted(&[
+                (4, Then::Released),
+                (2, Then::RunsOut),
+                (2, Then::Crash),
+                (2, Then::Switchover),
+            ]),
         }
     }
 
@@ -265,6 +262,27 @@ impl Operation {
         }
     }
 
+    /// Scopes of which a member ends: who is connected to it loses the connection, whatever anybody does.
+    pub(super) fn ends(&self) -> Vec<Place> {
+        match self {
+            Self::Switchover { scopes, .. }
+            | Self::Restart { scopes }
+            | Self::Crash { scopes, .. } => scopes.clone(),
+            Self::ThereAndBack { scope }
+            | Self::LosesItsHeir { scope, .. }
+            | Self::CrashPostgres { scope }
+            | Self::CrashStandby { scope }
+            | Self::Freeze { scope, .. }
+            | Self::Request { scope, .. }
+            | Self::Hold { scope, .. } => vec![*scope],
+            Self::CoordinatorToo { scope, .. } => vec![0, *scope],
+            Self::FreezeDaemon { meanwhile, .. } | Self::KillDaemon { meanwhile, .. } => {
+                meanwhile.iter().copied().collect()
+            }
+            Self::Etcd { .. } => Vec::new(),
+        }
+    }
+
     /// A scope whose old leader may wake up and answer its own clients although another one leads:
     /// without a watchdog nothing fences it, and what it reads is old.
     pub(super) fn unfenced(&self) -> Option<Place> {
@@ -277,6 +295,15 @@ impl Operation {
             } => Some(*scope),
             _ => None,
         }
+    }
+}
+
+/// Several workers' scopes, so many times of a hundred.
+fn one_or_some(chance: &mut Chance, percent: u64, one: Place, workers: &[Place]) -> Vec<Place> {
+    if chance.happens(percent) {
+        chance.some(workers, 2)
+    } else {
+        vec![one]
     }
 }
 
@@ -298,156 +325,6 @@ fn how(chance: &mut Chance) -> How {
         How::Stopped
     } else {
         How::Silent
-    }
-}
-
-/// `cn`, `wk1`, … as the lab names them.
-pub(super) fn name(place: Place) -> String {
-    match place {
-        0 => lab::cluster::COORDINATOR.into(),
-        number => format!("wk{number}"),
-    }
-}
-
-fn names(places: &[Place]) -> String {
-    let names: Vec<String> = places.iter().map(|place| name(*place)).collect();
-    names.join(", ")
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Switchover { scopes, named } => {
-                let candidate = if *named { "" } else { "out" };
-                write!(
-                    f,
-                    "switchover of {} with{candidate} a candidate",
-                    names(scopes)
-                )
-            }
-            Self::ThereAndBack { scope } => write!(f, "switchover of {} and back", name(*scope)),
-            Self::LosesItsHeir { scope, after } => write!(
-                f,
-                "switchover of {}, whose heir dies after {after:?}",
-                name(*scope)
-            ),
-            Self::CoordinatorToo {
-                scope,
-                crash,
-                after,
-            } => {
-                let what = if *crash { "dies" } else { "is switched over" };
-                let scope = name(*scope);
-                write!(
-                    f,
-                    "switchover of {scope}, the coordinator {what} after {after:?}"
-                )
-            }
-            Self::Restart { scopes } => write!(f, "restart of {}", names(scopes)),
-            Self::CrashPostgres { scope } => {
-                write!(f, "crash of PostgreSQL alone of {}", name(*scope))
-            }
-            Self::Crash { scopes, lease } => write!(f, "crash of {}, {lease}", names(scopes)),
-            Self::CrashStandby { scope } => write!(f, "crash of a standby of {}", name(*scope)),
-            Self::Freeze {
-                scope,
-                who,
-                how,
-                length,
-                lease,
-            } => {
-                let who = match who {
-                    Who::Leader => "the leader",
-                    Who::Standby => "a standby",
-                };
-                write!(f, "{who} of {} is {how} for {length:?}", name(*scope))?;
-                match lease {
-                    Lease::Kept => Ok(()),
-                    lease => write!(f, " or until another one leads, {lease}"),
-                }
-            }
-            Self::FreezeDaemon {
-                how,
-                length,
-                meanwhile,
-            } => {
-                write!(f, "the daemon is {how} for {length:?}")?;
-                during(f, *meanwhile)
-            }
-            Self::KillDaemon {
-                meanwhile,
-                after,
-                away,
-            } => {
-                write!(f, "the daemon is killed and is away for {away:?}")?;
-                match meanwhile {
-                    None => Ok(()),
-                    Some(scope) => write!(f, ", {after:?} into a switchover of {}", name(*scope)),
-                }
-            }
-            Self::Etcd { how, length } => {
-                let how = match how {
-                    Away::Stopped => "stopped",
-                    Away::Killed => "killed",
-                    Away::Frozen => "frozen",
-                };
-                write!(f, "etcd is {how} for {length:?}")
-            }
-            Self::Request {
-                scope,
-                what,
-                length,
-            } => {
-                let what = match what {
-                    Futile::Withdrawn => "is withdrawn",
-                    Futile::ForNobody => "names nobody as its candidate, and is withdrawn",
-                    Futile::FarOff => "is for another century, and is withdrawn",
-                };
-                let scope = name(*scope);
-                write!(f, "a request for {scope} {what} after {length:?}")
-            }
-            Self::Hold {
-                scope,
-                length,
-                then,
-            } => {
-                let scope = name(*scope);
-                match then {
-                    Then::Released => write!(f, "a hold of {scope}, released after {length:?}"),
-                    Then::RunsOut => write!(f, "a hold of {scope} for {length:?}"),
-                    Then::Crash => write!(f, "a hold of {scope}, {length:?} later its crash"),
-                    Then::Switchover => {
-                        write!(f, "a hold of {scope}, {length:?} later its switchover")
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn during(f: &mut fmt::Formatter<'_>, meanwhile: Option<Place>) -> fmt::Result {
-    match meanwhile {
-        None => Ok(()),
-        Some(scope) => write!(f, " during a switchover of {}", name(scope)),
-    }
-}
-
-impl fmt::Display for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Revoked => "the lease ended at once",
-            Self::RunsOut => "the lease left to run out",
-            Self::Kept => "the lease kept",
-        })
-    }
-}
-
-impl fmt::Display for How {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stopped => "stopped",
-            Self::Silent => "cut off",
-        })
     }
 }
 

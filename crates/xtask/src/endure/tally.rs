@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lab::{Kind, Report};
+use lab::{Kind, Report, Stream};
 
 use super::operation::Operation;
+use super::words::name;
 use crate::screen;
 
 /// All operations of one kind.
@@ -17,6 +18,7 @@ struct Sum {
     failed_writes: usize,
     failed_reads: usize,
     failed_multi: usize,
+    failed_doors: usize,
     longest_write: Duration,
     longest_read: Duration,
 }
@@ -33,32 +35,40 @@ pub(super) struct Seen {
     failed_writes: usize,
     failed_reads: usize,
     failed_multi: usize,
+    failed_doors: usize,
     write_gap: Duration,
     read_gap: Duration,
 }
 
 impl Seen {
-    pub(super) fn of(report: &Report) -> Self {
-        let failed = |kind| report.failures(kind).len();
+    /// Statements through a node that ended itself are counted apart, and are in no gap.
+    pub(super) fn of(report: &Report, operation: &Operation) -> Self {
+        let ended: Vec<String> = operation.ends().into_iter().map(name).collect();
+        let through_it = |stream: &Stream| ended.iter().any(|name| **name == *stream.door);
+        let failed = |report: &Report, kind| report.failures(kind).len();
         let all = [Kind::Write, Kind::Read, Kind::WriteAll, Kind::ReadAll];
+        let doors = report.only(through_it);
+        let others = report.only(|stream| !through_it(stream));
         Self {
             done: all.iter().map(|kind| report.succeeded(*kind)).sum(),
-            failed_writes: failed(Kind::Write),
-            failed_reads: failed(Kind::Read),
-            failed_multi: failed(Kind::WriteAll) + failed(Kind::ReadAll),
-            write_gap: report.longest_gap(Kind::Write).length(),
-            read_gap: report.longest_gap(Kind::Read).length(),
+            failed_writes: failed(&others, Kind::Write),
+            failed_reads: failed(&others, Kind::Read),
+            failed_multi: failed(&others, Kind::WriteAll) + failed(&others, Kind::ReadAll),
+            failed_doors: all.iter().map(|kind| failed(&doors, *kind)).sum(),
+            write_gap: others.longest_gap(Kind::Write).length(),
+            read_gap: others.longest_gap(Kind::Read).length(),
         }
     }
 
     /// For the operation's line.
     pub(super) fn line(&self) -> String {
         format!(
-            "{} done, failed {} writes {} reads {} multi-shard; gaps {} and {}",
+            "{} done, failed {} writes {} reads {} multi-shard, {} through what ended; gaps {} and {}",
             self.done,
             self.failed_writes,
             self.failed_reads,
             self.failed_multi,
+            self.failed_doors,
             screen::span(self.write_gap),
             screen::span(self.read_gap)
         )
@@ -73,6 +83,7 @@ impl Tally {
         sum.failed_writes += seen.failed_writes;
         sum.failed_reads += seen.failed_reads;
         sum.failed_multi += seen.failed_multi;
+        sum.failed_doors += seen.failed_doors;
         sum.longest_write = sum.longest_write.max(seen.write_gap);
         sum.longest_read = sum.longest_read.max(seen.read_gap);
     }
@@ -85,18 +96,27 @@ impl Tally {
     /// A table, a line for each kind.
     pub(super) fn table(&self) -> Vec<String> {
         let head = format!(
-            "{:<28} {:>5} {:>9}  {:>6} {:>6} {:>11}  {:>9} {:>9}",
-            "", "times", "done", "writes", "reads", "multi-shard", "write gap", "read gap"
+            "{:<28} {:>5} {:>9}  {:>6} {:>6} {:>11} {:>7}  {:>9} {:>9}",
+            "",
+            "times",
+            "done",
+            "writes",
+            "reads",
+            "multi-shard",
+            "through",
+            "write gap",
+            "read gap"
         );
         let mut lines = vec![head];
         for (kind, sum) in &self.kinds {
             lines.push(format!(
-                "{kind:<28} {:>5} {:>9}  {:>6} {:>6} {:>11}  {:>9} {:>9}",
+                "{kind:<28} {:>5} {:>9}  {:>6} {:>6} {:>11} {:>7}  {:>9} {:>9}",
                 sum.times,
                 sum.done,
                 sum.failed_writes,
                 sum.failed_reads,
                 sum.failed_multi,
+                sum.failed_doors,
                 screen::span(sum.longest_write),
                 screen::span(sum.longest_read)
             ));

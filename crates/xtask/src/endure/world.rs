@@ -1,6 +1,7 @@
 //! What operations are done to: a lab, and the daemon that keeps its rows. In: which Patroni, how
 //! many workers. Out: both, whole again whenever that is asked for.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub(super) struct World {
     pub(super) daemon: Daemon,
     /// How often Patroni had to be started anew because it did not become healthy by itself.
     pub(super) made_anew: usize,
+    /// The logs of daemons that are dead.
+    earlier_log: String,
     program: PathBuf,
     configuration: String,
     listen: u16,
@@ -64,6 +67,9 @@ impl World {
             ),
             || builder.start(),
         )?;
+        // A build meanwhile must not change what is started again.
+        let own = lab.sandbox().root().join("citus-sync");
+        fs::copy(program, &own).with_context(|| format!("copying {}", program.display()))?;
         let (listen, token_file) = match lab.hook() {
             Some(hook) => (hook.listen(), hook.token_file()),
             None => (lab.sandbox().port()?, lab.sandbox().root().join("token")),
@@ -76,13 +82,14 @@ impl World {
             configuration["token_file"] = json!(token_file);
         }
         let configuration = configuration.to_string();
-        let daemon = Daemon::start(lab.sandbox(), program, &configuration, listen)?;
+        let daemon = Daemon::start(lab.sandbox(), &own, &configuration, listen)?;
         daemon.wait_ready(READY)?;
         Ok(Self {
             lab,
             daemon,
             made_anew: 0,
-            program: program.to_owned(),
+            earlier_log: String::new(),
+            program: own,
             configuration,
             listen,
             token_file,
@@ -107,11 +114,22 @@ impl World {
         builder.start()
     }
 
-    /// Starts the daemon again after its death, and waits until it is ready.
+    /// Starts the daemon again after its death, and does not wait.
     pub(super) fn start_daemon_again(&mut self) -> Result<()> {
+        self.earlier_log = self.log();
         let sandbox = self.lab.sandbox();
         self.daemon = Daemon::start(sandbox, &self.program, &self.configuration, self.listen)?;
         Ok(())
+    }
+
+    /// The log of the daemon, and of those before it.
+    pub(super) fn log(&self) -> String {
+        let mut text = self.earlier_log.clone();
+        for entry in self.daemon.log().entries() {
+            text.push_str(&entry.text);
+            text.push('\n');
+        }
+        text
     }
 
     /// `citus-sync hold` or `citus-sync release`, as a person runs it. Returns what it said; that it took longer than
