@@ -14,7 +14,7 @@ pub fn hold_answer(answer: &HoldAnswer, member: Option<&str>) -> String {
         HoldOutcome::Partly if held.is_empty() => "writes are held on some doors only".to_owned(),
         HoldOutcome::Partly => format!("writes are held only in {held}"),
         HoldOutcome::NotHeld => "not held".to_owned(),
-        HoldOutcome::NotTheLeader => match member {
+        HoldOutcome::NotTheLeader => match member.filter(|_| answer.message.is_empty()) {
             Some(member) => format!("nothing to hold, {member} does not lead"),
             None => "nothing to hold".to_owned(),
         },
@@ -70,11 +70,16 @@ mod tests {
             message: "no answer within 20 ms".to_owned(),
             ..answer(HoldOutcome::NotHeld)
         };
+        let other = HoldAnswer {
+            message: "wk1-2 does not lead, wk1-1 does".to_owned(),
+            ..answer(HoldOutcome::NotTheLeader)
+        };
         let mut lines = vec![
             hold_answer(&whole, None),
             hold_answer(&partly, None),
             hold_answer(&late, None),
             hold_answer(&answer(HoldOutcome::NotTheLeader), Some("wk1-2")),
+            hold_answer(&other, Some("wk1-2")),
         ];
         for outcome in [
             HoldOutcome::Released,

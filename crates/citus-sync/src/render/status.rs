@@ -6,7 +6,7 @@ use dcs_watch::HostPort;
 use time::OffsetDateTime;
 
 use super::table::one_line;
-use super::times::{deadline, microseconds, milliseconds, moment};
+use super::times::{deadline, milliseconds, moment};
 use super::{Table, counted, history};
 use crate::plan::{Wait, Writes};
 use crate::report::{
@@ -229,28 +229,18 @@ fn standing(hold: &HoldReport, now: OffsetDateTime) -> String {
     )
 }
 
+/// How long it took stands with the passages.
 fn last_move(last: &MoveReport, now: OffsetDateTime) -> String {
-    let MoveReport {
-        at,
-        database,
-        step,
-        writable_us,
-        committed_us,
-        forced,
-        ..
-    } = last;
-    let writable = microseconds(*writable_us);
-    let committed = microseconds(committed_us.saturating_sub(*writable_us));
-    let forced = if *forced {
+    let forced = if last.forced {
         "; sessions in the way were terminated"
     } else {
         ""
     };
     format!(
-        "last change {}, database {database}: {}; the leader took writes {writable} after its key \
-         was seen, the row followed {committed} later{forced}",
-        moment(at, now),
-        one_line(step)
+        "last change {}, database {}: {}{forced}",
+        moment(&last.at, now),
+        last.database,
+        one_line(&last.step)
     )
 }
 

@@ -6,14 +6,23 @@ use dcs_watch::HostPort;
 use super::{Doors, PerDatabase};
 use crate::config::Formation;
 use crate::edge::cli::advice::{advice, name, say};
-use crate::edge::cli::survey::Groups;
+use crate::edge::cli::survey::{Answers, Groups};
 use crate::edge::sql::SqlError;
 use crate::edge::sql::inspect::DoorFacts;
 use crate::render::Finding;
 
-pub(super) fn judge(formation: &Formation, groups: &Groups, doors: &Doors) -> Vec<Finding> {
+pub(super) fn judge(
+    formation: &Formation,
+    groups: &Groups,
+    answers: &Answers,
+    doors: &Doors,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     for (group, view) in &groups.views {
+        if answers.get(group).is_some_and(Result::is_err) {
+            // `leaders` has said so.
+            continue;
+        }
         let Some(address) = view.leader_address() else {
             continue;
         };

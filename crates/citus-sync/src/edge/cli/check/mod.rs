@@ -148,7 +148,7 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
     found.extend(databases::judge(formation, &login, &groups, &inspected));
     if writes == Writes::Allowed {
         found.extend(databases::holds(formation, &inspected));
-        found.extend(doors::judge(formation, &groups, &doors));
+        found.extend(doors::judge(formation, &groups, &answers, &doors));
         found.extend(hooks::reachable(config, &groups));
     }
     found.extend(server::reached(formation, &groups, &reached));
