@@ -1,4 +1,5 @@
-//! Where the tasks put what they know, and HTTP and metrics read it.
+//! Where the tasks put what they know, and HTTP and metrics read it; and where HTTP finds the way to a
+//! group's keeper.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
