@@ -140,7 +140,9 @@ fn check_step(
             }
         }
         Step::ReadMove(step) => {
-            if is_writable_leader(situation, &step.to).is_err() {
+            if is_writable_leader(situation, &step.to).is_ok() {
+                lineage_agrees(situation, &step.from)?;
+            } else {
                 has_everything(situation, held, step)?;
             }
             is_sound_update(situation, rows, step)
@@ -233,92 +235,115 @@ fn is_sound_update(situation: &Situation<'_>, rows: &[Row], step: &Move) -> Resu
     Ok(())
 }
 
-/// Rule 1b. Either writes are held and the standby has replayed what the leader flushed since; or
-/// the member that the row names is gone for us and for the coordinator, and the standby has
-/// replayed all it received, being one that had to receive everything.
+/// Rule 1b: a read move to a member that does not lead. It has to be a standby of this history,
+/// and either writes are held, or the member that the row names is lost.
 fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<(), Violation> {
-    let refuse = Violation::NotCaughtUp {
-        address: step.to.clone(),
-    };
-    let lineage_is_new =
-        (situation.trusted_lineage).is_some_and(|trusted| trusted != situation.view.lineage);
-    if !situation.liberties.read_move || lineage_is_new || is_temporary(&step.to) {
-        return Err(refuse);
-    }
-    let members = &situation.view.members;
-    let name = members
-        .iter()
+    let view = situation.view;
+    let lineage_is_new = (situation.trusted_lineage).is_some_and(|known| known != view.lineage);
+    let member = (view.members.iter())
         .find(|(_, member)| member.value.address.as_ref() == Some(&step.to))
-        .map(|(name, _)| name);
-    let (Some(name), Some(standby)) = (name, situation.answers.get(&step.to)) else {
-        return Err(refuse);
-    };
-    let sync = situation.view.sync.as_ref().map(|sync| &sync.value);
-    let is_synchronous = sync.is_some_and(|sync| sync.standbys.contains(name));
-    let is_candidate = situation
-        .view
-        .failover
-        .as_ref()
-        .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
-    if standby.state != ProbeState::InRecovery {
-        return Err(refuse);
-    }
-    // Positions of two histories say nothing of each other, and only a synchronous standby is
-    // known to share the leader's.
-    let timeline = members[name].value.timeline;
-    let is_older = |than: Option<u32>| timeline.is_some() && timeline < than;
-    if !is_synchronous && members.values().any(|m| is_older(m.value.timeline)) {
-        return Err(refuse);
-    }
-    let max_lag = situation.liberties.max_lag;
-    let replayed = standby.position.replayed;
-    // While held: positions tell, and the leader's was asked for after the hold.
-    let leader = situation.leader_probe();
-    if let (Held::Yes { round }, Some(leader)) = (held, leader)
-        && leader.state == ProbeState::Writable
-        && leader.round >= round
-        && leader.position.written.is_some()
-        && replayed >= leader.position.written
-        && (is_synchronous || is_candidate || max_lag.is_some())
+        .map(|(name, member)| (name, &member.value));
+    let standby = (situation.answers.get(&step.to))
+        .filter(|probe| probe.state == ProbeState::InRecovery && !is_temporary(&step.to));
+    if situation.liberties.read_move
+        && !lineage_is_new
+        && let Some((name, member)) = member
+        && let Some(standby) = standby
     {
-        return Ok(());
+        // Positions of two histories say nothing of each other. A synchronous standby shares the
+        // leader's, whatever timeline its member key, which is older, speaks of.
+        let timelines = view.members.values().map(|other| other.value.timeline);
+        let is_older = member.timeline.is_some() && timelines.max() > Some(member.timeline);
+        let in_sync = (view.sync.as_ref()).is_some_and(|sync| sync.value.standbys.contains(name));
+        if (in_sync || !is_older)
+            && (has_what_was_held(situation, held, name, standby)
+                || has_what_was_lost(situation, &step.from, name, standby))
+        {
+            return Ok(());
+        }
     }
-    // After a loss.
-    let lost = matches!(
-        situation.answers.get(&step.from).map(|probe| &probe.state),
-        Some(ProbeState::Unreachable(_))
-    );
-    let Some(Reach::Unreachable { round }) = situation.reach.get(&step.from) else {
-        return Err(refuse);
+    Err(Violation::NotCaughtUp {
+        address: step.to.clone(),
+    })
+}
+
+/// Nobody writes, and the standby has replayed what the leader had flushed when that began.
+fn has_what_was_held(
+    situation: &Situation<'_>,
+    held: Held,
+    name: &String,
+    standby: &Probe,
+) -> bool {
+    let (view, Held::Yes { round }) = (situation.view, held) else {
+        return false;
     };
-    let written = standby.position.written;
-    if !lost || standby.round < *round || written.is_none() {
-        return Err(refuse);
+    let Some(leader) = situation.leader_probe() else {
+        return false;
+    };
+    let is_synchronous = view.sync.as_ref().is_some_and(|sync| {
+        let leads = view.leader.as_ref().map(|leader| &leader.value);
+        sync.value.leader.as_ref() == leads && sync.value.standbys.contains(name)
+    });
+    let is_candidate = (view.failover.as_ref())
+        .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
+    let is_allowed = is_synchronous || is_candidate || situation.liberties.max_lag.is_some();
+    let flushed = leader.position.written;
+    leader.state == ProbeState::Writable
+        && leader.round >= round
+        && flushed.is_some()
+        && standby.position.replayed >= flushed
+        && is_allowed
+}
+
+/// The member that the row names is gone for us and for the coordinator. The standby has replayed
+/// all that any of those has which had to receive everything; or it lacks no more than is allowed.
+fn has_what_was_lost(
+    situation: &Situation<'_>,
+    lost: &HostPort,
+    name: &String,
+    standby: &Probe,
+) -> bool {
+    let view = situation.view;
+    let state = situation.answers.get(lost).map(|probe| &probe.state);
+    let (Some(ProbeState::Unreachable(_)), Some(Reach::Unreachable { round })) =
+        (state, situation.reach.get(lost))
+    else {
+        return false;
+    };
+    if standby.round < *round || standby.position.written.is_none() {
+        return false;
     }
-    if let Some(sync) = sync.filter(|_| is_synchronous) {
+    let replayed = standby.position.replayed;
+    let of = |probe: &Probe| [probe.position.written, probe.position.replayed];
+    // `/sync` outlives the leader that it is about, and that leader's member key.
+    let sync = view.sync.as_ref().map(|sync| &sync.value).filter(|sync| {
+        let leader = sync.leader.as_ref();
+        let is_about_lost = |leader| match view.members.get(leader) {
+            Some(member) => member.value.address.as_ref() == Some(lost),
+            None => true,
+        };
+        leader.is_some_and(is_about_lost) && sync.standbys.contains(name)
+    });
+    if let Some(sync) = sync {
         let voters: Vec<&Probe> = sync
             .standbys
             .iter()
-            .filter_map(|name| members.get(name)?.value.address.as_ref())
+            .filter_map(|name| view.members.get(name)?.value.address.as_ref())
             .filter_map(|address| situation.answers.get(address))
             .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= *round)
             .filter(|probe| probe.position.written.is_some())
             .collect();
-        let of = |probe: &Probe| [probe.position.written, probe.position.replayed];
-        let all = voters.iter().flat_map(|probe| of(probe));
-        if voters.len() > sync.quorum as usize && all.max().is_some_and(|most| replayed >= most) {
-            return Ok(());
+        let most = voters.iter().flat_map(|probe| of(probe)).max().flatten();
+        if voters.len() > sync.quorum as usize && replayed >= most {
+            return true;
         }
     }
-    let known = situation
-        .answers
-        .values()
-        .map(|probe| probe.position.written);
-    let known = known.max().flatten().unwrap_or_default();
-    match (max_lag, replayed) {
-        (Some(max), Some(replayed)) if known.0.saturating_sub(replayed.0) <= max => Ok(()),
-        _ => Err(refuse),
-    }
+    let known = situation.answers.values().flat_map(of);
+    let known = known.chain([view.last_position]).max().flatten();
+    let lacks = known
+        .map_or(0, |known| known.0)
+        .saturating_sub(replayed.map_or(0, |r| r.0));
+    situation.liberties.max_lag.is_some_and(|max| lacks <= max)
 }
 
 fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Violation> {
