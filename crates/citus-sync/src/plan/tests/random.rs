@@ -146,6 +146,10 @@ fn progress_after(story: &Story, database: &str, step: &Step) -> Progress {
 fn after(mut story: Story, decision: &Decision) -> Story {
     let expired = story.standing.is_some_and(|standing| standing.expired);
     if expired {
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method alone is not general enough in its lifetimes"
+        )]
         let reasons = story.with(|situation| situation.reason_to_hold());
         let own = story.standing.map(|standing| standing.reason);
         story.given_up.extend(own.into_iter().chain(reasons));
