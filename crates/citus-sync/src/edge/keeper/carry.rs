@@ -229,6 +229,9 @@ impl Keeper {
         self.attempts
             .end(&database, &step, result.as_ref().map(|_| ()));
         let was_held = self.holds.held(&database) != Held::No;
+        // A leader that took writes before the hold began, and all the time, was followed by nobody.
+        let since = self.holds.stood().map(|stood| stood.since);
+        let seen = seen.filter(|seen| !was_held || seen.writable >= since);
         if let Err(error) = &result
             && !matches!(error, StepError::Superseded)
             && let Some(diary) = &mut self.diary
@@ -254,6 +257,9 @@ impl Keeper {
             (Step::Move(_) | Step::Register(_) | Step::Repair(_), result) => {
                 if was_held {
                     self.holds.ended(&database);
+                    if let Some(diary) = &mut self.diary {
+                        diary.released(&database);
+                    }
                 }
                 let result = result.map(|done| match done {
                     Done::Finished(finished) => finished,
@@ -265,9 +271,6 @@ impl Keeper {
                     }
                     if let Some(diary) = &mut self.diary {
                         diary.committed(&database, &finished.left_out, &finished.terminated);
-                        if was_held {
-                            diary.released(&database);
-                        }
                     }
                     self.count_left_out(&database, &finished.left_out);
                     self.count_terminated(&database, finished.terminated.len());

@@ -122,6 +122,7 @@ impl Keeper {
         self.count_hold(HoldEnd::Lost);
         if let Some(diary) = &mut self.diary {
             diary.failed(database, "the coordinator closed the session that held");
+            diary.released(database);
         }
         warn!(
             formation = self.context.name, group = self.group, scope = %self.scope, database,

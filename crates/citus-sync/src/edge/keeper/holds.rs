@@ -10,6 +10,12 @@ use crate::edge::board::now_text;
 use crate::edge::sql::Hold;
 use crate::plan::{Asked, Held, Progress, Reason, Situation, Standing};
 
+/// How much earlier than the server we end a hold: with the row's move, and with a word about it.
+/// At the deadline itself the server ends it, whatever we do.
+fn margin(timeout: Duration) -> Duration {
+    (timeout / 10).min(Duration::from_millis(500))
+}
+
 /// How many reasons that were given up are remembered. They go when the group is settled; this is
 /// for a group that never is.
 const REMEMBERED: usize = 16;
@@ -32,7 +38,10 @@ pub(super) struct Stood {
     pub(super) reason: Reason,
     pub(super) since: Instant,
     pub(super) since_text: String,
+    /// When we end it.
     pub(super) deadline: Instant,
+    /// When the server does.
+    pub(super) server_deadline: Instant,
     /// Somebody let it go before its deadline.
     pub(super) by_hand: bool,
 }
@@ -66,7 +75,7 @@ impl Holds {
         self.standing.as_ref()
     }
 
-    /// Begins to stand, unless it does; what is left until its deadline.
+    /// Begins to stand, unless it does; what is left until the server ends it.
     pub(super) fn stand(&mut self, reason: Reason, limit: Duration) -> Duration {
         let now = Instant::now();
         let timeout = match (&self.asked, reason) {
@@ -77,10 +86,11 @@ impl Holds {
             reason,
             since: now,
             since_text: now_text(),
-            deadline: now + timeout,
+            deadline: now + timeout.saturating_sub(margin(timeout)),
+            server_deadline: now + timeout,
             by_hand: false,
         });
-        stood.deadline.saturating_duration_since(now)
+        stood.server_deadline.saturating_duration_since(now)
     }
 
     /// Nothing is held or wanted any more.

@@ -103,7 +103,8 @@ pub struct Keeper {
     again: Option<Instant>,
 }
 
-/// When the present leader key was first seen, and when its holder first said it takes writes.
+/// When the present leader key was first seen, or its holder was lost, and when that first said it
+/// takes writes since.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     revision: i64,
@@ -236,16 +237,7 @@ impl Keeper {
             now: OffsetDateTime::now_utc(),
         };
         self.holds.look_at_asked(&situation);
-        if let (ProbeState::Writable, Some(seen)) = (situation.leader_answer(), &mut self.seen)
-            && seen.writable.is_none()
-        {
-            seen.writable = Some(Instant::now());
-            self.context
-                .board
-                .metrics()
-                .promotion
-                .observe(seen.at.elapsed().as_secs_f64());
-        }
+        self.look_at_answer(situation.leader_answer());
 
         let decision = plan::decide(&situation);
         self.note(&situation, &decision);
@@ -286,6 +278,27 @@ impl Keeper {
             writable: None,
         });
         self.attempts.forget();
+    }
+
+    fn look_at_answer(&mut self, answer: &ProbeState) {
+        let Some(seen) = &mut self.seen else {
+            return;
+        };
+        match (answer, seen.writable) {
+            (ProbeState::Writable, None) => {
+                seen.writable = Some(Instant::now());
+                self.context
+                    .board
+                    .metrics()
+                    .promotion
+                    .observe(seen.at.elapsed().as_secs_f64());
+            }
+            (ProbeState::Unreachable(_), Some(_)) => {
+                seen.at = Instant::now();
+                seen.writable = None;
+            }
+            _ => {}
+        }
     }
 
     /// Databases in which our role may not update `pg_dist_node`.
