@@ -16,6 +16,7 @@ const FORCED_COOLDOWN: Duration = Duration::from_millis(100);
 /// `citus_update_node` takes `RowExclusiveLock` first and `ExclusiveLock` later, so that three
 /// moves at once, or one move and Citus's own metadata sync, deadlock (`docs/citus.md`).
 const IN_ORDER: &str = "LOCK TABLE pg_catalog.pg_dist_node IN EXCLUSIVE MODE";
+const PLAIN_IN_ORDER: &str = "LOCK TABLE pg_catalog.pg_dist_node IN SHARE ROW EXCLUSIVE MODE";
 
 impl Dialect {
     /// Takes every lock on shards that the update will want; with `force`, Citus terminates who
@@ -32,6 +33,13 @@ impl Dialect {
     /// The lock that orders updates of `pg_dist_node`, where this role may take it.
     pub fn order(&self) -> Option<&'static str> {
         self.orders.then_some(IN_ORDER)
+    }
+
+    /// The lock that orders plain updates of `pg_dist_node`: what their row trigger takes anyway. It
+    /// keeps out the metadata sync and every other move, but does not wait for a transaction that
+    /// wrote to a reference table, which keeps `RowShareLock` there until its end.
+    pub fn order_plain(&self) -> Option<&'static str> {
+        self.orders.then_some(PLAIN_IN_ORDER)
     }
 
     /// Points a row elsewhere.

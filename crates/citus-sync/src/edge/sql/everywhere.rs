@@ -136,7 +136,7 @@ pub(super) async fn mark_left_out(database: &Database, dialect: &Dialect, left_o
 
 async fn note(session: &mut Connection, dialect: &Dialect, mark: &str) -> Result<(), SqlError> {
     let mut texts = vec!["BEGIN", UNSYNCED, NOTE_LOCK];
-    texts.extend(dialect.order());
+    texts.extend(dialect.order_plain());
     texts.extend([mark, "COMMIT"]);
     let result = session.run_within(&batch(texts), NOTE).await;
     if result.is_err() && session.is_usable() {

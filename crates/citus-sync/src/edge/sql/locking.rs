@@ -18,14 +18,20 @@ use super::steps::StepError;
 use super::{Connection, Database, Doors, SqlError};
 use crate::statements::{Dialect, ShardLocks, terminate_blockers};
 
-/// How much longer than the cooldown a lock is waited for: whoever is being terminated rolls back
-/// first. All this time new writers queue behind us.
+/// How much longer than the cooldown locks are tried for: whoever is being terminated rolls back
+/// first. Nearly all this time new writers queue behind us.
 pub(super) const AFTER_COOLDOWN: Duration = Duration::from_secs(2);
+
+/// How long one try waits for a lock. Shorter than PostgreSQL's `deadlock_timeout` (1 s): where a
+/// transaction of many statements has one shard and wants another, and we have that and want the
+/// first, it is we who give way, and the next try finds it done. Waiting longer, PostgreSQL or Citus
+/// would end the client's transaction (`docs/citus.md`).
+const TRY: Duration = Duration::from_millis(500);
 
 /// Pause between looks at who is in the way once the cooldown is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Deadlocks in a row before the error is given back. A writer of several shards meets us half-way;
+/// Deadlocks before the error is given back. A writer of several shards meets us half-way;
 /// our giving in lets it finish.
 const DEADLOCKS: u32 = 5;
 
@@ -92,7 +98,8 @@ pub(super) async fn lock(
 ) -> Result<Vec<String>, StepError> {
     let begun = Instant::now();
     let mut ended = Vec::new();
-    for attempt in 1.. {
+    let mut deadlocks = 0;
+    loop {
         let left = order.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(SqlError::Deadline {
@@ -106,7 +113,7 @@ pub(super) async fn lock(
             group: order.group,
             references: order.references,
             name: order.name,
-            wait: cooldown + AFTER_COOLDOWN,
+            wait: TRY,
             left,
         };
         let text = order
@@ -115,7 +122,13 @@ pub(super) async fn lock(
             .ok_or_else(|| StepError::Unsupported(order.dialect.version.clone()))?;
         match wait(session, place, order, &text, left, cooldown, &mut ended).await {
             Ok(()) => break,
-            Err(error) if error.is_deadlock() && attempt < DEADLOCKS => {
+            Err(error) if error.is_deadlock() && deadlocks < DEADLOCKS => {
+                deadlocks += 1;
+                session.run("ROLLBACK").await?;
+            }
+            Err(error)
+                if error.is_lock_timeout() && begun.elapsed() < order.cooldown + AFTER_COOLDOWN =>
+            {
                 session.run("ROLLBACK").await?;
             }
             Err(error) => return Err(error.into()),

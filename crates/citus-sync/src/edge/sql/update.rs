@@ -84,13 +84,18 @@ impl Change<'_> {
         } else {
             self.dialect.updates(self.step, false)
         };
+        let order = if plain {
+            self.dialect.order_plain()
+        } else {
+            self.dialect.order()
+        };
         let is_moved = self.dialect.is_moved(self.group, self.step);
         for round in 1.. {
             ensure(&still_right)?;
             let begin = inside.begin();
             let mut texts: Vec<&str> = begin.iter().map(String::as_str).collect();
             texts.extend([UNSYNCED, LONGER]);
-            texts.extend(self.dialect.order());
+            texts.extend(order);
             texts.extend(updates.iter().map(String::as_str));
             texts.extend([is_moved.as_str(), "COMMIT"]);
             let error = match commit(session, &batch(texts)).await {
