@@ -201,6 +201,9 @@ impl Run {
         if !notes.is_empty() {
             self.refused += 1;
         }
+        for complaint in seen.complaints() {
+            self.tell(&format!("      failed: {complaint}"));
+        }
         for note in notes {
             self.tell(&format!("      but: {}", note.replace('\n', " ")));
         }

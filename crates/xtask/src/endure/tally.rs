@@ -38,7 +38,12 @@ pub(super) struct Seen {
     failed_doors: usize,
     write_gap: Duration,
     read_gap: Duration,
+    /// Not through a node that ended itself: each with how often, most frequent first.
+    errors: Vec<(usize, String)>,
 }
+
+/// Different errors that are told of one operation.
+const ERRORS: usize = 4;
 
 impl Seen {
     /// Statements through a node that ended itself are counted apart, and are in no gap.
@@ -57,6 +62,7 @@ impl Seen {
             failed_doors: all.iter().map(|kind| failed(&doors, *kind)).sum(),
             write_gap: others.longest_gap(Kind::Write).length(),
             read_gap: others.longest_gap(Kind::Read).length(),
+            errors: errors(&others),
         }
     }
 
@@ -73,6 +79,29 @@ impl Seen {
             screen::span(self.read_gap)
         )
     }
+
+    /// Lines for what failed although nobody had to expect it.
+    pub(super) fn complaints(&self) -> impl Iterator<Item = String> {
+        let told = self.errors.iter().take(ERRORS);
+        told.map(|(times, error)| format!("{times} x {error}"))
+    }
+}
+
+fn errors(report: &Report) -> Vec<(usize, String)> {
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for outcome in report.outcomes() {
+        if let Some(error) = &outcome.error {
+            let stream = &outcome.stream;
+            let text = format!("{} through {}: {error}", stream.kind, stream.door);
+            *times.entry(text.replace('\n', " ")).or_default() += 1;
+        }
+    }
+    let mut errors: Vec<(usize, String)> = times
+        .into_iter()
+        .map(|(error, times)| (times, error))
+        .collect();
+    errors.sort_by_key(|(times, _)| std::cmp::Reverse(*times));
+    errors
 }
 
 impl Tally {
