@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use dialect::{COLUMNS, Dialect, FUNCTIONS, Function, NoCitus, RIGHTS, Rights, VERSION};
 pub use holds::{ShardLocks, idle_until, terminate_blockers};
 pub use nodes::{CANCEL_METADATA_SYNC, HOLDERS};
-pub use questions::{IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS};
+pub use questions::{IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, primary_of};
 
 /// How sessions of ours begin their `application_name`. Whoever bears it is never terminated to make
 /// way: it is the hold of another group, or another instance of this program.

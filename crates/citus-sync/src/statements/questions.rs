@@ -21,6 +21,14 @@ pub const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 /// The same, and which process serves the session.
 pub const VERIFY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
 
+/// Where a node's own copy of `pg_dist_node` has the primary of a group: name and port.
+pub fn primary_of(group: i32) -> String {
+    format!(
+        "SELECT nodename, nodeport FROM pg_catalog.pg_dist_node \
+         WHERE groupid = {group} AND noderole = 'primary'"
+    )
+}
+
 impl Dialect {
     /// Asks whether the coordinator itself can reach an address; `None` before Citus 10.2.
     pub fn check_connection(&self, to: &HostPort) -> Option<String> {

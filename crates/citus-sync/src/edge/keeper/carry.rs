@@ -9,8 +9,8 @@ use tracing::{debug, warn};
 
 use super::{Keeper, Seen};
 use crate::edge::sql::{
-    Database, Finished, Hold, HoldOrder, SqlError, StepError, can_reach, carry_out, move_reads,
-    recover_prepared, resync,
+    Database, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach, carry_out,
+    move_reads, recover_prepared, resync,
 };
 use crate::plan::{COORDINATOR_GROUP, Decision, Held, Rows, Situation, Step};
 
@@ -53,6 +53,8 @@ pub(super) enum Aside {
     },
     /// A hold that came too late was let go.
     Discarded { database: String },
+    /// Doors said where they have this group.
+    Told { database: String, told: Vec<Told> },
 }
 
 /// What a step is built on: when this changed, it is not carried out any more.
@@ -363,6 +365,7 @@ impl Keeper {
             }
             Aside::Reach { address, answer } => self.losses.heard(&address, answer),
             Aside::Discarded { database } => self.holds.ended(&database),
+            Aside::Told { database, told } => self.doors_said(&database, &told),
             Aside::Recovered { database, result } => match result {
                 Ok(count) => self.recovered(&database, count),
                 Err(error) => {

@@ -5,6 +5,7 @@
 //! moved side by side; each retries alone. The keeper makes no choice of its own: it starts what
 //! was decided, once the invariant checker has let it pass.
 
+mod aftercare;
 mod asking;
 mod attempts;
 mod carry;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::error;
 
+use self::aftercare::Aftercare;
 use self::asking::Asker;
 use self::attempts::Attempts;
 use self::carry::{Aside, Ended, Future};
@@ -87,6 +89,7 @@ pub struct Keeper {
     attempts: Attempts,
     holds: Holds,
     losses: Losses,
+    aftercare: Aftercare,
     askers: Vec<Asker>,
     /// Since when every database is held.
     all_held: Option<Instant>,
@@ -141,6 +144,7 @@ impl Keeper {
             attempts: Attempts::default(),
             holds: Holds::default(),
             losses: Losses::default(),
+            aftercare: Aftercare::default(),
             askers: Vec::new(),
             all_held: None,
             reads_at: None,
@@ -190,6 +194,7 @@ impl Keeper {
         let all = [
             self.attempts.next_due(),
             self.losses.next_due(),
+            self.aftercare.next_due(),
             self.next_answer(),
             // Once it has passed, what is decided then is what is waited for.
             deadline.filter(|deadline| *deadline > now),
@@ -260,6 +265,7 @@ impl Keeper {
         self.probes.ask(&decision.ask, revision, self.round);
         self.ask_coordinator(&decision.reach);
         self.again = decision.again_in.map(|pause| Instant::now() + pause);
+        self.look_after_doors(&situation, &decision);
         self.look_at_hold(&situation, &decision);
         self.answer_askers(&situation, &decision);
         self.close_passage(&situation, &decision);

@@ -17,6 +17,7 @@ mod probe;
 mod reach;
 mod reads;
 mod steps;
+mod told;
 mod update;
 
 pub use after::{recover_prepared, resync};
@@ -29,3 +30,4 @@ pub use probe::Probes;
 pub use reach::can_reach;
 pub use reads::move_reads;
 pub use steps::{Finished, LeftOut, Phases, StepError, carry_out};
+pub use told::{Told, ask_doors};

@@ -1,0 +1,211 @@
+//! Once the group is settled: whether every door knows it. In: settled or not, and what the doors'
+//! own copies of `pg_dist_node` say. Out: resyncs that are owed.
+//!
+//! What is owed after a move by a plain UPDATE is remembered by the process that made it, and dies with
+//! it; and what Citus was about to tell its workers may die with the coordinator. So it is looked at, after
+//! each time the group was anything but settled, this program's own start included.
+
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info};
+
+use super::Keeper;
+use super::carry::Aside;
+use crate::edge::sql::{Told, ask_doors};
+use crate::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
+
+/// After the group was settled: by then Citus has told everybody, if it is about to.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// Between two looks while some door does not know it, or does not answer; each pause is twice as long
+/// as the one before, up to this.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// When to look.
+#[derive(Default)]
+pub(super) struct Aftercare {
+    settled: bool,
+    /// The next look.
+    due: Option<Instant>,
+    pause: Duration,
+    /// Databases that are being looked at, and whether all doors of those that were knew it.
+    under_way: usize,
+    all_know: bool,
+}
+
+impl Aftercare {
+    /// The next moment that is waited for.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        // The end of what is under way is news by itself.
+        self.due.filter(|_| self.under_way == 0)
+    }
+
+    /// Whether it is time to look.
+    fn look(&mut self, settled: bool, now: Instant) -> bool {
+        if self.settled != settled {
+            self.settled = settled;
+            self.pause = self.pause.max(FIRST);
+            self.due = settled.then(|| now + self.pause);
+        }
+        let due = self.under_way == 0 && self.due.is_some_and(|due| due <= now);
+        if due {
+            self.due = None;
+        }
+        due
+    }
+
+    fn begin(&mut self, databases: usize) {
+        self.under_way = databases;
+        self.all_know = true;
+    }
+
+    /// One database was looked at.
+    fn end(&mut self, all_know: bool, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.all_know &= all_know;
+        if self.under_way > 0 {
+            return;
+        }
+        if self.all_know {
+            self.pause = FIRST;
+        } else {
+            self.pause = (self.pause * 2).clamp(FIRST, LONGEST);
+            self.due = self.settled.then(|| now + self.pause);
+        }
+    }
+}
+
+impl Keeper {
+    /// Asks the doors, when it is time to.
+    pub(super) fn look_after_doors(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        let settled = decision.is_settled() && self.context.writes == Writes::Allowed;
+        if !self
+            .aftercare
+            .look(settled && !situation.stopping, Instant::now())
+        {
+            return;
+        }
+        let mut asked = Vec::new();
+        for database in &self.context.databases {
+            let Some(Rows::Known(rows)) = situation.rows.get(&*database.name) else {
+                continue;
+            };
+            let doors = rows.iter().filter(|row| {
+                row.has_metadata
+                    && row.active
+                    && row.is_primary()
+                    && row.groupid != COORDINATOR_GROUP
+            });
+            let targets: Vec<_> = doors.map(|row| row.address.clone()).collect();
+            let own = rows
+                .iter()
+                .any(|row| row.groupid == self.group && row.is_primary());
+            if own && !targets.is_empty() {
+                asked.push((database.clone(), targets));
+            }
+        }
+        self.aftercare.begin(asked.len());
+        for (database, targets) in asked {
+            let (doors, group) = (self.context.doors.clone(), self.group);
+            self.aside.push(Box::pin(async move {
+                let told = ask_doors(&database, &doors, &targets, group).await;
+                Aside::Told {
+                    database: database.name.to_string(),
+                    told,
+                }
+            }));
+        }
+    }
+
+    /// What the doors of one database said.
+    pub(super) fn doors_said(&mut self, database: &str, told: &[Told]) {
+        let view = self.view.borrow().clone();
+        let leader = view.leader_address();
+        let mut all_know = true;
+        for (door, answer) in told {
+            match answer {
+                Ok(Some(there)) if Some(there) == leader => {}
+                // News came first, and will be looked after by itself.
+                _ if !self.aftercare.settled => {}
+                Ok(there) => {
+                    all_know = false;
+                    info!(
+                        formation = self.context.name, group = self.group, scope = %self.scope,
+                        database, %door,
+                        "a door was not told of a move: it has this group at {}; Citus is made to \
+                         tell it",
+                        there.as_ref().map_or("no address".to_owned(), ToString::to_string)
+                    );
+                    self.holds.owe_resync(database);
+                }
+                Err(error) => {
+                    all_know = false;
+                    debug!(
+                        formation = self.context.name, group = self.group, scope = %self.scope,
+                        database, %door,
+                        "asked a door where it has this group: {error}"
+                    );
+                }
+            }
+        }
+        self.aftercare.end(all_know, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_group_that_became_settled_is_looked_at_once() {
+        let (mut care, zero) = (Aftercare::default(), Instant::now());
+        assert!(!care.look(true, zero), "Citus may be about to tell them");
+        assert_eq!(care.next_due(), Some(zero + FIRST));
+        assert!(care.look(true, zero + FIRST));
+        care.begin(2);
+        care.end(true, zero + FIRST);
+        assert!(
+            !care.look(true, zero + seconds(60)),
+            "the other is not done"
+        );
+        care.end(true, zero + FIRST);
+        assert_eq!(care.next_due(), None, "all know: never again");
+        assert!(!care.look(false, zero + seconds(100)));
+        assert!(!care.look(true, zero + seconds(101)));
+        assert!(care.look(true, zero + seconds(104)), "something was moved");
+    }
+
+    #[test]
+    fn a_group_that_is_settled_no_more_is_not_looked_at() {
+        let (mut care, zero) = (Aftercare::default(), Instant::now());
+        care.look(true, zero);
+        assert!(!care.look(false, zero + FIRST));
+        assert_eq!(care.next_due(), None);
+    }
+
+    #[test]
+    fn doors_that_do_not_know_are_asked_again_and_ever_more_seldom() {
+        let (mut care, zero) = (Aftercare::default(), Instant::now());
+        care.look(true, zero);
+        let mut now = zero + FIRST;
+        for pause in [6, 12, 24, 48, 60, 60] {
+            assert!(care.look(true, now));
+            care.begin(1);
+            care.end(false, now);
+            assert_eq!(care.next_due(), Some(now + seconds(pause)));
+            // The resync that is made for them is no reason to hurry.
+            care.look(false, now);
+            care.look(true, now);
+            assert_eq!(care.next_due(), Some(now + seconds(pause)));
+            now += seconds(pause);
+        }
+        assert!(care.look(true, now));
+        care.begin(1);
+        care.end(true, now);
+        assert_eq!((care.next_due(), care.pause), (None, FIRST));
+    }
+}
