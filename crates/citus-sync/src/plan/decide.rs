@@ -109,7 +109,7 @@ fn leader<'a>(situation: &Situation<'a>) -> Leader<'a> {
     match situation.leader_answer() {
         ProbeState::Unknown => Leader::Unknown(address),
         ProbeState::InRecovery => Leader::Promoting(address),
-        ProbeState::Unreachable(error) => Leader::Lost(address, error),
+        ProbeState::Unreachable(error) | ProbeState::Refuses(error) => Leader::Lost(address, error),
         ProbeState::Writable => Leader::Writable(address),
     }
 }
@@ -315,7 +315,18 @@ fn without_leader(
         Leader::Lost(..) | Leader::Nobody(Rule::LeaderGone, _)
     ) && reads::are_moved(situation, primary);
     if moved {
-        return Step::Wait(Wait::ReadsMoved { to: at.clone() });
+        let stranded = match leader {
+            Leader::Lost(address, _)
+                if situation.reach.get(*address) == Some(&Reach::Reachable) =>
+            {
+                Some((*address).clone())
+            }
+            _ => None,
+        };
+        return Step::Wait(Wait::ReadsMoved {
+            to: at.clone(),
+            stranded,
+        });
     }
     Step::Wait(wait)
 }
@@ -382,7 +393,14 @@ fn questions(
     stance: Stance,
     steps: &BTreeMap<String, Step>,
 ) -> (Vec<Ask>, Vec<HostPort>) {
-    let hurry = situation.standing.is_some();
+    // Writers are waiting, or fail until the row is back.
+    let moved = |rows: &Rows| {
+        let Rows::Known(rows) = rows else {
+            return false;
+        };
+        moved_already(situation, rows)
+    };
+    let hurry = situation.standing.is_some() || situation.rows.values().any(moved);
     let mut ask: Vec<Ask> = Vec::new();
     let mut add = |address: &HostPort, eager: bool| {
         if let Some(present) = ask.iter_mut().find(|ask| ask.address == *address) {
@@ -435,10 +453,16 @@ fn questions(
                 for address in reads::heirs(situation, &at) {
                     add(&address, pressing);
                 }
-                if !matches!(situation.reach.get(&at), Some(Reach::Unreachable { .. })) {
-                    reach.push(at);
-                }
+                reach.push(at);
             }
+        }
+        // Also once reads are elsewhere: that only our own way to it is cut is worth a word.
+        if let Leader::Lost(address, _) = leader
+            && is_lost(situation, address)
+            && situation.writes == Writes::Allowed
+            && !reach.contains(address)
+        {
+            reach.push((*address).clone());
         }
     }
     (ask, reach)

@@ -147,6 +147,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether nothing can be done here whatever happens to the leader: the rows are not known, or
+    /// the group has none.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(
+            self,
+            Self::Wait(Wait::RowsUnknown { .. } | Wait::NoRow { .. } | Wait::TwoPrimaries { .. })
+        )
+    }
+
     /// Whether there is something to carry out.
     pub fn acts(&self) -> bool {
         !matches!(self, Self::Settled | Self::Wait(_))
@@ -220,6 +229,18 @@ impl Decision {
     /// Whether nothing is left to do in any database.
     pub fn is_settled(&self) -> bool {
         self.rule == Rule::Settled
+    }
+
+    /// Whether every row that is known is the leader's and nothing is open. A database of which
+    /// nothing is known, or in which the group has no row, does not make the others unsettled
+    /// (rule 8).
+    pub fn is_at_rest(&self) -> bool {
+        let settled = |step: &Step| matches!(step, Step::Settled | Step::Resync(_));
+        self.steps.values().any(settled)
+            && self
+                .steps
+                .values()
+                .all(|step| settled(step) || step.is_out_of_reach())
     }
 
     /// The reasons to wait, each with its database.

@@ -14,11 +14,11 @@ use super::{ProbeState, Situation};
 /// How long before its time a scheduled switchover counts as due. Patroni begins at the very
 /// second by its host's clock; a tenth of a second covers the hold and a little of the clocks'
 /// difference.
-const LEAD: Duration = Duration::from_millis(100);
+const LEAD: time::Duration = time::Duration::milliseconds(100);
 
 /// How long after its time a scheduled switchover that did not happen still counts as due. Patroni
 /// drops one that is late by 1.5 `loop_wait` (`ha.py`, `should_run_scheduled_action`).
-const STALE: Duration = Duration::from_secs(30);
+const STALE: time::Duration = time::Duration::seconds(30);
 
 /// Why writes to a group are held. Each names the fact it comes from, so that a hold that reached
 /// its deadline is never taken again for the same one.
@@ -142,7 +142,11 @@ impl Situation<'_> {
         let paused = self.view.is_paused();
         match request.scheduled_at {
             None => !paused || request.candidate.is_some(),
-            Some(at) => !paused && self.now + LEAD >= at && self.now <= at + STALE,
+            Some(at) => {
+                !paused
+                    && self.now.saturating_add(LEAD) >= at
+                    && self.now <= at.saturating_add(STALE)
+            }
         }
     }
 
@@ -150,8 +154,8 @@ impl Situation<'_> {
     /// `None` when neither lies ahead. No news tells of either.
     pub fn until_due(&self) -> Option<Duration> {
         let at = self.view.failover.as_ref()?.value.scheduled_at?;
-        let over = at + STALE + Duration::from_millis(1);
-        let mut moments = [at - LEAD, over].into_iter();
+        let over = at.saturating_add(STALE + time::Duration::milliseconds(1));
+        let mut moments = [at.saturating_sub(LEAD), over].into_iter();
         moments.find_map(|moment| {
             let left = Duration::try_from(moment - self.now).ok()?;
             (!left.is_zero()).then_some(left)

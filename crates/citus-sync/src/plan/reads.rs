@@ -22,7 +22,11 @@ pub(super) fn while_held(
         .and_then(|probe| probe.position.written)
         .ok_or(Stay::Asking)?;
     let mut best: Option<(Lsn, HostPort)> = None;
-    for address in standbys(situation) {
+    let standbys = standbys(situation);
+    if standbys.is_empty() {
+        return Err(Stay::NoneQualifies);
+    }
+    for address in standbys {
         let Some(replayed) = standby(situation, &address, 0).and_then(|p| p.position.replayed)
         else {
             continue;

@@ -21,6 +21,8 @@ pub enum ProbeState {
     InRecovery,
     /// No connection, or it closed; with the error.
     Unreachable(String),
+    /// It is there, and answers none of our questions: it is full, or does not let us in.
+    Refuses(String),
 }
 
 /// How far a member is in the write-ahead log.

@@ -110,6 +110,8 @@ pub enum Wait {
     ReadsMoved {
         /// Where the primary row points.
         to: HostPort,
+        /// The leader, when the coordinator reaches it and only our own way to it is cut.
+        stranded: Option<HostPort>,
     },
     /// The step is right, but this formation is only observed.
     Observed {
@@ -121,6 +123,7 @@ pub enum Wait {
 }
 
 impl fmt::Display for Wait {
+    #[expect(clippy::too_many_lines, reason = "an arm a variant")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ViewUnknown => f.write_str("nothing was read from etcd yet"),
@@ -206,7 +209,18 @@ impl fmt::Display for Wait {
                     "the leader at {address} is lost, and reads with it: {stay}"
                 )
             }
-            Self::ReadsMoved { to } => write!(f, "the leader is lost; reads go to {to}"),
+            Self::ReadsMoved { to, stranded: None } => {
+                write!(f, "the leader is lost; reads go to {to}")
+            }
+            Self::ReadsMoved {
+                to,
+                stranded: Some(leader),
+            } => write!(
+                f,
+                "reads and writes go to {to}, a standby, although the coordinator reaches the \
+                 leader at {leader}: only our own way to it is cut; mend that, or point the row \
+                 back by hand"
+            ),
             Self::Observed { step, because } => match because {
                 Writes::PatroniManages => {
                     write!(
@@ -230,7 +244,9 @@ pub enum Stay {
     NotAllowed,
     /// The leader has not said yet how far it is.
     Asking,
-    /// No member qualifies: none is synchronous, or none of them answers.
+    /// No member qualifies: none is synchronous, and no candidate is named.
+    NoneQualifies,
+    /// None of those who qualify answers.
     NoStandby,
     /// The best one has not replayed everything yet.
     Behind {
@@ -255,6 +271,7 @@ impl fmt::Display for Stay {
                 f.write_str("our role may not update pg_dist_node (grant it UPDATE there)")
             }
             Self::Asking => f.write_str("the leader has not said yet how far it is"),
+            Self::NoneQualifies => f.write_str("no member is synchronous"),
             Self::NoStandby => f.write_str("no synchronous standby answers"),
             Self::Behind { address, bytes } => {
                 write!(f, "{address} has {bytes} bytes of the log still to replay")

@@ -129,11 +129,12 @@ impl Keeper {
     /// Answers whoever can be, or must be, answered now.
     pub(super) fn answer_askers(&mut self, situation: &Situation<'_>, decision: &Decision) {
         let now = Instant::now();
-        let all_held = self
-            .context
-            .databases
-            .iter()
-            .all(|database| matches!(self.holds.held(&database.name), Held::Yes { .. }));
+        // A database that cannot be held whatever happens is not waited for.
+        let held = |database: &str| matches!(self.holds.held(database), Held::Yes { .. });
+        let mut possible = (decision.steps.iter())
+            .filter(|(_, step)| !step.is_out_of_reach())
+            .peekable();
+        let all_held = possible.peek().is_some() && possible.all(|(database, _)| held(database));
         self.all_held = match (all_held, self.all_held) {
             (true, since) => Some(since.unwrap_or(now)),
             (false, _) => None,
@@ -156,12 +157,13 @@ impl Keeper {
             match asker.wants {
                 Wants::Hold if complete || late || over => {
                     let some = self.holds.open_holds().next().is_some();
-                    let outcome = match (all_held, some) {
+                    let everywhere = decision.steps.keys().all(|database| held(database));
+                    let outcome = match (everywhere, some) {
                         (true, _) => HoldOutcome::Held,
                         (false, true) => HoldOutcome::Partly,
                         (false, false) => HoldOutcome::NotHeld,
                     };
-                    let why = if all_held {
+                    let why = if everywhere {
                         String::new()
                     } else if over {
                         "what it was asked for is over".to_owned()

@@ -41,9 +41,12 @@ pub(super) enum Done {
 pub(super) enum Aside {
     /// The coordinator closed a holding session.
     Lost { database: String, id: u64 },
+    /// A hold came to its end while its session was open.
+    Over,
     /// The coordinator said whether it reaches a member.
     Reach {
         address: HostPort,
+        round: u64,
         answer: Result<bool, SqlError>,
     },
     /// Prepared transactions were looked after.
@@ -62,6 +65,7 @@ pub(super) enum Aside {
 struct Basis {
     leader: Option<i64>,
     request: Option<i64>,
+    sync: Option<i64>,
 }
 
 impl Basis {
@@ -69,6 +73,7 @@ impl Basis {
         Self {
             leader: view.leader.as_ref().map(|leader| leader.mod_revision),
             request: view.failover.as_ref().map(|request| request.mod_revision),
+            sync: view.sync.as_ref().map(|sync| sync.mod_revision),
         }
     }
 }
@@ -188,11 +193,22 @@ impl Keeper {
                     Ok(Done::LetGo)
                 })
             }
-            Step::ReadMove(step) => Box::pin(async move {
-                move_reads(&database, &doors, &targets, group, &step, unchanged)
-                    .await
-                    .map(Done::Finished)
-            }),
+            Step::ReadMove(step) => {
+                // Still held, or still lost.
+                let deadline = self.holds.stood().map(|stood| stood.deadline);
+                let lost = self.losses.is_lost(&step.from);
+                let (answers, from) = (self.probes.listen(), step.from.clone());
+                let still_right = move || {
+                    unchanged()
+                        && deadline.is_none_or(|deadline| Instant::now() < deadline)
+                        && lost == answers.is_lost(&from)
+                };
+                Box::pin(async move {
+                    move_reads(&database, &doors, &targets, group, &step, still_right)
+                        .await
+                        .map(Done::Finished)
+                })
+            }
             Step::Resync(_) => Box::pin(async move {
                 resync(&database, group, leads)
                     .await
@@ -295,12 +311,14 @@ impl Keeper {
         let (doors, left_out) = (hold.doors().len(), hold.left_out().to_vec());
         let terminated = hold.terminated().to_vec();
         match self.holds.open(name, hold, self.round) {
-            Ok(id) => {
+            Ok((id, over)) => {
                 self.hold_taken(name, doors, &left_out, &terminated);
                 let database = name.to_owned();
                 self.aside.push(Box::pin(async move {
-                    closing.await;
-                    Aside::Lost { database, id }
+                    tokio::select! {
+                        () = closing => Aside::Lost { database, id },
+                        _ = over => Aside::Over,
+                    }
                 }));
             }
             // Called off while its last lock came.
@@ -344,13 +362,17 @@ impl Keeper {
             return;
         };
         for address in addresses {
-            if !self.losses.begin(address, now) {
+            let Some(round) = self.losses.begin(address, now) else {
                 continue;
-            }
+            };
             let (database, address) = (database.clone(), address.clone());
             self.aside.push(Box::pin(async move {
                 let answer = can_reach(&database, &address).await;
-                Aside::Reach { address, answer }
+                Aside::Reach {
+                    address,
+                    round,
+                    answer,
+                }
             }));
         }
     }
@@ -363,7 +385,12 @@ impl Keeper {
                     self.hold_lost(&database);
                 }
             }
-            Aside::Reach { address, answer } => self.losses.heard(&address, answer),
+            Aside::Reach {
+                address,
+                round,
+                answer,
+            } => self.losses.heard(&address, round, answer),
+            Aside::Over => {}
             Aside::Discarded { database } => self.holds.ended(&database),
             Aside::Told { database, told } => self.doors_said(&database, &told),
             Aside::Recovered { database, result } => match result {

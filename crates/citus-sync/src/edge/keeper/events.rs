@@ -9,7 +9,7 @@ use super::Keeper;
 use super::story::millis;
 use crate::edge::sql::{Finished, LeftOut, StepError};
 use crate::metrics::{DatabaseLabels, DoorLabels, GroupLabels, HoldEnd, HoldLabels, PhaseLabels};
-use crate::plan::{Decision, Held, Move, Rule, Situation};
+use crate::plan::{Decision, Held, Move, Situation};
 use crate::report::{Passage, PassageOutcome, Phase};
 
 impl Keeper {
@@ -204,6 +204,10 @@ impl Keeper {
         let Some(stood) = self.holds.fall() else {
             return;
         };
+        self.expired &= stood.taken;
+        if !stood.taken {
+            return;
+        }
         let held = stood.since.elapsed();
         let metrics = self.context.board.metrics();
         metrics.held.observe(held.as_secs_f64());
@@ -229,12 +233,11 @@ impl Keeper {
 
     /// A passage ends when the group is settled and nothing is open.
     pub(super) fn close_passage(&mut self, situation: &Situation<'_>, decision: &Decision) {
-        let settled = matches!(decision.rule, Rule::Settled | Rule::Resync);
         let idle = decision
             .steps
             .keys()
             .all(|database| self.holds.held(database) == Held::No);
-        if !settled || !idle || self.holds.stood().is_some() {
+        if !decision.is_at_rest() || !idle || self.holds.stood().is_some() {
             return;
         }
         let Some(diary) = self.diary.take() else {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::AbortHandle;
+use tokio::sync::oneshot;
 
 use crate::edge::board::now_text;
 use crate::edge::sql::Hold;
@@ -44,11 +45,15 @@ pub(super) struct Stood {
     pub(super) server_deadline: Instant,
     /// Somebody let it go before its deadline.
     pub(super) by_hand: bool,
+    /// Some database was held at some time.
+    pub(super) taken: bool,
 }
 
 struct AskedFor {
     asked: Asked,
     timeout: Duration,
+    /// When it lapses, unless a hold stands for it by then.
+    until: Instant,
 }
 
 /// One database.
@@ -58,6 +63,8 @@ enum Slot {
         hold: Box<Hold>,
         round: u64,
         id: u64,
+        /// Its end ends the watch for the coordinator closing the session.
+        _alive: oneshot::Sender<()>,
     },
     /// Being let go, or moved.
     Ending,
@@ -89,6 +96,7 @@ impl Holds {
             deadline: now + timeout.saturating_sub(margin(timeout)),
             server_deadline: now + timeout,
             by_hand: false,
+            taken: false,
         });
         stood.server_deadline.saturating_duration_since(now)
     }
@@ -157,19 +165,29 @@ impl Holds {
         self.slots.insert(database.to_owned(), Slot::Taking(abort));
     }
 
-    /// Keeps a hold that was taken, unless it is not wanted any more; its number.
+    /// Keeps a hold that was taken, unless it is not wanted any more; its number, and what tells
+    /// that it is over.
     pub(super) fn open(
         &mut self,
         database: &str,
         hold: Box<Hold>,
         round: u64,
-    ) -> Result<u64, Box<Hold>> {
+    ) -> Result<(u64, oneshot::Receiver<()>), Box<Hold>> {
         match self.slots.get_mut(database) {
             Some(slot @ Slot::Taking(_)) => {
                 self.count += 1;
                 let id = self.count;
-                *slot = Slot::Open { hold, round, id };
-                Ok(id)
+                let (alive, over) = oneshot::channel();
+                *slot = Slot::Open {
+                    hold,
+                    round,
+                    id,
+                    _alive: alive,
+                };
+                if let Some(stood) = &mut self.standing {
+                    stood.taken = true;
+                }
+                Ok((id, over))
             }
             _ => Err(hold),
         }
@@ -250,7 +268,8 @@ impl Holds {
 
     /// Somebody asks. Asking again while the same leader leads is the same asking.
     pub(super) fn ask(&mut self, leader: &str, started: Option<i64>, timeout: Duration) {
-        if self.asked().is_some_and(|asked| asked.leader == leader) {
+        let same = self.asked().is_some_and(|asked| asked.leader == leader);
+        if same && self.standing.is_some() {
             return;
         }
         self.count += 1;
@@ -261,7 +280,21 @@ impl Holds {
                 started,
             },
             timeout,
+            until: Instant::now() + timeout,
         });
+    }
+
+    /// Forgets what was asked for so long ago that whoever asked does not wait any more.
+    pub(super) fn lapse(&mut self, now: Instant) {
+        if self.standing.is_none() && self.asked.as_ref().is_some_and(|asked| asked.until <= now) {
+            self.asked = None;
+        }
+    }
+
+    /// When what was asked for lapses.
+    pub(super) fn asked_until(&self) -> Option<Instant> {
+        let asked = self.asked.as_ref().filter(|_| self.standing.is_none())?;
+        Some(asked.until)
     }
 
     /// What was asked for is over, one way or the other. Without the moment at which the leader

@@ -8,9 +8,13 @@ use dcs_watch::HostPort;
 use crate::edge::sql::SqlError;
 use crate::plan::{Probe, ProbeState, Reach};
 
-/// How long the coordinator's word that it does reach a member counts. It is asked again after
-/// that, for as long as we do not reach it ourselves.
-const REACHABLE_FOR: Duration = Duration::from_secs(1);
+/// How long the coordinator's word counts. It is asked again after that, for as long as we do not
+/// reach the member ourselves: what was so an hour ago is no reason to move anything.
+const WORD_COUNTS: Duration = Duration::from_secs(1);
+
+/// … for a member that has been lost for long: a host that is down for the night is asked about
+/// every ten seconds.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// The pause after the question itself failed.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -23,6 +27,7 @@ pub(super) struct Losses {
 struct Loss {
     /// The round that began with it.
     round: u64,
+    since: Instant,
     reach: Option<Reach>,
     asking: bool,
     /// When the coordinator may be asked again.
@@ -45,6 +50,7 @@ impl Losses {
                 *round += 1;
                 let loss = Loss {
                     round: *round,
+                    since: Instant::now(),
                     reach: None,
                     asking: false,
                     again: None,
@@ -52,6 +58,11 @@ impl Losses {
                 self.lost.insert(address.clone(), loss);
             }
         }
+    }
+
+    /// Whether we do not reach a member.
+    pub(super) fn is_lost(&self, address: &HostPort) -> bool {
+        self.lost.contains_key(address)
     }
 
     /// What the coordinator says, where it said something.
@@ -62,26 +73,30 @@ impl Losses {
             .collect()
     }
 
-    /// Whether the coordinator is to be asked now; if so, it is being asked.
-    pub(super) fn begin(&mut self, address: &HostPort, now: Instant) -> bool {
-        let Some(loss) = self.lost.get_mut(address) else {
-            return false;
-        };
+    /// Whether the coordinator is to be asked now, and about which loss; if so, it is being asked.
+    pub(super) fn begin(&mut self, address: &HostPort, now: Instant) -> Option<u64> {
+        let loss = self.lost.get_mut(address)?;
         let due = !loss.asking && loss.again.is_none_or(|again| again <= now);
         loss.asking |= due;
-        due
+        due.then_some(loss.round)
     }
 
-    /// The coordinator's answer.
-    pub(super) fn heard(&mut self, address: &HostPort, answer: Result<bool, SqlError>) {
-        let Some(loss) = self.lost.get_mut(address) else {
+    /// The coordinator's answer about the loss that began with this round. A member that was back
+    /// meanwhile, and is lost again, is another loss.
+    pub(super) fn heard(&mut self, address: &HostPort, round: u64, answer: Result<bool, SqlError>) {
+        let Some(loss) = self
+            .lost
+            .get_mut(address)
+            .filter(|loss| loss.round == round)
+        else {
             return;
         };
         loss.asking = false;
         let now = Instant::now();
+        let counts = now + (loss.since.elapsed() / 10).clamp(WORD_COUNTS, LONGEST);
         (loss.reach, loss.again) = match answer {
-            Ok(false) => (Some(Reach::Unreachable { round: loss.round }), None),
-            Ok(true) => (Some(Reach::Reachable), Some(now + REACHABLE_FOR)),
+            Ok(false) => (Some(Reach::Unreachable { round }), Some(counts)),
+            Ok(true) => (Some(Reach::Reachable), Some(counts)),
             Err(error) => {
                 tracing::debug!(%address, "the coordinator could not be asked: {error}");
                 (None, Some(now + ASK_AGAIN))
@@ -89,8 +104,7 @@ impl Losses {
         };
     }
 
-    /// When the coordinator may be asked again about some member that it reaches, or could not be
-    /// asked about.
+    /// When the coordinator is to be asked again about some member.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let waiting = self.lost.values().filter(|loss| !loss.asking);
         waiting.filter_map(|loss| loss.again).min()

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dcs_watch::{HostPort, ScopeId, ScopeView};
+use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
@@ -97,6 +97,8 @@ pub struct Keeper {
     reads_at: Option<HostPort>,
     /// The deadline of the standing hold has passed, and that was told.
     expired: bool,
+    /// The last decision knew that the deadline has passed.
+    deadline_seen: bool,
     diary: Option<Diary>,
     last_move: Option<MoveReport>,
     told: Option<story::Told>,
@@ -149,6 +151,7 @@ impl Keeper {
             all_held: None,
             reads_at: None,
             expired: false,
+            deadline_seen: false,
             diary: None,
             last_move: None,
             told: None,
@@ -189,15 +192,15 @@ impl Keeper {
 
     /// The next moment that is waited for.
     fn next_due(&self) -> Option<Instant> {
-        let now = Instant::now();
         let deadline = self.holds.stood().map(|stood| stood.deadline);
         let all = [
             self.attempts.next_due(),
             self.losses.next_due(),
             self.aftercare.next_due(),
             self.next_answer(),
-            // Once it has passed, what is decided then is what is waited for.
-            deadline.filter(|deadline| *deadline > now),
+            // Once it has passed and that was seen, what is decided then is what is waited for.
+            deadline.filter(|_| !self.deadline_seen),
+            self.holds.asked_until(),
             self.again,
             self.stop_by,
         ];
@@ -217,6 +220,7 @@ impl Keeper {
             .map(|database| (database.name.to_string(), database.rows()))
             .collect();
         self.look_at_leader(&view);
+        self.holds.lapse(now);
         let answers = self.probes.answers();
         self.losses.look(&answers, &mut self.round);
         let reach = self.losses.reach();
@@ -252,10 +256,14 @@ impl Keeper {
                 formation = self.context.name, group = self.group, scope = %self.scope,
                 "a decision was stopped, nothing is changed; please report this as a bug: {violation}"
             );
+            // To let go is always right.
+            let mut ends = decision.clone();
+            ends.steps.retain(|_, step| *step == Step::LetGo);
+            self.start(&situation, &ends);
         } else {
             self.start(&situation, &decision);
         }
-        if decision.is_settled() {
+        if decision.is_at_rest() {
             self.trusted_lineage = Some(view.lineage);
             self.settled_leader = view.leader.as_ref().map(|leader| leader.value.clone());
             let request = view.failover.as_ref().map(|request| request.mod_revision);
@@ -354,7 +362,8 @@ impl Keeper {
 
     /// Whether the hold stands on, has run into its deadline, or is over.
     fn look_at_hold(&mut self, situation: &Situation<'_>, decision: &Decision) {
-        if situation.standing.is_some_and(|standing| standing.expired) {
+        self.deadline_seen = situation.standing.is_some_and(|standing| standing.expired);
+        if self.deadline_seen {
             self.expire(situation);
         }
         let wanted = decision.steps.values().any(|step| {
@@ -363,7 +372,12 @@ impl Keeper {
                 Step::Hold(_) | Step::Wait(Wait::Taking { .. } | Wait::Held { .. })
             )
         });
-        if self.holds.is_empty() && !wanted {
+        // A hold that was lost with the coordinator's session is taken again, with the deadline that
+        // it had from the beginning: it stands until its reason is known to be over.
+        let blind = situation.view.freshness != Freshness::Fresh
+            || (situation.rows.values()).all(|rows| matches!(rows, Rows::Unknown(_)));
+        let stands = wanted || blind || situation.reason_to_hold().is_some();
+        if self.holds.is_empty() && (self.deadline_seen || !stands) {
             self.fall(situation);
         }
         self.reads_at = decision

@@ -150,9 +150,28 @@ impl Probes {
         self.answers.news.notified().await;
     }
 
+    /// A look at the answers from elsewhere, as they come in.
+    pub fn listen(&self) -> Listener {
+        Listener(self.answers.clone())
+    }
+
     /// The latest answers of all members asked, whatever they were asked for.
     pub fn answers(&self) -> BTreeMap<HostPort, Probe> {
         self.answers.latest().clone()
+    }
+}
+
+/// Sees the answers of one group's members as they come in.
+#[derive(Clone, Debug)]
+pub struct Listener(Arc<Answers>);
+
+impl Listener {
+    /// Whether the member does not answer us now.
+    pub fn is_lost(&self, address: &HostPort) -> bool {
+        self.0
+            .latest()
+            .get(address)
+            .is_some_and(|probe| matches!(probe.state, ProbeState::Unreachable(_)))
     }
 }
 
@@ -186,11 +205,12 @@ impl Asker {
                 database = (database + 1) % self.databases.len();
             }
             let order = orders.borrow_and_update().clone();
-            self.say(
-                &order,
-                ProbeState::Unreachable(error.to_string()),
-                Whereabouts::default(),
-            );
+            let state = if error.is_a_refusal() {
+                ProbeState::Refuses(error.to_string())
+            } else {
+                ProbeState::Unreachable(error.to_string())
+            };
+            self.say(&order, state, Whereabouts::default());
             let pause = retry.pause();
             let pause = if order.hurry {
                 pause.min(HURRIED_PAUSE)

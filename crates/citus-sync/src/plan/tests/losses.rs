@@ -33,8 +33,8 @@ fn the_coordinator_is_asked_first_and_standbys_at_the_same_time() {
     assert!(matches!(waiting(&decision), Wait::Unreachable { .. }));
     assert_eq!(decision.reach, [addr("pg1")]);
     assert_eq!(asks(&decision), ["pg1", "pg2"]);
-    // With its word there is no more to ask it.
-    assert!(lost().decide().reach.is_empty());
+    // Its word ages: it is asked again for as long as we do not reach the member.
+    assert_eq!(lost().decide().reach, [addr("pg1")]);
     // What it reaches is asked about again: we do not reach it still.
     let reachable = Story::quiet().lost("pg1").reachable("pg1").decide();
     assert_eq!(reachable.reach, [addr("pg1")]);
@@ -216,10 +216,32 @@ fn reads_stay_where_the_policy_or_our_rights_or_a_new_history_say_so() {
 fn reads_that_are_moved_stay_until_somebody_leads() {
     let story = lost().row_at("pg2").standby_at("pg2", 100, 100, 3);
     let decision = story.clone().decide();
-    assert_eq!(*waiting(&decision), Wait::ReadsMoved { to: addr("pg2") });
-    assert!(decision.reach.is_empty());
+    assert_eq!(
+        *waiting(&decision),
+        Wait::ReadsMoved {
+            to: addr("pg2"),
+            stranded: None
+        }
+    );
+    // Whether only our own way is cut is worth knowing.
+    assert_eq!(decision.reach, [addr("pg1")]);
+    let mut ours = story.clone();
+    ours.reach.insert(addr("pg1"), Reach::Reachable);
+    assert_eq!(
+        *waiting(&ours.decide()),
+        Wait::ReadsMoved {
+            to: addr("pg2"),
+            stranded: Some(addr("pg1"))
+        }
+    );
     let gone = story.no_leader().decide();
-    assert_eq!(*waiting(&gone), Wait::ReadsMoved { to: addr("pg2") });
+    assert_eq!(
+        *waiting(&gone),
+        Wait::ReadsMoved {
+            to: addr("pg2"),
+            stranded: None
+        }
+    );
 }
 
 #[test]
@@ -261,7 +283,10 @@ fn a_row_that_points_elsewhere_is_what_has_to_be_lost() {
     let decision = story.decide();
     assert_eq!(
         *waiting(&decision),
-        Wait::ReadsMoved { to: addr("pg1") },
+        Wait::ReadsMoved {
+            to: addr("pg1"),
+            stranded: None
+        },
         "it is a standby, and answers"
     );
 }

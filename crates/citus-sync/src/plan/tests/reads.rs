@@ -160,22 +160,22 @@ fn a_sync_key_about_another_leader_says_nothing_of_standbys() {
     let story = held()
         .synchronous("pg3", &["pg2"])
         .standby_at("pg2", 100, 100, 1);
-    assert_eq!(*stay(&story.decide()), Stay::NoStandby);
+    assert_eq!(*stay(&story.decide()), Stay::NoneQualifies);
     let mut nobody = held().standby_at("pg2", 100, 100, 1);
     nobody.view.sync.as_mut().unwrap().value.leader = None;
-    assert_eq!(*stay(&nobody.decide()), Stay::NoStandby);
+    assert_eq!(*stay(&nobody.decide()), Stay::NoneQualifies);
     let mut none = held().standby_at("pg2", 100, 100, 1);
     none.view.sync = None;
-    assert_eq!(*stay(&none.decide()), Stay::NoStandby);
+    assert_eq!(*stay(&none.decide()), Stay::NoneQualifies);
 }
 
 #[test]
 fn a_member_without_a_key_or_an_address_gets_no_reads() {
     let mut story = held().standby_at("pg2", 100, 100, 1);
     story.view.members.get_mut("pg2").unwrap().value.address = None;
-    assert_eq!(*stay(&story.clone().decide()), Stay::NoStandby);
+    assert_eq!(*stay(&story.clone().decide()), Stay::NoneQualifies);
     story.view.members.remove("pg2");
-    assert_eq!(*stay(&story.decide()), Stay::NoStandby);
+    assert_eq!(*stay(&story.decide()), Stay::NoneQualifies);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn the_leader_is_no_standby_of_its_own() {
         .synchronous("pg1", &["pg1"])
         .requested(request(Some("pg1"), None));
     let decision = story.decide();
-    assert_eq!(*stay(&decision), Stay::NoStandby);
+    assert_eq!(*stay(&decision), Stay::NoneQualifies);
     assert_eq!(asks(&decision), ["pg1"]);
 }
 
