@@ -77,6 +77,13 @@ impl Report {
         Self::new(from.max(self.from), to.min(self.to), self.outcomes.clone())
     }
 
+    /// This report and the one that follows it.
+    #[must_use]
+    pub fn and(mut self, next: Self) -> Self {
+        self.outcomes.extend(next.outcomes);
+        Self::new(self.from, next.to, self.outcomes)
+    }
+
     /// The part that concerns one group alone.
     #[must_use]
     pub fn of_group(&self, group: u32) -> Self {

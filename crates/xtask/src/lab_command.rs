@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use lab::{Lab, Scope, Version};
 
-use crate::{screen, setup, shell};
+use crate::{screen, setup, shell, traffic_command};
 
 /// A crashed leader's key lives for `ttl` (20 s) before anybody else can lead.
 const SETTLE: Duration = Duration::from_secs(90);
@@ -34,7 +34,12 @@ pub(crate) enum Command {
         /// The Citus stand-in even where Citus is installed
         #[arg(long)]
         stand_in: bool,
+        /// Have Patroni run `citus-sync hold` before it stops a PostgreSQL; needs --patroni 4
+        #[arg(long)]
+        hook: bool,
     },
+    /// Writes and reads for a while, and says each second what failed and how long it waited
+    Traffic(traffic_command::Arguments),
     /// Shows leaders, members and rows
     Status,
     /// Plans a switchover of a scope's leader and waits for it
@@ -72,9 +77,9 @@ pub(crate) enum Command {
     },
     /// Prints the smallest configuration of citus-sync for this lab
     Config {
-        /// Port that citus-sync shall listen on
-        #[arg(long, default_value_t = 8009)]
-        listen: u16,
+        /// Port that citus-sync shall listen on: 8009, or where the hook asks for it
+        #[arg(long)]
+        listen: Option<u16>,
     },
     /// Ends the lab and removes all of it
     Down,
@@ -88,16 +93,21 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
             patroni,
             databases,
             stand_in,
+            hook,
         } => {
             setup::for_lab(*patroni)?;
-            let builder = Lab::builder()
+            let mut builder = Lab::builder()
                 .workers(*workers)
                 .members(*members)
                 .patroni(*patroni)
                 .databases(databases)
                 .stand_in(*stand_in);
+            if *hook {
+                builder = builder.hook(&build()?);
+            }
             up(builder)?;
         }
+        Command::Traffic(arguments) => traffic_command::run(&attach()?, arguments)?,
         Command::Status => status(&attach()?)?,
         Command::Switchover { scope, candidate } => {
             let lab = attach()?;
@@ -131,11 +141,23 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
             screen::line(&format!("started: {}", revived.join(", ")));
         }
         Command::Config { listen } => {
-            screen::put(&format!("{}\n", attach()?.daemon_configuration(*listen)?));
+            let lab = attach()?;
+            let hooked = lab.hook().map(lab::Hook::listen);
+            let listen = listen.or(hooked).unwrap_or(8009);
+            screen::put(&format!("{}\n", lab.daemon_configuration(listen)?));
         }
         Command::Down => down()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The program, for the hook.
+fn build() -> Result<PathBuf> {
+    setup::for_build()?;
+    screen::step("building citus-sync", || {
+        shell::run_quietly(&mut shell::cargo(&["build", "--quiet", "-p", "citus-sync"]))
+    })?;
+    Ok(shell::target().join("debug/citus-sync"))
 }
 
 fn up(builder: lab::LabBuilder) -> Result<()> {
@@ -153,7 +175,9 @@ fn up(builder: lab::LabBuilder) -> Result<()> {
         .with_context(|| format!("writing {}", file.display()))?;
     status(&attach()?)?;
     screen::line("");
-    screen::line("cargo xtask lab status | switchover wk1 | crash wk1 | config | down");
+    screen::line(
+        "cargo xtask lab status | traffic | switchover wk1 | restart wk1 | crash wk1 | config | down",
+    );
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod setup;
 mod shell;
 mod stages;
 mod story;
+mod traffic_command;
 pub mod wall;
 
 #[derive(Parser)]

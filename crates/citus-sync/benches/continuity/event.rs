@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::ground::Ground;
 use super::sample::{Sample, Seen};
+use super::story::Story;
 
 /// A crashed leader's key lives for its ttl, and a poll may look late.
 const WRITABLE: Duration = Duration::from_secs(120);
@@ -120,6 +121,10 @@ pub(crate) fn run(
     let known = ground.passages()?.len();
     traffic.take_report();
 
+    let story = ground
+        .stories
+        .then(|| Story::begin(ground, &scopes))
+        .transpose()?;
     let began = Instant::now();
     at_once(event, &scopes)?;
     let mut interrupted = Vec::new();
@@ -132,6 +137,9 @@ pub(crate) fn run(
     traffic.wait_flowing()?;
     let report = traffic.take_report().between(began, Instant::now());
     drop(watches);
+    if let Some(story) = story {
+        story.tell(ground, &report, began);
+    }
     // The last of them may still be told.
     ground.wait_calm()?;
     let passages = ground.passages()?.split_off(known);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use citus_sync::report::{History, Passage, State};
-use lab::{Daemon, Lab, Scope, Timing, Version, wait_for};
+use lab::{Daemon, Lab, Scope, Timeline, Timing, Version, wait_for};
 
 use super::GROUPS;
 use super::event::Event;
@@ -31,6 +31,8 @@ pub(crate) struct Ground {
     pub(crate) door: Option<&'static str>,
     /// Patroni's clocks.
     pub(crate) timing: Timing,
+    /// Whether every event is told.
+    pub(crate) stories: bool,
 }
 
 impl Ground {
@@ -53,6 +55,7 @@ impl Ground {
             lab,
             door: None,
             timing,
+            stories: false,
         };
         let door = ground.lab.scope(DOOR)?.group();
         let mut is_door = true;
@@ -95,6 +98,11 @@ impl Ground {
             Some(daemon) => daemon.stop(SETTLED).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// What the daemon said so far.
+    pub(crate) fn daemon_log(&self) -> Option<&Timeline> {
+        self.daemon.as_ref().map(Daemon::log)
     }
 
     /// What the daemon said last, for an error.

@@ -15,6 +15,7 @@ mod machine;
 mod numbers;
 mod sample;
 mod show;
+mod story;
 #[path = "../support/table.rs"]
 mod table;
 
@@ -31,6 +32,7 @@ use self::sample::Sample;
 
 /// Measures what clients notice of switchovers, restarts and crashes
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Args {
     /// How often each planned event is measured
     #[arg(long, default_value_t = 5)]
@@ -59,6 +61,10 @@ struct Args {
     /// Use the stand-in although Citus is installed
     #[arg(long)]
     stand_in: bool,
+    /// Tell the story of every event: what etcd, the members, the daemon and the hook said, and the
+    /// first failures of clients (to standard error)
+    #[arg(long)]
+    stories: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -86,6 +92,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let mut ground = Ground::prepare(args.patroni, args.stand_in)?;
+    ground.stories = args.stories;
     let mut machine = ground.machine()?;
     let pause = Duration::from_millis(args.pause_ms);
     let mut traffic = clients::start(&ground, pause)?;

@@ -14,7 +14,7 @@ use super::event::{Event, Who};
 /// A read that waited longer for no failure of its own counts as an outage.
 const OUTAGE: Duration = Duration::from_millis(250);
 /// Different errors that are kept.
-const ERRORS: usize = 6;
+const ERRORS: usize = 4;
 
 /// What an event left to look at.
 pub(crate) struct Seen<'a> {
@@ -56,6 +56,8 @@ pub(crate) struct Sample {
     pub(crate) stop_to_writable: f64,
     /// By how much the writes of a group were away longer than its leader, the worst group.
     pub(crate) write_gap_beyond: f64,
+    /// The part of it from the last write of a client to the old leader's end, the worst group.
+    pub(crate) last_write: f64,
     /// From a writable leader to the first write, the worst group, database and door.
     pub(crate) first_write: f64,
     /// From the event until reads of these groups neither failed nor waited any more.
@@ -108,6 +110,10 @@ impl Sample {
             multi_write_gap: gap(report, Kind::WriteAll),
             multi_read_gap: gap(report, Kind::ReadAll),
             stop_to_writable: worst(interrupted.iter().map(|(_, own)| ms(own.length()))),
+            last_write: worst(interrupted.iter().map(|(group, own)| {
+                let gap = report.of_group(*group).longest_gap(Kind::Write);
+                ms(own.stopped.saturating_duration_since(gap.from))
+            })),
             write_gap_beyond: beyond.fold(f64::NEG_INFINITY, f64::max),
             first_write: worst(
                 interrupted
@@ -241,16 +247,22 @@ fn errors(report: &Report) -> Vec<(String, usize)> {
     errors
 }
 
-/// Without the numbers, in which the same error differs; and in one line.
+/// The first line, without the addresses, in which the same error differs, and with its code.
 fn plain(error: &str) -> String {
-    let mut text = String::new();
-    for letter in error.chars().filter(|letter| !letter.is_control()) {
-        let letter = if letter.is_ascii_digit() { '#' } else { letter };
-        if letter != '#' || !text.ends_with('#') {
-            text.push(letter);
-        }
+    let line = error.lines().next().unwrap_or_default();
+    let code = error.rsplit_once(" (").map_or("", |(_, code)| code);
+    let mut words = Vec::new();
+    for word in line.split(' ') {
+        // user@host:port, or host:port
+        let address = word.contains(':') && word.contains("127.0.0.1");
+        words.push(if address { "ADDRESS" } else { word });
     }
-    text
+    let text = words.join(" ");
+    if code.is_empty() || text.ends_with(code) {
+        text
+    } else {
+        format!("{text} ({code}")
+    }
 }
 
 fn worst(values: impl Iterator<Item = f64>) -> f64 {

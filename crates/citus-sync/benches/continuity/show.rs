@@ -1,6 +1,6 @@
 //! What the bench prints. In: the samples. Out: tables, goals and errors, or one JSON document.
 
-use citus_sync::report::{PassageOutcome, Phase};
+use citus_sync::report::{Passage, PassageOutcome, Phase};
 use serde_json::json;
 
 use super::Args;
@@ -144,10 +144,10 @@ impl Run<'_> {
 
 fn print_times(cells: &[Cell<'_>]) {
     println!(
-        "\nno leader: from the old primary's end to the first commit at a leader, by a look at the \
-         members themselves; beyond:\nby how much the write gap of a group is longer; first write: after \
-         that commit; over: from the event until every client\nof the groups was served by a writable \
-         leader"
+        "\nno leader: from the old primary's end to the first commit at a leader, by a look at the members \
+         themselves\nbeyond: by how much the write gap of a group is longer; last write, first write: the \
+         parts of it before and after\nover: from the event until every client of the groups was served by \
+         a writable leader"
     );
     let head = [
         "",
@@ -157,6 +157,7 @@ fn print_times(cells: &[Cell<'_>]) {
         "worst",
         "beyond",
         "worst",
+        "last write",
         "first write",
         "worst",
         "reads back",
@@ -168,6 +169,7 @@ fn print_times(cells: &[Cell<'_>]) {
         let mut row = start(cell);
         row.extend(both(cell.spread(|sample| sample.stop_to_writable)));
         row.extend(both(cell.spread(|sample| sample.write_gap_beyond)));
+        row.push(short(cell.spread(|sample| sample.last_write).median));
         row.extend(both(cell.spread(|sample| sample.first_write)));
         if cell.event.is_planned() {
             row.extend(["-".into(), "-".into()]);
@@ -192,7 +194,7 @@ fn print_phases(cells: &[Cell<'_>]) {
         (Phase::Committed, "committed"),
         (Phase::Released, "released"),
     ];
-    let mut head = vec!["", "groups", "passages", "followed", "kept", "expired"];
+    let mut head = vec!["", "groups", "passages", "ended", "left out", "terminated"];
     head.extend(PHASES.map(|(_, name)| name));
     let mut rows = Vec::new();
     for cell in cells.iter().filter(|cell| cell.who == Who::Daemon) {
@@ -201,18 +203,18 @@ fn print_phases(cells: &[Cell<'_>]) {
             .iter()
             .flat_map(|sample| &sample.passages)
             .collect();
-        let ended = |outcome: PassageOutcome| {
+        let databases = || {
             passages
                 .iter()
-                .filter(|passage| passage.outcome == outcome)
-                .count()
-                .to_string()
+                .flat_map(|passage| passage.databases.values())
         };
+        let left_out: usize = databases().map(|database| database.left_out.len()).sum();
+        let terminated: usize = databases().map(|database| database.terminated.len()).sum();
         let mut row = start(cell);
         row[2] = passages.len().to_string();
-        row.push(ended(PassageOutcome::Followed));
-        row.push(ended(PassageOutcome::Kept));
-        row.push(ended(PassageOutcome::Expired));
+        row.push(ended(&passages));
+        row.push(left_out.to_string());
+        row.push(terminated.to_string());
         for (phase, _) in PHASES {
             let times = passages
                 .iter()
@@ -235,6 +237,23 @@ fn print_phases(cells: &[Cell<'_>]) {
     }
 }
 
+/// How many passages ended how.
+fn ended(passages: &[&Passage]) -> String {
+    let outcomes = [
+        PassageOutcome::Followed,
+        PassageOutcome::Kept,
+        PassageOutcome::Expired,
+    ];
+    let words = outcomes.iter().filter_map(|outcome| {
+        let number = passages
+            .iter()
+            .filter(|passage| passage.outcome == *outcome)
+            .count();
+        (number > 0).then(|| format!("{number} {}", outcome.name()))
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 fn print_goals(cells: &[Cell<'_>]) {
     println!("\ngoals; the worst round counts");
     let rows: Vec<Vec<String>> = goals(cells)
@@ -252,7 +271,7 @@ fn print_goals(cells: &[Cell<'_>]) {
 }
 
 fn print_errors(cells: &[Cell<'_>]) {
-    let mut heading = "\nerrors that clients saw (numbers replaced by #)";
+    let mut rows = Vec::new();
     for cell in cells {
         let mut counted: Vec<(&str, usize)> = Vec::new();
         for (error, number) in cell.samples.iter().flat_map(|sample| &sample.errors) {
@@ -261,14 +280,32 @@ fn print_errors(cells: &[Cell<'_>]) {
                 None => counted.push((error, *number)),
             }
         }
-        for (error, number) in counted {
-            println!("{heading}");
-            heading = "";
-            print!("{}: {number} x {error}", name(cell));
+        let of = |error: &str, number: usize| {
+            vec![
+                format!("{} of {}: {error}", name(cell), cell.groups),
+                number.to_string(),
+            ]
+        };
+        rows.extend(counted.into_iter().map(|(error, number)| of(error, number)));
+        let passages = cell.samples.iter().flat_map(|sample| &sample.passages);
+        for database in passages.flat_map(|passage| passage.databases.values()) {
+            rows.extend(
+                database
+                    .left_out
+                    .iter()
+                    .map(|door| of(&format!("left out {door}"), 1)),
+            );
+            rows.extend(
+                database
+                    .error
+                    .iter()
+                    .map(|error| of(&format!("citus-sync: {error}"), 1)),
+            );
         }
     }
-    if heading.is_empty() {
-        println!();
+    if !rows.is_empty() {
+        println!("\nerrors that clients saw, and what the daemon had to leave out");
+        table::print(&["", "times"], &rows);
     }
 }
 

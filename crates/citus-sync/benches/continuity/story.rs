@@ -1,0 +1,68 @@
+//! The story of one event, for whoever looks for a reason. In: the lab and the disturbed groups. Out: on
+//! standard error, with milliseconds since the event, what etcd's keys, the members' roles and the
+//! rows did, what the daemon and the hook said, and the first failures of clients.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::Result;
+use lab::report::Report;
+use lab::{Observer, Scope, Timeline};
+
+use super::ground::Ground;
+
+/// Columns.
+const WIDTH: usize = 400;
+/// Of each stream.
+const FAILURES: usize = 2;
+
+/// Watches until it is told.
+pub(crate) struct Story {
+    timeline: Timeline,
+    _observers: Vec<Observer>,
+    hook: usize,
+}
+
+impl Story {
+    pub(crate) fn begin(ground: &Ground, scopes: &[&Scope]) -> Result<Self> {
+        let timeline = Timeline::default();
+        let observers: Result<Vec<Observer>> = scopes
+            .iter()
+            .map(|scope| Observer::watch(&ground.lab, scope, &timeline))
+            .collect();
+        Ok(Self {
+            timeline,
+            _observers: observers?,
+            hook: hook_log(ground).len(),
+        })
+    }
+
+    pub(crate) fn tell(self, ground: &Ground, report: &Report, began: Instant) {
+        let ended = Instant::now();
+        if let Some(log) = ground.daemon_log() {
+            for entry in log.entries() {
+                self.timeline.add_at(entry.at, &entry.source, &entry.text);
+            }
+        }
+        let mut told = BTreeSet::new();
+        for outcome in report.outcomes() {
+            let Some(error) = &outcome.error else {
+                continue;
+            };
+            let number = (0..FAILURES).find(|number| !told.contains(&(&outcome.stream, *number)));
+            if let Some(number) = number {
+                told.insert((&outcome.stream, number));
+                let took = outcome.ended - outcome.began;
+                let text = format!("{} failed after {took:.1?}: {error}", outcome.stream);
+                self.timeline
+                    .add_at(outcome.ended, "client", &text.replace('\n', " "));
+            }
+        }
+        eprint!("{}", self.timeline.render(began, ended, WIDTH));
+        eprint!("{}", hook_log(ground).get(self.hook..).unwrap_or_default());
+    }
+}
+
+fn hook_log(ground: &Ground) -> String {
+    ground.lab.hook().map(lab::Hook::log).unwrap_or_default()
+}
