@@ -6,7 +6,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::{Etcd, Lab, Scope};
+use lab::{Etcd, Lab, Scope, wait_until};
 use serde_json::json;
 
 use super::operation::{Away, Futile, How, Lease, Operation, Place, Then, Who};
@@ -17,6 +17,9 @@ use super::world::World;
 const NEW_LEADER: Duration = Duration::from_secs(60);
 /// With the lease itself.
 const NEW_LEADER_LATE: Duration = Duration::from_secs(90);
+
+/// For the old leader to be a synchronous standby.
+const SWITCHED_BACK: Duration = Duration::from_secs(30);
 
 /// What others refused, or what did not come to pass.
 pub(super) type Notes = Vec<String>;
@@ -33,7 +36,7 @@ pub(super) fn carry_out(world: &mut World, operation: &Operation) -> Result<Note
         Operation::ThereAndBack { scope } => {
             let scope = scope_at(&world.lab, *scope)?;
             note(&mut notes, switch(scope, false));
-            note(&mut notes, switch(scope, false));
+            note(&mut notes, switch_back(scope));
         }
         Operation::LosesItsHeir { scope, after } => {
             loses_its_heir(scope_at(&world.lab, *scope)?, *after, &mut notes)?;
@@ -146,6 +149,15 @@ fn beside(
 fn switch(scope: &Scope, named: bool) -> Result<()> {
     let standby = scope.replicas()?.first().map(|member| member.name());
     scope.switchover(standby.filter(|_| named)).map(drop)
+}
+
+/// Asked for again until the old leader is a standby to which Patroni switches.
+fn switch_back(scope: &Scope) -> Result<()> {
+    let what = format!("Patroni to switch {} back", scope.name());
+    wait_until(&what, SWITCHED_BACK, || match switch(scope, false) {
+        Err(error) if format!("{error:#}").contains("412 Precondition Failed") => Err(error),
+        outcome => Ok(Some(outcome)),
+    })?
 }
 
 /// The leader dies, and another one leads.
