@@ -13,13 +13,17 @@ use crate::screen;
 /// Lines of the daemon's log on the terminal.
 const TAIL: usize = 120;
 
-/// Shows and saves it.
+/// Saves what is worth reading after a run without a violation, too.
+pub(super) fn save(world: &World, folder: &Path, story: &str) -> Result<()> {
+    write(folder, "story", story)?;
+    write(folder, "citus-sync.log", &world.log())?;
+    screen::line(&format!("the daemon's log is in {}", folder.display()));
+    Ok(())
+}
+
+/// Shows and saves all of it.
 pub(super) fn show(world: &World, folder: &Path, story: &str) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    let save = |name: &str, text: &str| {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-    };
+    let save = |name: &str, text: &str| write(folder, name, text);
     let standing = standing(world);
     let log = world.log();
     let lines: Vec<&str> = log.lines().collect();
@@ -49,6 +53,12 @@ pub(super) fn show(world: &World, folder: &Path, story: &str) -> Result<()> {
     }
     screen::line(&format!("all logs are in {}", folder.display()));
     Ok(())
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 fn page(world: &World, path: &str) -> String {

@@ -92,14 +92,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let outcome = run.operations(arguments.operations, end);
     run.sum_up();
+    let folder = shell::target().join(format!("endure-{seed}"));
     match outcome {
         Ok(()) => {
+            evidence::save(&run.world, &folder, &run.story)?;
             screen::line("no violation");
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             run.tell(&format!("VIOLATION, seed {seed}: {error:#}"));
-            let folder = shell::target().join(format!("endure-{seed}"));
             evidence::show(&run.world, &folder, &run.story)?;
             screen::line(&format!("VIOLATION, seed {seed}: {error:#}"));
             Ok(ExitCode::FAILURE)
