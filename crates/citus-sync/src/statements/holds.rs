@@ -17,6 +17,9 @@ const ROW_EXCLUSIVE: i32 = 3;
 /// a `partmethod` of n have single-shard and local tables, too.
 const IS_REFERENCE: &str = "t.repmodel = 't'";
 
+/// What a statement that takes locks may need beside waiting for them.
+const STATEMENT: Duration = Duration::from_millis(100);
+
 /// The locks of one transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardLocks<'a> {
@@ -27,7 +30,7 @@ pub struct ShardLocks<'a> {
     pub references: bool,
     /// What for, shown in `pg_stat_activity` behind [`APPLICATION`].
     pub name: &'a str,
-    /// How long each lock may be waited for.
+    /// How long the locks may be waited for: each of them, and with little more all of a kind.
     pub wait: Duration,
     /// When the transaction ends at the latest, counted on the server from its beginning.
     pub left: Duration,
@@ -46,25 +49,29 @@ impl Dialect {
     pub fn lock_shards(&self, locks: &ShardLocks<'_>) -> Option<String> {
         self.locks_shards.then(|| {
             let name = quote(&format!("{APPLICATION}: {}", locks.name));
+            let statement = locks.wait + STATEMENT;
             let mut texts = vec![
                 "BEGIN".to_owned(),
                 format!("SET LOCAL application_name = {name}"),
                 set_local("lock_timeout", locks.wait.min(locks.left)),
-                set_local("statement_timeout", locks.left),
+                set_local("statement_timeout", statement.min(locks.left)),
                 own_shards(locks.group),
             ];
             if locks.references {
-                texts.push(set_to_what_is_left("statement_timeout", locks.left));
+                texts.push(set_to_what_is_left(
+                    "statement_timeout",
+                    locks.left,
+                    statement,
+                ));
                 texts.push(lock(
                     ROW_EXCLUSIVE,
                     &format!("p.groupid = {} AND {IS_REFERENCE}", locks.group),
                 ));
             }
-            // Nobody has to be alive for this one to strike (rule 2).
-            texts.push(set_to_what_is_left(
-                "idle_in_transaction_session_timeout",
-                locks.left,
-            ));
+            // Nobody has to be alive for the second one to strike (rule 2).
+            for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
+                texts.push(set_to_what_is_left(setting, locks.left, locks.left));
+            }
             batch(texts.iter().map(String::as_str))
         })
     }
@@ -88,13 +95,20 @@ fn lock(mode: i32, which: &str) -> String {
     )
 }
 
-/// Sets a timeout to what is left of the transaction's time, and to a moment when nothing is.
-fn set_to_what_is_left(setting: &str, left: Duration) -> String {
-    format!(
-        "SELECT pg_catalog.set_config('{setting}', greatest(1, {} - (1000 * extract(epoch FROM \
-         pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()))::int8)::text, true)",
+/// Sets a timeout to what is left of the transaction's time, to no more than that, and to a moment when
+/// nothing is left.
+fn set_to_what_is_left(setting: &str, left: Duration, most: Duration) -> String {
+    let remaining = format!(
+        "{} - (1000 * extract(epoch FROM \
+         pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()))::int8",
         left.as_millis()
-    )
+    );
+    let value = if most < left {
+        format!("least({}, {remaining})", most.as_millis())
+    } else {
+        remaining
+    };
+    format!("SELECT pg_catalog.set_config('{setting}', greatest(1, {value})::text, true)")
 }
 
 /// Sets when the server ends the transaction if nothing more comes of us, counted from now.

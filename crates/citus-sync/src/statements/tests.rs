@@ -211,7 +211,11 @@ fn around_holds(dialect: &Dialect, text: &mut String) {
     let locks = |references| ShardLocks {
         group: 1,
         references,
-        name: "hold group 1",
+        name: if references {
+            "hold group 1"
+        } else {
+            "move group 1"
+        },
         wait: Duration::from_secs(4),
         left: Duration::from_secs(30),
     };
@@ -223,6 +227,14 @@ fn around_holds(dialect: &Dialect, text: &mut String) {
         (
             "lock for a move",
             dialect.lock_shards(&locks(false)).into_iter().collect(),
+        ),
+        (
+            "order for a plain move",
+            dialect
+                .order_plain()
+                .map(str::to_owned)
+                .into_iter()
+                .collect(),
         ),
         ("plain move", dialect.plain_updates(1, &plain)),
         ("plain swap", dialect.plain_updates(1, &swap)),

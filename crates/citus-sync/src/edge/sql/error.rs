@@ -49,6 +49,11 @@ impl SqlError {
         self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
+    /// Whether the statement was cancelled, by `statement_timeout` or by somebody.
+    pub fn is_cancelled(&self) -> bool {
+        self.has_code(&SqlState::QUERY_CANCELED)
+    }
+
     /// Whether PostgreSQL broke a deadlock by ending our statement.
     pub fn is_deadlock(&self) -> bool {
         self.has_code(&SqlState::T_R_DEADLOCK_DETECTED)

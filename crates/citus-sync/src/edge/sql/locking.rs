@@ -18,21 +18,22 @@ use super::steps::StepError;
 use super::{Connection, Database, Doors, SqlError};
 use crate::statements::{Dialect, ShardLocks, terminate_blockers};
 
-/// How much longer than the cooldown locks are tried for: whoever is being terminated rolls back
-/// first. Nearly all this time new writers queue behind us.
-pub(super) const AFTER_COOLDOWN: Duration = Duration::from_secs(2);
-
-/// How long one try waits for a lock. Shorter than PostgreSQL's `deadlock_timeout` (1 s): where a
-/// transaction of many statements has one shard and wants another, and we have that and want the
-/// first, it is we who give way, and the next try finds it done. Waiting longer, PostgreSQL or Citus
-/// would end the client's transaction (`docs/citus.md`).
+/// How long the locks are waited for at one go before the cooldown is over. Then they are given up and
+/// asked for again, so that a writer of several shards, who met us half-way, gets what it wants. Less
+/// than `deadlock_timeout` (1 s): PostgreSQL would end one of the two, and that may be the writer.
 const TRY: Duration = Duration::from_millis(500);
+
+/// How long they are waited for once the cooldown is over: whoever is being terminated rolls back
+/// first. All this time new writers queue behind us.
+pub(super) const AFTER_COOLDOWN: Duration = Duration::from_secs(2);
 
 /// Pause between looks at who is in the way once the cooldown is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Deadlocks before the error is given back. A writer of several shards meets us half-way;
-/// our giving in lets it finish.
+/// How long a look may take, terminating included.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Deadlocks that end us once the cooldown is over, before the error is given back.
 const DEADLOCKS: u32 = 5;
 
 /// Where a lock is wanted, and where a second session there comes from.
@@ -102,119 +103,144 @@ pub(super) async fn lock(
     loop {
         let left = order.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(SqlError::Deadline {
-                what: "taking the group's locks",
-                after: begun.elapsed(),
-            }
-            .into());
+            let what = "taking the group's locks";
+            let after = begun.elapsed();
+            return Err(SqlError::Deadline { what, after }.into());
         }
-        let cooldown = order.cooldown.saturating_sub(begun.elapsed());
+        let patience = order.cooldown.saturating_sub(begun.elapsed());
+        let patient = !patience.is_zero();
+        let wait = if patient {
+            patience.min(TRY)
+        } else {
+            AFTER_COOLDOWN
+        };
         let locks = ShardLocks {
             group: order.group,
             references: order.references,
             name: order.name,
-            wait: TRY,
+            wait,
             left,
         };
         let text = order
             .dialect
             .lock_shards(&locks)
             .ok_or_else(|| StepError::Unsupported(order.dialect.version.clone()))?;
-        match wait(session, place, order, &text, left, cooldown, &mut ended).await {
-            Ok(()) => break,
-            Err(error) if error.is_deadlock() && deadlocks < DEADLOCKS => {
-                deadlocks += 1;
-                session.run("ROLLBACK").await?;
-            }
-            Err(error)
-                if error.is_lock_timeout() && begun.elapsed() < order.cooldown + AFTER_COOLDOWN =>
-            {
-                session.run("ROLLBACK").await?;
-            }
-            Err(error) => return Err(error.into()),
+        let result = if patient {
+            session.run_within(&text, left + GRACE).await
+        } else {
+            insist(session, place, order, &text, left, &mut ended).await
+        };
+        let Err(error) = result else {
+            return Ok(ended);
+        };
+        let again = if patient {
+            error.is_lock_timeout() || error.is_deadlock() || error.is_cancelled()
+        } else {
+            deadlocks += 1;
+            error.is_deadlock() && deadlocks < DEADLOCKS
+        };
+        if !again {
+            return Err(error.into());
         }
+        session.run("ROLLBACK").await?;
     }
-    Ok(ended)
 }
 
-/// Waits for one attempt's locks, and terminates who is in the way when the cooldown is over.
-async fn wait(
+/// Waits for the locks once the cooldown is over, and terminates who is in the way.
+async fn insist(
     session: &mut Connection,
     place: &Place<'_>,
     order: &LockOrder<'_>,
     text: &str,
     left: Duration,
-    cooldown: Duration,
     ended: &mut Vec<String>,
 ) -> Result<(), SqlError> {
-    let (pid, address) = (session.pid, session.address.clone());
-    let mut locking = pin!(session.run_within(text, left + GRACE));
-    tokio::select! {
-        locked = &mut locking => return locked,
-        () = sleep(cooldown) => {}
-    }
-    let mut second = None;
-    let mut spared = BTreeSet::new();
-    let ending = end_blockers(place, pid, &mut second, &mut spared, |who| {
-        info!(
-            database = place.database(), %address,
-            "terminated {who}: it was in the way of {} for longer than {} ms",
-            order.name, order.cooldown.as_millis()
-        );
-        ended.push(who);
-    });
-    let result = tokio::select! {
-        locked = &mut locking => locked,
-        error = ending => Err(error),
+    let mut blockers = Blockers {
+        query: terminate_blockers(session.pid),
+        seen: BTreeSet::new(),
+        spared: Vec::new(),
     };
-    if let Some(second) = second {
-        place.give_back(second);
-    }
-    result.map_err(|error| {
-        if spared.is_empty() {
-            error
-        } else {
-            let spared: Vec<String> = spared.into_iter().collect();
-            error.saying(&format!("in the way: {}", spared.join(", ")))
+    let address = session.address.clone();
+    let mut locking = pin!(session.run_within(text, left + GRACE));
+    let mut second = tokio::select! {
+        locked = &mut locking => return locked,
+        second = place.second_session() => second?,
+    };
+    let locked = loop {
+        // Its answer is waited for even if the locks are there before it: it tells whom we ended.
+        let mut locked = None;
+        let ended_now = {
+            let mut look = pin!(blockers.end(&mut second));
+            loop {
+                tokio::select! {
+                    result = &mut locking, if locked.is_none() => locked = Some(result),
+                    ended = &mut look => break ended,
+                }
+            }
+        };
+        for who in ended_now? {
+            info!(
+                database = place.database(), %address,
+                "terminated {who}: it was in the way of {} for longer than {} ms",
+                order.name, order.cooldown.as_millis()
+            );
+            ended.push(who);
         }
-    })
+        if let Some(locked) = locked {
+            break locked;
+        }
+        tokio::select! {
+            locked = &mut locking => break locked,
+            () = sleep(LOOK_AGAIN) => {}
+        }
+    };
+    place.give_back(second);
+    locked.map_err(|error| blockers.name(error))
 }
 
-/// Ends who is in the way of the backend `pid`, and again until it is dropped. Completes only when
-/// that cannot be done.
-async fn end_blockers(
-    place: &Place<'_>,
-    pid: i32,
-    second: &mut Option<Connection>,
-    spared: &mut BTreeSet<String>,
-    mut note: impl FnMut(String),
-) -> SqlError {
-    let query = terminate_blockers(pid);
-    let mut seen = BTreeSet::new();
-    let session = match place.second_session().await {
-        Ok(session) => second.insert(session),
-        Err(error) => return error,
-    };
-    loop {
-        let blockers = match session.rows(&query).await {
-            Ok(blockers) => blockers,
-            Err(error) if error.is_about_rights() => {
-                return error.saying(
-                    "somebody is in the way who is not ours to terminate: grant our role \
+/// Who is in the way of one backend.
+struct Blockers {
+    query: String,
+    /// Process ids of those that were told to end.
+    seen: BTreeSet<String>,
+    /// Those that were there at the last look and were not ended, in words.
+    spared: Vec<String>,
+}
+
+impl Blockers {
+    /// Ends those that may be ended; says who they are, each once.
+    async fn end(&mut self, session: &mut Connection) -> Result<Vec<String>, SqlError> {
+        let rows = session.rows_within(&self.query, LOOK).await;
+        let rows = rows.map_err(|error| {
+            if error.is_about_rights() {
+                error.saying(
+                    "somebody is in the way whom our role may not terminate: grant it \
                      pg_signal_backend, or make it a superuser",
-                );
+                )
+            } else {
+                error
             }
-            Err(error) => return error,
-        };
-        spared.clear();
-        for blocker in blockers {
-            let Some(who) = blocker.get(1) else { continue };
-            if blocker.get(2) != Some("t") {
-                spared.insert(who.to_owned());
-            } else if seen.insert(blocker.get(0).map(str::to_owned)) {
-                note(who.to_owned());
+        })?;
+        self.spared.clear();
+        let mut ended = Vec::new();
+        for row in rows {
+            let (Some(pid), Some(who)) = (row.get(0), row.get(1)) else {
+                continue;
+            };
+            if row.get(2) != Some("t") {
+                self.spared.push(who.to_owned());
+            } else if self.seen.insert(pid.to_owned()) {
+                ended.push(who.to_owned());
             }
         }
-        sleep(LOOK_AGAIN).await;
+        Ok(ended)
+    }
+
+    fn name(&self, error: SqlError) -> SqlError {
+        if self.spared.is_empty() {
+            error
+        } else {
+            error.saying(&format!("in the way: {}", self.spared.join(", ")))
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! Whoever sits on `pg_dist_node` for longer than a moment is Citus's own metadata sync at a silent
 //! worker: it is cancelled. Anybody else is named in the error, after a few rounds.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
@@ -21,6 +21,7 @@ pub(super) const UNSYNCED: &str = "SET LOCAL synchronous_commit = off";
 /// How long `pg_dist_node` is waited for, with this group's writers held. A resync of metadata on
 /// a healthy cluster takes 16 ms (p95) to 61 ms (`docs/citus.md`).
 pub(super) const LONGER: &str = "SET LOCAL lock_timeout = '250ms'";
+const LONGER_WAIT: Duration = Duration::from_millis(250);
 
 /// Rounds of waiting before the error is given back, to be retried after a pause.
 const ROUNDS: u32 = 4;
@@ -45,8 +46,10 @@ impl Inside {
             Self::Own => vec!["BEGIN".to_owned()],
             Self::Held(deadline) => {
                 // The timeout that was set when the locks were taken counts anew after each
-                // message. Before the savepoint: what is set after it is lost with the round.
+                // message, and this one may take as long as the lock is waited for. Before the
+                // savepoint: what is set after it is lost with the round.
                 let left = deadline.saturating_duration_since(Instant::now());
+                let left = left.saturating_sub(LONGER_WAIT);
                 vec![idle_until(left), SAVEPOINT.to_owned()]
             }
         }

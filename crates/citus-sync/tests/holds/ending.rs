@@ -1,0 +1,132 @@
+//! However a hold ends, what it held is given back: by the server's own hand if need be (rule 2).
+
+use std::time::Duration;
+
+use citus_sync::edge::sql::Hold;
+use citus_sync::plan::Rows;
+
+use crate::ground::{
+    Ground, Session, World, ground, holder, until, wait_for_holder, wait_for_nobody,
+};
+
+/// This process is "frozen" by not turning its runtime any more: no statement, no answer to a
+/// keepalive of ours, no drop.
+#[test]
+fn the_server_ends_a_hold_at_its_deadline_though_we_are_frozen() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut order = world.order(1, &[ground.address(2)]);
+    // Shorter than what every session of ours has anyway.
+    order.left = Duration::from_secs(4);
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    let doors = &ground.workers[1];
+    let writers = [&ground.coordinator, doors]
+        .map(|server| Session::open(server, "writer").start(&ground.write(1, "late")));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    Ground::wait_blocked(doors, "story writer", 1);
+    // Frozen from here on.
+    for writer in writers {
+        writer
+            .outcome()
+            .expect("it goes on when the server ends the hold");
+    }
+    Ground::wait_gone(&ground.coordinator, &holder(1));
+    Ground::wait_gone(doors, &holder(1));
+
+    // Thawed: we are told, and what is known of the coordinator is not lost with the hold.
+    let unchanged = world.changed.has_changed();
+    world.run(hold.closing());
+    world.release(hold);
+    world.run(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    assert_eq!(world.changed.has_changed().ok(), unchanged.ok());
+    assert!(matches!(world.database.rows(), Rows::Known(_)));
+}
+
+/// What the wait for writers has used up is not given on top.
+#[test]
+fn the_deadline_counts_from_the_beginning_of_the_wait() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut psql = ground.session("psql");
+    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    let mut order = world.order(1, &[]);
+    order.cooldown = Duration::from_secs(4);
+    order.left = Duration::from_secs(6);
+    let mut session = ground.session("ground");
+    let begun = session.one("SELECT clock_timestamp()");
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    assert_eq!(hold.terminated().len(), 1, "it waited for somebody");
+    // Frozen from here on. The server's own clock says how long it took.
+    let mut last = begun.clone();
+    let holders = format!(
+        "SELECT clock_timestamp() FROM pg_stat_activity WHERE application_name = '{}'",
+        holder(1)
+    );
+    until("the end of the hold", || {
+        let rows = session.try_rows(&holders).expect("holders");
+        match rows.first() {
+            Some(row) => last.clone_from(&row[0]),
+            None => return true,
+        }
+        false
+    });
+    let took = format!("SELECT extract(epoch FROM timestamptz '{last}' - '{begun}')");
+    let took: f64 = session.one(&took).parse().expect("seconds");
+    assert!((4.0..8.0).contains(&took), "{took} s, 6 were given");
+}
+
+#[test]
+fn a_hold_that_is_called_off_half_way_leaves_nothing() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut psql = ground.session("psql");
+    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    let mut order = world.order(1, &[]);
+    order.cooldown = Duration::from_secs(50);
+    world.run(async {
+        let port = ground.coordinator.port();
+        let waits = tokio::task::spawn_blocking(move || wait_for_holder(port));
+        tokio::select! {
+            taken = Hold::take(&world.database, &world.doors, &order) => {
+                panic!("somebody is in the way, but {taken:?}")
+            }
+            waits = waits => waits.expect("it waits"),
+        }
+    });
+    // The reason to hold is gone, the writer is not. Others must not queue behind nobody.
+    let other = ground
+        .session("other")
+        .start(&ground.write_beside(1, "goes on"));
+    world.run(async {
+        let port = ground.coordinator.port();
+        let gone = move || wait_for_nobody(port, &holder(1));
+        tokio::task::spawn_blocking(gone).await.expect("it is gone");
+    });
+    other.outcome().expect("nobody is held");
+    assert_eq!(psql.one("SELECT 1"), "1", "nobody was terminated");
+}
+
+#[test]
+fn a_hold_that_is_dropped_lets_go() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let hold = world.hold(1, &[ground.address(2)]);
+    let writers = [&ground.coordinator, &ground.workers[1]]
+        .map(|server| Session::open(server, "writer").start(&ground.write(1, "after")));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    Ground::wait_blocked(&ground.workers[1], "story writer", 1);
+    drop(hold);
+    // As in life, the runtime turns: a session is closed by its task.
+    world.run(async {
+        for server in [&ground.coordinator, &ground.workers[1]] {
+            let port = server.port();
+            let gone = move || wait_for_nobody(port, &holder(1));
+            tokio::task::spawn_blocking(gone).await.expect("it is gone");
+        }
+    });
+    for writer in writers {
+        writer.outcome().expect("it goes on");
+    }
+}

@@ -1,0 +1,178 @@
+//! Taking holds and giving them back.
+
+use citus_sync::edge::sql::Hold;
+
+use crate::ground::{Ground, Session, World, ground, holder, wait_for_holder};
+
+#[test]
+fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let one = world.hold(1, &[ground.address(2)]);
+    let two = world.hold(2, &[ground.address(1)]);
+    assert_eq!((one.terminated(), two.terminated()), (&[][..], &[][..]));
+    assert_eq!((one.left_out(), two.left_out()), (&[][..], &[][..]));
+    let writers = [1, 2].map(|group| {
+        ground
+            .session("writer")
+            .start(&ground.write(group, "side by side"))
+    });
+    let mut count = 2;
+    let mut reference = None;
+    if ground.flavour.is_citus() {
+        let writer = ground.session("writer");
+        reference = Some(writer.start(&ground.write_reference("both")));
+        count += 1;
+    }
+    Ground::wait_blocked(&ground.coordinator, "story writer", count);
+    world.release(one);
+    let [first, second] = writers;
+    first.outcome().expect("group 1 goes on");
+    assert!(!second.is_over(), "group 2 is still held");
+    world.release(two);
+    second.outcome().expect("group 2 goes on");
+    if let Some(reference) = reference {
+        reference.outcome().expect("the reference table too");
+    }
+}
+
+#[test]
+fn a_writer_waits_while_its_group_is_held_and_goes_on_when_it_is_let_go() {
+    let ground = ground();
+    let world = World::new(&ground);
+    ground.session("writer").run(&ground.write(1, "before"));
+    let hold = world.hold(1, &[]);
+    let writer = ground.session("writer").start(&ground.write(1, "after"));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    let mut other = ground.session("other");
+    assert_eq!(other.one(&ground.read(1)), "before", "readers pass");
+    other.run(&ground.write(2, "others pass"));
+    world.release(hold);
+    writer.outcome().expect("it goes on");
+    assert_eq!(other.one(&ground.read(1)), "after");
+}
+
+#[test]
+fn clients_of_a_door_wait_there() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let hold = world.hold(1, &[ground.address(2)]);
+    assert_eq!(hold.doors(), [ground.address(2)]);
+    let door = &ground.workers[1];
+    let writer = Session::open(door, "writer").start(&ground.write(1, "through a door"));
+    Ground::wait_blocked(door, "story writer", 1);
+    world.release(hold);
+    writer.outcome().expect("it goes on");
+}
+
+#[test]
+fn whoever_is_in_the_way_is_terminated_after_the_cooldown_and_named() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut psql = ground.session("psql");
+    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    let door = &ground.workers[1];
+    let hold = world.hold(1, &[]);
+    let [who] = hold.terminated() else {
+        panic!("{:?}", hold.terminated());
+    };
+    let expected = format!(
+        "pid {} (role postgres, story psql, idle in transaction",
+        psql.pid
+    );
+    assert!(who.starts_with(&expected), "{who}");
+    let (code, _) = psql.try_rows("SELECT 1").expect_err("it was terminated");
+    assert!(["57P01", ""].contains(&code.as_str()), "{code}");
+    world.release(hold);
+
+    // At a door as well. The door may be later than the coordinator by no more than a moment, so
+    // there is somebody in the way on both.
+    let mut psql = ground.session("psql");
+    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    let mut client = Session::open(door, "client");
+    client.run(&format!("BEGIN; {}", ground.write_beside(1, "at the door")));
+    let hold = world.hold(1, &[ground.address(2)]);
+    assert_eq!(hold.left_out(), []);
+    let expected = format!("pid {} (role postgres, story client", client.pid);
+    let at_door = |who: &String| {
+        who.starts_with(&expected) && who.ends_with(&format!("at door {}", ground.address(2)))
+    };
+    assert!(
+        hold.terminated().iter().any(at_door),
+        "{:?}",
+        hold.terminated()
+    );
+}
+
+#[test]
+fn a_session_of_our_own_is_never_terminated_but_named() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut other = Session::open(&ground.coordinator, "citus-sync: another instance");
+    other.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    let order = world.order(1, &[]);
+    let error = world
+        .run(Hold::take(&world.database, &world.doors, &order))
+        .expect_err("it is in the way");
+    let text = error.to_string();
+    assert!(
+        text.contains("55P03") && text.contains("citus-sync: another instance"),
+        "{text}"
+    );
+    other.run("COMMIT");
+    assert_eq!(Ground::backends(&ground.coordinator, &holder(1)), 0);
+}
+
+#[test]
+fn a_role_that_may_not_terminate_says_so() {
+    let ground = ground();
+    ground.owner("holder");
+    let world = World::of_role(&ground, "holder");
+    let mut psql = ground.session("psql");
+    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    let order = world.order(1, &[]);
+    let taken = world.run(Hold::take(&world.database, &world.doors, &order));
+    let error = taken.expect_err("it is in the way").to_string();
+    assert!(
+        error.contains("pg_signal_backend") && error.contains("42501"),
+        "{error}"
+    );
+    psql.run("COMMIT");
+}
+
+#[test]
+fn a_writer_that_meets_the_hold_half_way_does_not_make_it_fail() {
+    let ground = ground();
+    let world = World::new(&ground);
+    // It has the last shard of the group and wants the first: a deadlock with whoever takes them in
+    // order and does not give in. PostgreSQL would end the writer.
+    let shards = "SELECT min(shardid) || ' ' || max(shardid) FROM pg_dist_placement \
+                  JOIN pg_dist_shard USING (shardid) WHERE logicalrelid = 'kv'::regclass AND groupid = 1";
+    let mut writer = ground.session("writer");
+    let shards = writer.one(shards);
+    let (first, last) = shards.split_once(' ').expect("two");
+    writer.run("SET deadlock_timeout = '3s'");
+    writer.run(&format!(
+        "BEGIN; SELECT lock_shard_metadata(5, '{{{last}}}')"
+    ));
+    let mut order = world.order(1, &[]);
+    order.cooldown = std::time::Duration::from_secs(20);
+    let first = first.to_owned();
+    let hold = world.run(async {
+        let take = Hold::take(&world.database, &world.doors, &order);
+        let meeting = tokio::task::spawn_blocking({
+            let port = ground.coordinator.port();
+            move || {
+                wait_for_holder(port);
+                writer.run(&format!(
+                    "SELECT lock_shard_metadata(5, '{{{first}}}'); COMMIT"
+                ));
+            }
+        });
+        let (hold, met) = tokio::join!(take, meeting);
+        met.expect("the writer");
+        hold
+    });
+    let hold = hold.expect("a hold");
+    assert_eq!(hold.terminated(), &[] as &[String]);
+}

@@ -1,0 +1,47 @@
+//! How much of the coordinator's connections holds may take, and that they take nothing from others.
+
+use citus_sync::edge::sql::{Hold, carry_out};
+use citus_sync::plan::Step;
+
+use crate::ground::{DEAD_PORT, World, ground};
+
+/// A group without shards: as many holds of it as one likes stand side by side.
+const NO_SHARDS: i32 = 77;
+
+#[test]
+fn holds_have_a_limit_of_their_own_and_moves_do_not_wait_for_them() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let order = world.order(NO_SHARDS, &[]);
+    let take = || world.run(Hold::take(&world.database, &world.doors, &order));
+    let mut holds: Vec<Hold> = (0..64).map(|_| take().expect("a hold")).collect();
+    let error = take().expect_err("one too many").to_string();
+    assert_eq!(
+        error,
+        "64 holds are open in this database already, no more are allowed"
+    );
+    let step = Step::Move(ground.a_move(1, DEAD_PORT));
+    let moved = carry_out(&world.database, &world.doors, &[], 1, &step, || true);
+    world.run(moved).expect("a move beside all of them");
+    holds.pop();
+    holds.push(take().expect("a place is free again"));
+}
+
+#[test]
+fn a_hold_that_is_called_off_gives_its_place_back() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let order = world.order(NO_SHARDS, &[]);
+    for _ in 0..65 {
+        // Polled once: it has a place, and no session yet.
+        let take = Hold::take(&world.database, &world.doors, &order);
+        world.run(async {
+            tokio::select! {
+                biased;
+                taken = take => drop(taken),
+                () = std::future::ready(()) => {}
+            }
+        });
+    }
+    world.hold(NO_SHARDS, &[]);
+}
