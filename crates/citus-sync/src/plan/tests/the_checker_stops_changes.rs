@@ -1,4 +1,4 @@
-//! The checker alone: a right decision, spoilt, is stopped.
+//! The checker alone, on moves, registrations and repairs: a right decision, spoilt, is stopped.
 
 use dcs_watch::Freshness;
 
