@@ -254,6 +254,7 @@ fn a_held_group_that_crashes() {
 fn a_coordinator_that_fails_over_in_a_hold_and_forgets_the_last_update() {
     for forgets in [false, true] {
         let mut world = reads_moved();
+        let deadline = world.deadline();
         world.happens(Event::CoordinatorIsLost { forgets });
         world.everybody_answers();
         assert_eq!(world.told(), [""; 0], "nothing is known, nothing is done");
@@ -264,8 +265,9 @@ fn a_coordinator_that_fails_over_in_a_hold_and_forgets_the_last_update() {
                 "app: hold writes: a switchover was asked for",
                 "second: hold writes: a switchover was asked for",
             ],
-            "under the same deadline"
+            "again"
         );
+        assert_eq!(world.deadline(), deadline, "with the deadline it had");
         world.everybody_answers();
         assert_eq!(world.row_of("app"), "pg2");
         world.happens(Event::LeaderLeaves);

@@ -37,6 +37,8 @@ pub(super) struct Keeper {
     standing: Option<Stood>,
     asked: Option<Asked>,
     askings: u64,
+    /// When what was asked for lapses, unless a hold stands for it by then.
+    asked_until: Option<u64>,
     pub(super) given_up: Vec<Reason>,
     /// … of which some are forgotten.
     pub(super) ever_given_up: Vec<Reason>,
@@ -213,7 +215,7 @@ impl World {
 
     fn remember(&mut self, story: &Story, decision: &Decision) {
         let keeper = &mut self.keeper;
-        if decision.is_settled() {
+        if decision.is_at_rest() {
             keeper.trusted_lineage = Some(story.view.lineage);
             let request = story.view.failover.as_ref().map(|r| r.mod_revision);
             keeper.given_up.retain(
@@ -231,9 +233,10 @@ impl World {
         keeper
             .asked_coordinator
             .extend(decision.reach.iter().cloned());
-        if story.standing.is_some_and(|standing| standing.expired) {
-            let mut reason = None;
-            story.with(|situation| reason = situation.reason_to_hold());
+        let mut reason = None;
+        story.with(|situation| reason = situation.reason_to_hold());
+        let expired = story.standing.is_some_and(|standing| standing.expired);
+        if expired {
             keeper.give_up(reason);
         }
         let wanted = decision.steps.values().any(|step| {
@@ -242,8 +245,16 @@ impl World {
                 Step::Hold(_) | Step::Wait(Wait::Taking { .. } | Wait::Held { .. })
             )
         });
-        if !wanted && self.databases.values().all(|db| db.held == Held::No) {
+        let none = self.databases.values().all(|db| db.held == Held::No);
+        let blind = self.etcd_is_silent || self.databases.values().all(|db| !db.connected);
+        // It stands until its reason is known to be over, so that one that was lost with its
+        // session and is taken again has the deadline that it had from the beginning.
+        if none && (expired || !(wanted || blind || reason.is_some())) {
             keeper.standing = None;
+        }
+        let stands = keeper.standing.is_some();
+        if !stands && keeper.asked_until.is_some_and(|until| until <= self.clock) {
+            keeper.asked = None;
         }
     }
 
@@ -306,15 +317,15 @@ impl World {
         if !connected || !keeper.asked_coordinator.remove(&addr(host)) {
             return;
         }
-        if let Some(reach) = keeper.lost.get_mut(&addr(host)) {
-            *reach = Some(if reaches {
-                Reach::Reachable
-            } else {
+        match keeper.lost.get_mut(&addr(host)) {
+            Some(reach) if reaches => *reach = Some(Reach::Reachable),
+            // It says so again and again; only the first time is news.
+            Some(Some(Reach::Unreachable { .. })) | None => {}
+            Some(reach) => {
                 keeper.round += 1;
-                Reach::Unreachable {
-                    round: keeper.round,
-                }
-            });
+                let round = keeper.round;
+                *reach = Some(Reach::Unreachable { round });
+            }
         }
     }
 
@@ -324,13 +335,11 @@ impl World {
             return;
         };
         let keeper = &mut self.keeper;
-        let again = keeper
-            .asked
-            .as_ref()
-            .is_some_and(|asked| asked.leader == leader);
-        if self.etcd_is_silent || again {
+        let same = (keeper.asked.as_ref()).is_some_and(|asked| asked.leader == leader);
+        if self.etcd_is_silent || (same && keeper.standing.is_some()) {
             return;
         }
+        keeper.asked_until = Some(self.clock + HOLD_TIMEOUT);
         keeper.askings += 1;
         keeper.asked = Some(Asked {
             id: keeper.askings,
