@@ -25,7 +25,7 @@ const TRY: Duration = Duration::from_millis(500);
 
 /// How long they are waited for once the cooldown is over: whoever is being terminated rolls back
 /// first. All this time new writers queue behind us.
-pub(super) const AFTER_COOLDOWN: Duration = Duration::from_secs(2);
+const AFTER_COOLDOWN: Duration = Duration::from_secs(2);
 
 /// Pause between looks at who is in the way once the cooldown is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -146,6 +146,35 @@ pub(super) async fn lock(
     }
 }
 
+/// One short try, which terminates nobody; whether `session` is in a transaction that has the locks.
+///
+/// After an error the session is in a failed transaction, or not usable.
+pub(super) async fn try_lock(
+    session: &mut Connection,
+    order: &LockOrder<'_>,
+) -> Result<bool, StepError> {
+    let left = order.deadline.saturating_duration_since(Instant::now());
+    let locks = ShardLocks {
+        group: order.group,
+        references: order.references,
+        name: order.name,
+        wait: order.cooldown.min(TRY),
+        left,
+    };
+    let text = order
+        .dialect
+        .lock_shards(&locks)
+        .ok_or_else(|| StepError::Unsupported(order.dialect.version.clone()))?;
+    match session.run_within(&text, left + GRACE).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_lock_timeout() || error.is_deadlock() || error.is_cancelled() => {
+            session.run("ROLLBACK").await?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Waits for the locks once the cooldown is over, and terminates who is in the way.
 async fn insist(
     session: &mut Connection,
@@ -162,9 +191,19 @@ async fn insist(
     };
     let address = session.address.clone();
     let mut locking = pin!(session.run_within(text, left + GRACE));
-    let mut second = tokio::select! {
+    let second = tokio::select! {
         locked = &mut locking => return locked,
-        second = place.second_session() => second?,
+        second = place.second_session() => second,
+    };
+    let mut second = match second {
+        Ok(second) => second,
+        // Whoever is in the way may still go by himself.
+        Err(error) => {
+            let locked = locking.await;
+            return locked.map_err(|locked| {
+                locked.saying(&format!("nobody could be terminated: {error}"))
+            });
+        }
     };
     let locked = loop {
         // Its answer is waited for even if the locks are there before it: it tells whom we ended.

@@ -4,11 +4,13 @@
 //! A move is one message on a warm session when nobody is in the way: the group's shard locks,
 //! the lock that orders updates of `pg_dist_node`, the update, `COMMIT`. When somebody is:
 //!
-//! 1. Writers of this group's own shards are waited for up to the policy's cooldown, then
-//!    terminated. Other groups wait for nothing meanwhile, and their holds are no obstacle: neither
-//!    `pg_dist_node` nor reference tables are locked (rule 7).
-//! 2. The row is moved by a plain UPDATE, which needs no more locks on shards, there and on the
-//!    doors. Citus is told later (`after.rs`).
+//! 1. Writers of this group's own shards are waited for a moment more. Other groups wait for nothing
+//!    meanwhile, and their holds are no obstacle: neither `pg_dist_node` nor reference tables are
+//!    locked (rule 7).
+//! 2. The row is moved by a plain UPDATE, whether the writers are gone or not: it needs no locks on
+//!    shards, and the leader takes writes already. A writer that hangs on a host that is gone can be
+//!    ended by nobody, and must not keep the others from the new leader. The doors follow, and Citus
+//!    is told later (`after.rs`).
 //!
 //! Where our role may not change the rows itself, Citus has to force its way (`forced.rs`).
 
@@ -21,7 +23,7 @@ use tokio_postgres::SimpleQueryRow;
 use super::doors::side_by_side;
 use super::everywhere::{Signal, conclude, decide, follow, mark_left_out};
 use super::forced::Forced;
-use super::locking::{AFTER_COOLDOWN, LockOrder, Place, lock};
+use super::locking::{LockOrder, try_lock};
 use super::pool::Leased;
 use super::update::{Change, Inside, LONGER, UNSYNCED};
 use super::{Connection, Database, Doors, SqlError};
@@ -31,7 +33,7 @@ use crate::statements::{Dialect, batch};
 /// How long each phase of a step took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
-    /// Until the group's locks were ours.
+    /// Until the group's locks were ours, or no longer waited for.
     pub locked: Duration,
     /// Until the commit was acknowledged.
     pub committed: Duration,
@@ -247,8 +249,8 @@ async fn at_once(
     }
 }
 
-/// How long the server keeps a patient move's locks without a word from us. A healthy daemon is never
-/// silent for more than a round trip and the turn of a few others.
+/// How long the server keeps a patient move's locks at the most, the wait for them included. A healthy
+/// daemon is never silent for more than a round trip and the turn of a few others.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// A move with somebody in the way.
@@ -281,21 +283,21 @@ impl Patient<'_> {
                 (door.clone(), part)
             })
             .collect();
-        let cooldown = database.cooldown();
         let name = format!("move group {}", change.group);
-        let deadline = Instant::now() + cooldown + AFTER_COOLDOWN + SILENCE;
+        let deadline = Instant::now() + SILENCE;
         let order = LockOrder {
             dialect: change.dialect,
             group: change.group,
             references: false,
             name: &name,
             deadline,
-            cooldown,
+            cooldown: database.cooldown(),
         };
         let coordinator = async {
             let mut session = session;
-            let terminated = match lock(&mut session, &Place::Coordinator(database), &order).await {
-                Ok(terminated) => terminated,
+            let inside = match try_lock(&mut session, &order).await {
+                Ok(true) => Inside::Held(deadline),
+                Ok(false) => Inside::Own,
                 Err(error) => {
                     let failed = Err(error);
                     conclude(database, session, change.dialect, &failed).await;
@@ -303,22 +305,21 @@ impl Patient<'_> {
                 }
             };
             let locked = Instant::now();
-            let inside = Inside::Held(deadline);
             let committed =
                 decide(database, session, change, inside, signaller, still_right).await?;
-            Ok((terminated, locked, committed))
+            Ok((locked, committed))
         };
         let (decided, _, left_out) = side_by_side(coordinator, followers).await?;
-        let (terminated, locked, committed) = decided;
+        let (locked, committed) = decided;
         mark_left_out(database, change.dialect, &left_out).await;
         Ok(Finished {
             phases: Phases {
                 locked: locked.duration_since(started),
                 committed: committed.duration_since(started),
-                forced: !terminated.is_empty(),
+                forced: false,
             },
             left_out,
-            terminated,
+            terminated: Vec::new(),
             plain: change.dialect.has_metadata(),
         })
     }
