@@ -20,17 +20,25 @@ const IS_REFERENCE: &str = "t.repmodel = 't'";
 /// What a statement that takes locks may need beside waiting for them.
 const STATEMENT: Duration = Duration::from_millis(100);
 
+/// Whose shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// Those that only this group has. A move alone needs no others, and so does not wait for another
+    /// group's hold of them.
+    OfGroup(i32),
+    /// Those of reference tables, which are every group's, in a mode in which several sessions can
+    /// have them.
+    OfReferenceTables,
+}
+
 /// The locks of one transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardLocks<'a> {
-    /// Whose shards.
-    pub group: i32,
-    /// The shards of reference tables as well, in a mode in which several groups can have them. A
-    /// move alone does not need them, and so does not wait for another group's hold of them.
-    pub references: bool,
+    /// Of which shards.
+    pub shards: Shards,
     /// What for, shown in `pg_stat_activity` behind [`APPLICATION`].
     pub name: &'a str,
-    /// How long the locks may be waited for: each of them, and with little more all of a kind.
+    /// How long the locks may be waited for: each of them, and with little more all of them.
     pub wait: Duration,
     /// When the transaction ends at the latest, counted on the server from its beginning.
     pub left: Duration,
@@ -41,7 +49,7 @@ impl Dialect {
     /// reference tables: they have a shard in every group, and locking those would make every other
     /// group wait for this one's writers (rule 7).
     pub fn lock_own_shards(&self, group: i32) -> Option<String> {
-        self.locks_shards.then(|| own_shards(group))
+        self.locks_shards.then(|| lock(Shards::OfGroup(group)))
     }
 
     /// Begins a transaction, takes the locks, and leaves the transaction open for what is left of
@@ -55,60 +63,53 @@ impl Dialect {
                 format!("SET LOCAL application_name = {name}"),
                 set_local("lock_timeout", locks.wait.min(locks.left)),
                 set_local("statement_timeout", statement.min(locks.left)),
-                own_shards(locks.group),
+                lock(locks.shards),
             ];
-            if locks.references {
-                texts.push(set_to_what_is_left(
-                    "statement_timeout",
-                    locks.left,
-                    statement,
-                ));
-                texts.push(lock(
-                    ROW_EXCLUSIVE,
-                    &format!("p.groupid = {} AND {IS_REFERENCE}", locks.group),
-                ));
-            }
             // Nobody has to be alive for the second one to strike (rule 2).
             for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
-                texts.push(set_to_what_is_left(setting, locks.left, locks.left));
+                texts.push(set_to_what_is_left(setting, locks.left));
             }
             batch(texts.iter().map(String::as_str))
         })
     }
 }
 
-fn own_shards(group: i32) -> String {
-    lock(
-        EXCLUSIVE,
-        &format!("p.groupid = {group} AND NOT {IS_REFERENCE}"),
-    )
-}
+/// Whether the database has reference tables.
+pub const HAS_REFERENCE_TABLES: &str =
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition t WHERE t.repmodel = 't')";
 
 /// By shard id, so that two who lock the same shards do not deadlock. Of no shard nothing is locked:
 /// `lock_shard_metadata` refuses an empty array.
-fn lock(mode: i32, which: &str) -> String {
+fn lock(shards: Shards) -> String {
+    let (mode, placements, which) = match shards {
+        Shards::OfGroup(group) => (
+            EXCLUSIVE,
+            "pg_catalog.pg_dist_placement p JOIN pg_catalog.pg_dist_shard s USING (shardid)",
+            format!("p.groupid = {group} AND NOT {IS_REFERENCE}"),
+        ),
+        // Wherever they are placed: it is one shard, and one lock.
+        Shards::OfReferenceTables => (
+            ROW_EXCLUSIVE,
+            "pg_catalog.pg_dist_shard s",
+            IS_REFERENCE.to_owned(),
+        ),
+    };
     format!(
-        "SELECT pg_catalog.lock_shard_metadata({mode}, array_agg(p.shardid ORDER BY p.shardid)) \
-         FROM pg_catalog.pg_dist_placement p JOIN pg_catalog.pg_dist_shard s USING (shardid) \
-         JOIN pg_catalog.pg_dist_partition t USING (logicalrelid) \
+        "SELECT pg_catalog.lock_shard_metadata({mode}, array_agg(shardid ORDER BY shardid)) \
+         FROM {placements} JOIN pg_catalog.pg_dist_partition t USING (logicalrelid) \
          WHERE {which} HAVING count(*) > 0"
     )
 }
 
-/// Sets a timeout to what is left of the transaction's time, to no more than that, and to a moment when
-/// nothing is left.
-fn set_to_what_is_left(setting: &str, left: Duration, most: Duration) -> String {
-    let remaining = format!(
-        "{} - (1000 * extract(epoch FROM \
-         pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()))::int8",
-        left.as_millis()
-    );
-    let value = if most < left {
-        format!("least({}, {remaining})", most.as_millis())
-    } else {
-        remaining
-    };
-    format!("SELECT pg_catalog.set_config('{setting}', greatest(1, {value})::text, true)")
+/// Sets a timeout to what is left of the transaction's time, to no more than all of it should the
+/// server's clock be set back, and to a moment when nothing is left.
+fn set_to_what_is_left(setting: &str, left: Duration) -> String {
+    let left = left.as_millis();
+    format!(
+        "SELECT pg_catalog.set_config('{setting}', least({left}, greatest(1, {left} - (1000 * \
+         extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()))\
+         ::int8))::text, true)"
+    )
 }
 
 /// Sets when the server ends the transaction if nothing more comes of us, counted from now.
@@ -116,15 +117,29 @@ pub fn idle_until(left: Duration) -> String {
     set_local("idle_in_transaction_session_timeout", left)
 }
 
-/// Ends the sessions that the backend `pid` waits for, except those of this program. A row each: its
-/// process id, who it is in words, whether it was ended now.
+/// Ends the sessions that the backend `pid` waits for, except those of this program, and those that
+/// merely stand in the queue before it and wait for nobody but sessions of this program. A row each:
+/// its process id, who it is in words, whether it was ended now.
 pub fn terminate_blockers(pid: i32) -> String {
+    let has_it = format!(
+        "SELECT FROM pg_catalog.pg_locks w JOIN pg_catalog.pg_locks h USING (locktype, database) \
+         WHERE w.pid = {pid} AND NOT w.granted AND h.pid = b.pid AND h.granted AND ROW(w.relation, \
+         w.classid, w.objid, w.objsubid) IS NOT DISTINCT FROM ROW(h.relation, h.classid, h.objid, \
+         h.objsubid)"
+    );
+    let others = format!(
+        "SELECT FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(b.pid)) c (pid) \
+         LEFT JOIN pg_catalog.pg_stat_activity o ON o.pid = c.pid \
+         WHERE COALESCE(o.application_name, '') NOT LIKE '{APPLICATION}%'"
+    );
     format!(
         "SELECT b.pid, CASE WHEN a.pid IS NULL THEN 'a prepared transaction' \
          ELSE format('pid %s (%s)', a.pid, concat_ws(', ', 'role ' || a.usename, \
          COALESCE(NULLIF(a.application_name, ''), a.backend_type), a.state || ' for ' \
          || extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::int || ' s')) END, \
          CASE WHEN a.application_name LIKE '{APPLICATION}%' THEN false \
+         WHEN pg_catalog.cardinality(pg_catalog.pg_blocking_pids(b.pid)) > 0 \
+         AND NOT EXISTS ({others}) AND NOT EXISTS ({has_it}) THEN false \
          ELSE COALESCE(pg_catalog.pg_terminate_backend(a.pid), false) END \
          FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids({pid})) b (pid) \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"

@@ -208,25 +208,20 @@ fn around_holds(dialect: &Dialect, text: &mut String) {
         host: "o'brien".to_owned(),
         port: 5433,
     };
-    let locks = |references| ShardLocks {
-        group: 1,
-        references,
-        name: if references {
-            "hold group 1"
-        } else {
-            "move group 1"
-        },
-        wait: Duration::from_secs(4),
-        left: Duration::from_secs(30),
+    let locks = |shards, name| {
+        let locks = ShardLocks {
+            shards,
+            name,
+            wait: Duration::from_secs(4),
+            left: Duration::from_secs(30),
+        };
+        dialect.lock_shards(&locks).into_iter().collect()
     };
     for (title, statements) in [
+        ("hold", locks(Shards::OfGroup(1), "hold group 1")),
         (
-            "hold",
-            dialect.lock_shards(&locks(true)).into_iter().collect(),
-        ),
-        (
-            "lock for a move",
-            dialect.lock_shards(&locks(false)).into_iter().collect(),
+            "hold of reference tables",
+            locks(Shards::OfReferenceTables, "hold reference tables"),
         ),
         (
             "order for a plain move",

@@ -12,6 +12,10 @@ pub(crate) const CASES: &[Case] = &[
         two_holds,
     ),
     (
+        "a writer that waits in one hold is in the way of whoever asks for the same shards after it",
+        queued_between_holds,
+    ),
+    (
         "a hold on a worker keeps that worker's clients waiting and nobody else's",
         door_hold,
     ),
@@ -138,6 +142,26 @@ fn two_holds(ground: &Ground) -> Result<()> {
         // The other one's hold is enough.
         ground.wait_blocked(writer.pid)?;
         two.run("ROLLBACK")?;
+        writer.succeeds().map(drop)
+    })
+}
+
+fn queued_between_holds(ground: &Ground) -> Result<()> {
+    with_reference_table(ground, || {
+        let mut one = ground.session()?;
+        one.run(&hold(1, 5000))?;
+        let writer = ground.start_and_block(write_reference(ground))?;
+        // The first hold leaves it room, PostgreSQL's queue does not.
+        let two = ground.session()?.start(&hold(2, 2000))?;
+        ground.wait_blocked(two.pid)?;
+        let by = ground
+            .session()?
+            .one(&format!("SELECT pg_blocking_pids({})::text", two.pid))?;
+        ensure!(by == format!("{{{}}}", writer.pid), "{by}");
+        let (_, outcome) = two.outcome()?;
+        let code = outcome.as_ref().err().map(sqlstate);
+        ensure!(code.as_deref() == Some("55P03"), "{outcome:?}");
+        one.run("ROLLBACK")?;
         writer.succeeds().map(drop)
     })
 }

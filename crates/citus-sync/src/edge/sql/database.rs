@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::catalogue::{detect, read_rows};
 use super::connect::SharedLogin;
 use super::pool::{Leased, Pool};
+use super::references::References;
 use super::{Connection, SqlError};
 use crate::plan::{Row, Rows};
 use crate::policy::Policy;
@@ -57,6 +58,7 @@ struct Shared {
     login: SharedLogin,
     state: watch::Sender<DatabaseState>,
     pool: Pool,
+    references: References,
     /// Reads and publishes are one, or an older read could be published after a newer one.
     reading: AsyncMutex<()>,
     recovering: AsyncMutex<()>,
@@ -79,6 +81,7 @@ impl Database {
                 login,
                 state: watch::Sender::new(state),
                 pool: Pool::new(),
+                references: References::default(),
                 reading: AsyncMutex::new(()),
                 recovering: AsyncMutex::new(()),
                 reread: Notify::new(),
@@ -211,6 +214,11 @@ impl Database {
     /// Keeps a session warm, if it is still good for something.
     pub(super) fn put_back(&self, session: Connection) {
         self.shared.pool.put_back(session);
+    }
+
+    /// What holds of all groups have together on the coordinator.
+    pub(super) fn references(&self) -> &References {
+        &self.shared.references
     }
 
     /// The turn to recover prepared transactions: one at a time is all that Citus does, too.

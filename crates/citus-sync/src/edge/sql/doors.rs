@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::references::References;
 use super::steps::{LeftOut, StepError};
 use super::{Connection, Login, SqlError};
 
@@ -39,6 +40,7 @@ pub struct Doors {
 struct Shared {
     login: Login,
     warm: Mutex<BTreeMap<Key, Warm>>,
+    references: Mutex<BTreeMap<Key, References>>,
 }
 
 /// One session that waits to be used again; its task drops it when nobody does.
@@ -64,6 +66,7 @@ impl Doors {
                     ..login.clone()
                 },
                 warm: Mutex::default(),
+                references: Mutex::default(),
             }),
         }
     }
@@ -95,6 +98,14 @@ impl Doors {
             return Err(SqlError::Answer("the door is in recovery".to_owned()));
         }
         Ok(session)
+    }
+
+    /// What holds of all groups have together on a door.
+    pub(super) fn references(&self, door: &HostPort, database: &Arc<str>) -> References {
+        let references = &self.shared.references;
+        let mut references = references.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (door.clone(), database.clone());
+        references.entry(key).or_default().clone()
     }
 
     /// Keeps a session for a while, if it is still good for something.

@@ -13,8 +13,9 @@ use tokio::join;
 
 use super::doors::{Part, side_by_side};
 use super::everywhere::{Signal, decide, follow, mark_left_out};
-use super::locking::{LockOrder, Place, lock};
+use super::locking::{LockOrder, Locked, Place, lock};
 use super::pool::Leased;
+use super::references;
 use super::steps::{Finished, LeftOut, Phases, StepError};
 use super::update::{Change, Inside};
 use super::{Connection, Database, Doors, SqlError};
@@ -45,10 +46,20 @@ pub struct Hold {
     group: i32,
     deadline: Instant,
     coordinator: Leased,
+    /// Reference tables are held by a session that all holds here have together.
+    references: Option<references::Part>,
     doors: Doors,
-    held: Vec<(HostPort, Connection)>,
+    held: Vec<HeldDoor>,
     left_out: Vec<LeftOut>,
     terminated: Vec<String>,
+}
+
+/// What holds one door.
+#[derive(Debug)]
+struct HeldDoor {
+    door: HostPort,
+    session: Connection,
+    references: Option<references::Part>,
 }
 
 impl Hold {
@@ -79,35 +90,40 @@ impl Hold {
             .doors
             .iter()
             .map(|door| {
-                let part: Part<'_, (Connection, Vec<String>)> = Box::pin(async move {
+                let part: Part<'_, (Connection, Locked)> = Box::pin(async move {
                     let mut session = doors.session(door, &database.name).await?;
-                    let place = Place::Door {
-                        doors,
-                        address: door,
-                        database: &database.name,
-                    };
-                    let terminated = lock(&mut session, &place, locks).await?;
-                    Ok((session, terminated))
+                    let place = door_place(doors, door, database);
+                    let locked = lock(&mut session, &place, locks).await?;
+                    Ok((session, locked))
                 });
                 (door.clone(), part)
             })
             .collect();
         let coordinator = async {
             let (mut session, _) = database.acquire_for_hold().await?;
-            let terminated = lock(&mut session, &Place::Coordinator(database), locks).await?;
-            Ok((session, terminated))
+            let locked = lock(&mut session, &Place::Coordinator(database), locks).await?;
+            Ok((session, locked))
         };
-        let ((coordinator, mut terminated), done, left_out) =
-            side_by_side(coordinator, parts).await?;
+        let ((coordinator, locked), done, left_out) = side_by_side(coordinator, parts).await?;
+        let Locked {
+            mut terminated,
+            references,
+        } = locked;
         let mut held = Vec::with_capacity(done.len());
-        for (door, (session, more)) in done {
-            terminated.extend(more.into_iter().map(|who| format!("{who} at door {door}")));
-            held.push((door, session));
+        for (door, (session, locked)) in done {
+            let more = locked.terminated.into_iter();
+            terminated.extend(more.map(|who| format!("{who} at door {door}")));
+            held.push(HeldDoor {
+                door,
+                session,
+                references: locked.references,
+            });
         }
         Ok(Self {
             group: order.group,
             deadline,
             coordinator,
+            references,
             doors: doors.clone(),
             held,
             left_out,
@@ -123,7 +139,7 @@ impl Hold {
 
     /// The doors that are held.
     pub fn doors(&self) -> Vec<HostPort> {
-        self.held.iter().map(|(door, _)| door.clone()).collect()
+        self.held.iter().map(|held| held.door.clone()).collect()
     }
 
     /// The doors that are not, and why.
@@ -141,21 +157,33 @@ impl Hold {
     pub async fn release(self, database: &Database) {
         let Self {
             mut coordinator,
+            references,
             doors,
             held,
             ..
         } = self;
+        let place = Place::Coordinator(database);
+        let shared = leave(references, &place);
         let coordinator = async {
             if roll_back(&mut coordinator).await.is_ok() {
                 database.release(coordinator);
             }
         };
-        let doors = held.into_iter().map(async |(_, mut session)| {
-            if roll_back(&mut session).await.is_ok() {
-                doors.put_back(&database.name, session);
-            }
+        let held = held.into_iter().map(async |held| {
+            let HeldDoor {
+                door,
+                mut session,
+                references,
+            } = held;
+            let place = door_place(&doors, &door, database);
+            let own = async {
+                if roll_back(&mut session).await.is_ok() {
+                    place.give_back(session);
+                }
+            };
+            join!(own, leave(references, &place));
         });
-        join!(coordinator, join_all(doors));
+        join!(coordinator, shared, join_all(held));
     }
 
     /// Moves the row inside the holding transaction and commits; once that is done, the doors
@@ -191,14 +219,20 @@ impl Hold {
         let (signaller, signal) = Signal::new();
         let mut parts: Vec<(HostPort, Part<'_, ()>)> = Vec::new();
         for door in targets.iter().filter(|_| plain) {
-            if !self.held.iter().any(|(held, _)| held == door) {
+            if !self.held.iter().any(|held| held.door == *door) {
                 let part = follow(doors, database, door, change, signal.clone());
                 parts.push((door.clone(), part));
             }
         }
-        for (door, mut session) in self.held {
+        for held in self.held {
+            let HeldDoor {
+                door,
+                mut session,
+                references,
+            } = held;
             let signal = signal.clone();
             let moves = plain && targets.contains(&door);
+            let at = door.clone();
             let part: Part<'_, ()> = Box::pin(async move {
                 signal.given().await;
                 if moves {
@@ -206,13 +240,19 @@ impl Hold {
                 } else {
                     roll_back(&mut session).await?;
                 }
-                doors.put_back(&database.name, session);
+                let place = door_place(doors, &at, database);
+                place.give_back(session);
+                leave(references, &place).await;
                 Ok(())
             });
             parts.push((door, part));
         }
-        let session = self.coordinator;
-        let coordinator = decide(database, session, change, inside, signaller, still_right);
+        let (session, references) = (self.coordinator, self.references);
+        let coordinator = async {
+            let decided = decide(database, session, change, inside, signaller, still_right).await;
+            leave(references, &Place::Coordinator(database)).await;
+            decided
+        };
         let (committed, _, left_out) = side_by_side(coordinator, parts).await?;
         if plain {
             mark_left_out(database, &dialect, &left_out).await;
@@ -227,6 +267,23 @@ impl Hold {
             terminated: Vec::new(),
             plain: plain && dialect.has_metadata(),
         })
+    }
+}
+
+fn door_place<'a>(doors: &'a Doors, address: &'a HostPort, database: &'a Database) -> Place<'a> {
+    Place::Door {
+        doors,
+        address,
+        database: &database.name,
+    }
+}
+
+/// Has no more part in what holds the reference tables.
+async fn leave(references: Option<references::Part>, place: &Place<'_>) {
+    if let Some(part) = references
+        && let Some(session) = part.leave().await
+    {
+        place.give_back(session);
     }
 }
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
-use tokio::time::sleep;
-use tracing::info;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
 use super::connect::GRACE;
+use super::references::{Part, References};
 use super::steps::StepError;
 use super::{Connection, Database, Doors, SqlError};
-use crate::statements::{Dialect, ShardLocks, terminate_blockers};
+use crate::statements::{Dialect, HAS_REFERENCE_TABLES, ShardLocks, Shards, terminate_blockers};
 
 /// How long the locks are waited for at one go before the cooldown is over. Then they are given up and
 /// asked for again, so that a writer of several shards, who met us half-way, gets what it wants. Less
@@ -58,7 +59,18 @@ impl Place<'_> {
         }
     }
 
-    fn give_back(&self, session: Connection) {
+    fn references(&self) -> References {
+        match self {
+            Self::Coordinator(database) => database.references().clone(),
+            Self::Door {
+                doors,
+                address,
+                database,
+            } => doors.references(address, database),
+        }
+    }
+
+    pub(super) fn give_back(&self, session: Connection) {
         match self {
             Self::Coordinator(database) => database.put_back(session),
             Self::Door {
@@ -89,23 +101,60 @@ pub(super) struct LockOrder<'a> {
     pub(super) cooldown: Duration,
 }
 
-/// Leaves `session` in a transaction that has the locks; says who had to be terminated for it.
+impl LockOrder<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn text(&self, shards: Shards, wait: Duration) -> Result<String, StepError> {
+        let name = match shards {
+            Shards::OfGroup(_) => self.name,
+            Shards::OfReferenceTables => "hold reference tables",
+        };
+        let locks = ShardLocks {
+            shards,
+            name,
+            wait,
+            left: self.left(),
+        };
+        let text = self.dialect.lock_shards(&locks);
+        text.ok_or_else(|| StepError::Unsupported(self.dialect.version.clone()))
+    }
+}
+
+/// Locks that were taken.
+pub(super) struct Locked {
+    /// Who had to be terminated for it.
+    pub(super) terminated: Vec<String>,
+    /// The part in those of reference tables, where they were wanted and there are such tables.
+    pub(super) references: Option<Part>,
+}
+
+/// What a round may take.
+#[derive(Clone, Copy)]
+struct Round {
+    /// The cooldown is not over: nobody is terminated, and who meets us half-way gets his way.
+    patient: bool,
+    wait: Duration,
+}
+
+/// Leaves `session` in a transaction that has the group's locks, and joins those who hold reference
+/// tables, or begins to.
 ///
 /// After an error the session is in a failed transaction, or not usable.
 pub(super) async fn lock(
     session: &mut Connection,
     place: &Place<'_>,
     order: &LockOrder<'_>,
-) -> Result<Vec<String>, StepError> {
+) -> Result<Locked, StepError> {
     let begun = Instant::now();
-    let mut ended = Vec::new();
+    let mut terminated = Vec::new();
     let mut deadlocks = 0;
+    let references = order.references
+        && (place.references().are_held() || session.boolean(HAS_REFERENCE_TABLES).await?);
     loop {
-        let left = order.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let what = "taking the group's locks";
-            let after = begun.elapsed();
-            return Err(SqlError::Deadline { what, after }.into());
+        if order.left().is_zero() {
+            return Err(too_late(begun).into());
         }
         let patience = order.cooldown.saturating_sub(begun.elapsed());
         let patient = !patience.is_zero();
@@ -114,24 +163,25 @@ pub(super) async fn lock(
         } else {
             AFTER_COOLDOWN
         };
-        let locks = ShardLocks {
-            group: order.group,
-            references: order.references,
-            name: order.name,
-            wait,
-            left,
-        };
-        let text = order
-            .dialect
-            .lock_shards(&locks)
-            .ok_or_else(|| StepError::Unsupported(order.dialect.version.clone()))?;
-        let result = if patient {
-            session.run_within(&text, left + GRACE).await
-        } else {
-            insist(session, place, order, &text, left, &mut ended).await
-        };
-        let Err(error) = result else {
-            return Ok(ended);
+        let round = Round { patient, wait };
+        // Reference tables last, so that they are asked for only by whoever has all the rest.
+        let own = Shards::OfGroup(order.group);
+        let mut result = take(session, place, order, own, round, &mut terminated)
+            .await
+            .map(|()| None);
+        if references && result.is_ok() {
+            let address = session.address.clone();
+            result = reference_tables(&address, place, order, round, &mut terminated).await;
+        }
+        let error = match result {
+            Ok(references) => {
+                return Ok(Locked {
+                    terminated,
+                    references,
+                });
+            }
+            Err(StepError::Sql(error)) => error,
+            Err(error) => return Err(error),
         };
         let again = if patient {
             error.is_lock_timeout() || error.is_deadlock() || error.is_cancelled()
@@ -146,6 +196,70 @@ pub(super) async fn lock(
     }
 }
 
+fn too_late(begun: Instant) -> SqlError {
+    let what = "taking the group's locks";
+    let after = begun.elapsed();
+    SqlError::Deadline { what, after }
+}
+
+/// One go for the locks of one kind.
+async fn take(
+    session: &mut Connection,
+    place: &Place<'_>,
+    order: &LockOrder<'_>,
+    shards: Shards,
+    round: Round,
+    terminated: &mut Vec<String>,
+) -> Result<(), StepError> {
+    let left = order.left();
+    let text = order.text(shards, round.wait)?;
+    if round.patient {
+        session.run_within(&text, left + GRACE).await?;
+    } else {
+        insist(session, place, order, &text, left, terminated).await?;
+    }
+    Ok(())
+}
+
+/// Joins those who hold the reference tables at `address`, without asking for a lock; whoever is
+/// first takes them, in a session of their own.
+async fn reference_tables(
+    address: &HostPort,
+    place: &Place<'_>,
+    order: &LockOrder<'_>,
+    round: Round,
+    terminated: &mut Vec<String>,
+) -> Result<Option<Part>, StepError> {
+    let begun = Instant::now();
+    let references = place.references();
+    let turn = timeout(order.left(), references.turn()).await;
+    let _turn = turn.map_err(|_| too_late(begun))?;
+    let database = place.database();
+    if let Some(part) = references.join(database, address, order.deadline).await {
+        return Ok(Some(part));
+    }
+    let mut session = match place.second_session().await {
+        Ok(session) => session,
+        // Better than to hold nothing.
+        Err(error) => {
+            warn!(
+                database, %address,
+                "{}: no second session, so writes to reference tables go on: {error}", order.name
+            );
+            return Ok(None);
+        }
+    };
+    let shards = Shards::OfReferenceTables;
+    let taken = take(&mut session, place, order, shards, round, terminated).await;
+    if let Err(error) = taken {
+        if session.is_usable() && session.run("ROLLBACK").await.is_ok() {
+            place.give_back(session);
+        }
+        return Err(error);
+    }
+    Ok(Some(references.keep(database, session, order.deadline)))
+}
+
 /// One short try, which terminates nobody; whether `session` is in a transaction that has the locks.
 ///
 /// After an error the session is in a failed transaction, or not usable.
@@ -153,19 +267,8 @@ pub(super) async fn try_lock(
     session: &mut Connection,
     order: &LockOrder<'_>,
 ) -> Result<bool, StepError> {
-    let left = order.deadline.saturating_duration_since(Instant::now());
-    let locks = ShardLocks {
-        group: order.group,
-        references: order.references,
-        name: order.name,
-        wait: order.cooldown.min(TRY),
-        left,
-    };
-    let text = order
-        .dialect
-        .lock_shards(&locks)
-        .ok_or_else(|| StepError::Unsupported(order.dialect.version.clone()))?;
-    match session.run_within(&text, left + GRACE).await {
+    let text = order.text(Shards::OfGroup(order.group), order.cooldown.min(TRY))?;
+    match session.run_within(&text, order.left() + GRACE).await {
         Ok(()) => Ok(true),
         Err(error) if error.is_lock_timeout() || error.is_deadlock() || error.is_cancelled() => {
             session.run("ROLLBACK").await?;
@@ -200,9 +303,8 @@ async fn insist(
         // Whoever is in the way may still go by himself.
         Err(error) => {
             let locked = locking.await;
-            return locked.map_err(|locked| {
-                locked.saying(&format!("nobody could be terminated: {error}"))
-            });
+            return locked
+                .map_err(|locked| locked.saying(&format!("nobody could be terminated: {error}")));
         }
     };
     let locked = loop {

@@ -16,6 +16,7 @@ mod pool;
 mod probe;
 mod reach;
 mod reads;
+mod references;
 mod steps;
 mod told;
 mod update;
