@@ -362,7 +362,10 @@ impl Blockers {
                 error
             }
         })?;
-        self.spared.clear();
+        // Nobody, when we have given up waiting meanwhile: then it is they who were there before.
+        if !rows.is_empty() {
+            self.spared.clear();
+        }
         let mut ended = Vec::new();
         for row in rows {
             let (Some(pid), Some(who)) = (row.get(0), row.get(1)) else {
