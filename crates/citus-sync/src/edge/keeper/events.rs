@@ -282,12 +282,12 @@ impl Keeper {
         if passage.outcome == PassageOutcome::Expired {
             warn!(
                 formation,
-                group, scope, from, to, "{kind} over, {outcome}: {phases}"
+                group, %scope, from, to, "{kind} over, {outcome}: {phases}"
             );
         } else {
             info!(
                 formation,
-                group, scope, from, to, "{kind} over, {outcome}: {phases}"
+                group, %scope, from, to, "{kind} over, {outcome}: {phases}"
             );
         }
         self.context.board.record(passage);
