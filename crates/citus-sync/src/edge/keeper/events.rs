@@ -233,10 +233,10 @@ impl Keeper {
 
     /// A passage ends when the group is settled and nothing is open.
     pub(super) fn close_passage(&mut self, situation: &Situation<'_>, decision: &Decision) {
-        let idle = decision
-            .steps
-            .keys()
-            .all(|database| self.holds.held(database) == Held::No);
+        // The rows may be known to be right before the step that made them so has told its story.
+        let idle = decision.steps.keys().all(|database| {
+            self.holds.held(database) == Held::No && !self.attempts.is_running(database)
+        });
         if !decision.is_at_rest() || !idle || self.holds.stood().is_some() {
             return;
         }
