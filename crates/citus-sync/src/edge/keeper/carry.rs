@@ -265,7 +265,7 @@ impl Keeper {
             (Step::LetGo, _) => {
                 self.holds.ended(&database);
                 if let Some(diary) = &mut self.diary {
-                    diary.released(&database);
+                    diary.let_go(&database);
                 }
             }
             (Step::ReadMove(step), Ok(Done::Finished(finished))) => {
@@ -275,9 +275,6 @@ impl Keeper {
             (Step::Move(_) | Step::Register(_) | Step::Repair(_), result) => {
                 if was_held {
                     self.holds.ended(&database);
-                    if let Some(diary) = &mut self.diary {
-                        diary.released(&database);
-                    }
                 }
                 let result = result.map(|done| match done {
                     Done::Finished(finished) => finished,
@@ -292,6 +289,9 @@ impl Keeper {
                     }
                     self.count_left_out(&database, &finished.left_out);
                     self.count_terminated(&database, finished.terminated.len());
+                }
+                if was_held && let Some(diary) = &mut self.diary {
+                    diary.released(&database);
                 }
                 self.recount(&database, &step, seen, started, &result);
             }

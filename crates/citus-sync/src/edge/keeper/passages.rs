@@ -157,18 +157,24 @@ impl Diary {
         self.mark_last(Phase::Committed, now);
     }
 
-    /// Writes go on. A row that a read move put where the new leader is needs no move of its own:
-    /// it is right from that moment.
+    /// Writes go on.
     pub(super) fn released(&mut self, database: &str) {
+        let now = micros(self.began.elapsed());
+        self.database(database).released_us = Some(now);
+        self.mark_last(Phase::Released, now);
+    }
+
+    /// Writes go on, and the row is what it was. One that a read move put where the new leader is needs
+    /// no move of its own: it is right from that moment.
+    pub(super) fn let_go(&mut self, database: &str) {
         let now = micros(self.began.elapsed());
         let leads = self.passage.phases.writable_us;
         let entry = self.database(database);
-        entry.released_us = Some(now);
         if entry.committed_us.is_none() && entry.reads_moved_us.is_some() && leads.is_some() {
             entry.committed_us = Some(now);
             self.mark_last(Phase::Committed, now);
         }
-        self.mark_last(Phase::Released, now);
+        self.released(database);
     }
 
     pub(super) fn failed(&mut self, database: &str, error: &str) {
