@@ -4,7 +4,7 @@ use lab::wait_for;
 use serde_json::json;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{laboratory, rows_are_leaders, settled};
+use crate::world::{coordinator, laboratory, rows_are_leaders, settled, switch};
 
 #[test]
 fn a_database_that_is_broken_for_a_while_is_retried_alone() {
@@ -80,26 +80,42 @@ fn a_database_that_does_not_exist_keeps_no_other_waiting() {
 }
 
 #[test]
-fn a_database_whose_locks_are_stuck_follows_all_the_same() {
+fn a_database_whose_locks_are_stuck_holds_up_no_other() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     settled(&lab, &daemon);
     // Somebody holds group 1's shards in one database and never lets go.
-    let mut holder = lab
-        .coordinator()
-        .connect("second")
-        .expect("the coordinator");
+    let mut holder = coordinator(&lab, "second");
     holder
         .batch_execute(
             "SET application_name = 'stuck'; BEGIN; SELECT lock_shard_metadata(7, \
              array_agg(shardid ORDER BY shardid)) FROM pg_dist_placement WHERE groupid = 1",
         )
         .expect("held");
-    lab.scope("wk1")
-        .expect("wk1")
-        .switchover(None)
-        .expect("a switchover");
+    switch(&lab, "wk1");
     settled(&lab, &daemon);
-    // Whether it was terminated depends on whether a hold had the time for it.
-    drop(holder);
+    assert!(
+        holder.batch_execute("SELECT 1").is_err(),
+        "the holder was terminated"
+    );
+    daemon.wait_logged(&["terminated", "stuck", "database=\"second\""]);
+    // Terminated by the hold, or by the move that came in its place; the other database had its hold, and
+    // nobody was in its way.
+    let passage = daemon.passage(1);
+    let (postgres, second) = (&passage.databases["postgres"], &passage.databases["second"]);
+    assert!(
+        second.terminated.iter().any(|who| who.contains("stuck")),
+        "{passage:#?}"
+    );
+    assert!(second.committed_us.is_some(), "{passage:#?}");
+    assert!(postgres.terminated.is_empty(), "{passage:#?}");
+    assert!(
+        postgres.held_us.is_some() && postgres.held_us < second.held_us.or(second.committed_us),
+        "{passage:#?}"
+    );
+    let terminated = daemon.metric(
+        "citus_sync_sessions_terminated_total",
+        &["database=\"second\""],
+    );
+    assert_eq!(terminated.expect("metrics"), 1, "{}", daemon.log());
 }

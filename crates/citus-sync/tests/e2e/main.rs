@@ -7,11 +7,18 @@
 
 mod away;
 mod bare;
+mod clients;
+mod crash;
 mod daemon;
 mod databases;
+mod deadline;
+mod doors;
 mod etcd;
 mod failover;
+mod hook;
 mod overtaken;
+mod requests;
 mod rows;
+mod switchover;
 mod systemd;
 mod world;

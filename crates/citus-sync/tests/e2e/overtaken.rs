@@ -11,13 +11,7 @@ fn a_move_that_news_has_overtaken_changes_nothing() {
     let bare = Bare::start();
     let [old, new] = &bare.members;
     bare.put_leader("wk1", old);
-    bare.coordinator
-        .execute(
-            "postgres",
-            "SET citus.shard_count = 4; CREATE TABLE t (id int);
-             SELECT create_distributed_table('t', 'id')",
-        )
-        .expect("a distributed table");
+    bare.distribute();
     // Patient enough for the whole story.
     let daemon = bare.daemon(&json!({
         "lock_cooldown": "50s", "statement_timeout": "59s", "hold_timeout": "59s",
@@ -35,7 +29,7 @@ fn a_move_that_news_has_overtaken_changes_nothing() {
     bare.put_leader("wk1", new);
     let mut observer = bare.coordinator.connect("postgres").expect("an observer");
     wait_for("the move to wait for the writer with patience", SOON, || {
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'citus-sync' \
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'citus-sync: move%' \
              AND wait_event_type = 'Lock' AND query LIKE 'BEGIN%lock_shard_metadata%'";
         Ok(observer.query_one(waiting, &[])?.get::<_, i64>(0) == 1)
     })

@@ -1,0 +1,170 @@
+//! Patroni's `before_stop`: planned restarts are held for, stops of standbys are not, and no
+//! PostgreSQL is kept from stopping.
+//!
+//! Patroni has it since 3.0.3. With an older one the same command is given by hand.
+
+use std::thread;
+
+use citus_sync::report::{HoldOutcome, HoldRequest, Passage, PassageKind, PassageOutcome, Phase};
+use lab::wait_for;
+
+use crate::clients::{clients, lost_nothing, nothing_failed, was};
+use crate::daemon::{Daemon, SOON};
+use crate::world::{DATABASES, HookOn, laboratory, make_whole, moves, scope, settled};
+
+/// The same leader is back, and the row with it.
+const RESTARTED: [Phase; 7] = [
+    Phase::Requested,
+    Phase::Held,
+    Phase::ReadsMoved,
+    Phase::LeaderGone,
+    Phase::Writable,
+    Phase::Committed,
+    Phase::Released,
+];
+
+fn was_a_restart(passage: &Passage) {
+    was(
+        passage,
+        PassageKind::Restart,
+        PassageOutcome::Kept,
+        &RESTARTED,
+    );
+    assert_eq!(passage.from, passage.to);
+    assert_eq!(passage.reason, "`citus-sync hold` asked for it");
+}
+
+#[test]
+fn clients_do_not_notice_a_planned_restart() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let hook = HookOn::where_there_is_one(&lab);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    let before = lab.rows("postgres").expect("rows");
+    if hook.is_none() {
+        eprintln!("{} has no before_stop: held by hand", lab.version());
+        let (done, said) = daemon.command(&["hold", "--group", "1"]);
+        assert!(done, "{said}\n{}", daemon.log());
+        assert!(said.contains("reads are at"), "{said}");
+    }
+    scope(&lab, "wk1").restart().expect("a restart");
+    settled(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    nothing_failed(&traffic.report(), &daemon);
+    lost_nothing(traffic, &lab);
+    assert_eq!(lab.rows("postgres").expect("rows"), before);
+    was_a_restart(&daemon.passage(1));
+    // Back to the leader, in each database.
+    assert_eq!(moves(&daemon, 1), 2, "{}", daemon.log());
+}
+
+#[test]
+fn a_standby_that_stops_holds_nothing() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let standby = scope(&lab, "wk1").replicas().expect("replicas")[0];
+    if let Some(hook) = HookOn::where_there_is_one(&lab) {
+        let before = hook.log().len();
+        standby.stop().expect("a stop");
+        let said = hook.log()[before..].to_owned();
+        assert!(
+            said.contains(standby.name()) && said.contains("does not lead"),
+            "{said}"
+        );
+        standby.start().expect("a start");
+        make_whole(&lab);
+    } else {
+        eprintln!("{} has no before_stop: asked by hand", lab.version());
+        let request = HoldRequest {
+            member: Some(standby.name().to_owned()),
+            ..HoldRequest::default()
+        };
+        let answer = daemon.ask_for_hold(1, &request);
+        assert_eq!(answer.outcome, HoldOutcome::NotTheLeader, "{answer:?}");
+    }
+    settled(&lab, &daemon);
+    assert!(daemon.passages(1).is_empty(), "{}", daemon.log());
+    assert!(
+        !daemon.log().contains("writes are held"),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[test]
+fn a_daemon_that_is_away_or_frozen_keeps_no_postgresql_from_stopping() {
+    let lab = laboratory();
+    let Some(hook) = HookOn::where_there_is_one(&lab) else {
+        eprintln!("skipped: {} has no before_stop", lab.version());
+        return;
+    };
+    // Nobody listens.
+    scope(&lab, "wk2").restart().expect("a restart");
+    let said = hook.log();
+    assert!(said.contains("not held"), "{said}");
+
+    // Somebody listens and never answers. Thawed, it finds everything as it was.
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    daemon.freeze();
+    scope(&lab, "wk2").restart().expect("a restart");
+    let said = hook.log()[said.len()..].to_owned();
+    assert!(said.contains("not held"), "{said}");
+    daemon.thaw();
+    make_whole(&lab);
+    settled(&lab, &daemon);
+}
+
+#[test]
+fn a_hold_by_hand_lasts_until_it_is_released_by_hand() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let (done, said) = daemon.command(&["hold", "--scope", "wk3", "--json"]);
+    assert!(done, "{said}\n{}", daemon.log());
+    let mut writer = lab.coordinator().connect("second").expect("a writer");
+    let key: i64 = writer
+        .query_one(
+            "SELECT key FROM generate_series(1::bigint, 100) key JOIN pg_dist_placement \
+             ON shardid = get_shard_id_for_distribution_column('ledger', key) \
+             WHERE groupid = 3 LIMIT 1",
+            &[],
+        )
+        .expect("a key of the group")
+        .get(0);
+    let sql = if lab.flavour().is_citus() {
+        format!("INSERT INTO ledger VALUES ({key}, 'held') ON CONFLICT (id) DO NOTHING")
+    } else {
+        format!("SELECT citus_stand_in_write('ledger', {key}, 'held')")
+    };
+    let writing = thread::spawn(move || writer.batch_execute(&sql));
+    let mut observer = lab.coordinator().connect("second").expect("an observer");
+    wait_for("the writer to wait", SOON, || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lab' \
+             AND datname = 'second' AND wait_event_type = 'Lock'";
+        Ok(observer.query_one(waits, &[])?.get::<_, i64>(0) == 1)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
+    let report = daemon.group(3).expect("a report").hold.expect("a hold");
+    assert_eq!(report.reason, "`citus-sync hold` asked for it");
+    for database in DATABASES {
+        assert_eq!(report.databases[database], "held");
+    }
+
+    let (done, said) = daemon.command(&["release", "--group", "3"]);
+    assert!(done, "{said}\n{}", daemon.log());
+    writing.join().expect("the thread").expect("it was written");
+    settled(&lab, &daemon);
+    let passage = daemon.passage(3);
+    assert_eq!(
+        (passage.kind, passage.outcome),
+        (PassageKind::Hold, PassageOutcome::Kept),
+        "{passage:#?}"
+    );
+    let (done, said) = daemon.command(&["release", "--group", "3"]);
+    assert!(done && said.contains("nothing"), "{said}");
+    let (done, said) = daemon.command(&["history"]);
+    assert!(done && said.contains("wk3"), "{said}");
+}

@@ -1,0 +1,106 @@
+//! Planned switchovers, as the clients see them: writes wait, reads go on, nothing fails.
+//!
+//! With a Patroni that has `before_stop` the hook makes sure of that. With an older one reads are sent to
+//! the standby in the time that Patroni takes to stop the leader, which is a race.
+
+use std::thread;
+
+use citus_sync::report::{Passage, PassageKind, PassageOutcome};
+use lab::Lab;
+
+use crate::clients::{
+    ALL_PHASES, clients, lost_nothing, nothing_failed, nothing_failed_but_in_a_lost_race, was,
+};
+use crate::daemon::Daemon;
+use crate::world::{DATABASES, HookOn, laboratory, moves, settled, switch};
+
+/// The only passage of the group: a switchover in which writes were held and reads moved, in every
+/// database and at every door. The row needed no move of its own, because reads were sent to the very
+/// member that leads now.
+fn held_and_followed(lab: &Lab, daemon: &Daemon, group: u32) -> Passage {
+    let passage = daemon.passage(i32::try_from(group).expect("small"));
+    assert_eq!(
+        (passage.kind, passage.outcome),
+        (PassageKind::Switchover, PassageOutcome::Followed),
+        "{passage:#?}"
+    );
+    let leader = lab.leaders().expect("leaders")[group as usize].1.clone();
+    assert_eq!(passage.to.as_ref().map(ToString::to_string), Some(leader));
+    assert_ne!(passage.from, passage.to);
+    for database in DATABASES {
+        let there = &passage.databases[database];
+        assert!(
+            there.held_us < there.reads_moved_us && there.reads_moved_us < there.released_us,
+            "{passage:#?}"
+        );
+        let doors = lab.doors(database).expect("doors");
+        let others = doors.iter().filter(|door| **door != group).count();
+        assert_eq!(there.doors, others, "{passage:#?}");
+        assert!(there.terminated.is_empty(), "{passage:#?}");
+    }
+    assert_eq!(moves(daemon, group), 0, "{}", daemon.log());
+    passage
+}
+
+#[test]
+fn clients_do_not_notice_a_planned_switchover() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let _hook = HookOn::where_there_is_one(&lab);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    let before = lab.rows("postgres").expect("rows");
+    switch(&lab, "wk1");
+    settled(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    nothing_failed(&traffic.report(), &daemon);
+    lost_nothing(traffic, &lab);
+
+    assert_ne!(lab.rows("postgres").expect("rows"), before);
+    let passage = held_and_followed(&lab, &daemon, 1);
+    let (kind, outcome) = (PassageKind::Switchover, PassageOutcome::Followed);
+    was(&passage, kind, outcome, &ALL_PHASES);
+    assert_eq!(passage.reason, "a switchover was asked for");
+    for database in DATABASES {
+        assert!(
+            passage.databases[database].left_out.is_empty(),
+            "{passage:#?}"
+        );
+        let database = format!("database=\"{database}\"");
+        daemon.wait_logged(&["writes are held", "scope=wk1", &database]);
+        daemon.wait_logged(&["reads are moved", "scope=wk1", &database]);
+    }
+    daemon.wait_logged(&["writes go on", "scope=wk1"]);
+    daemon.wait_logged(&["switchover over, followed", "scope=wk1"]);
+    for other in [0, 2, 3] {
+        assert!(
+            daemon.passages(other).is_empty(),
+            "group {other} is left alone"
+        );
+        assert_eq!(moves(&daemon, other.unsigned_abs()), 0);
+    }
+}
+
+#[test]
+fn three_groups_at_once_are_held_side_by_side() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let hook = HookOn::where_there_is_one(&lab);
+    // Through the coordinator only: every other door is switched over itself.
+    let traffic = clients(&lab, &[1, 2, 3], None);
+    thread::scope(|threads| {
+        for name in ["wk1", "wk2", "wk3"] {
+            let lab = &*lab;
+            threads.spawn(move || switch(lab, name));
+        }
+    });
+    settled(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    for group in [1, 2, 3] {
+        let passage = held_and_followed(&lab, &daemon, group);
+        let report = traffic.report().of_group(group);
+        nothing_failed_but_in_a_lost_race(&report, &daemon, &passage, hook.is_some());
+    }
+    lost_nothing(traffic, &lab);
+}
