@@ -29,6 +29,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// IANA (tcpmux), so not in any lab's block.
 pub(crate) const DEAD_PORT: u16 = 1;
 
+/// The name of the session that holds reference tables for all groups.
+pub(crate) const REFERENCES: &str = "citus-sync: hold reference tables";
+
 /// The servers.
 pub(crate) struct Ground {
     pub(crate) flavour: Flavour,

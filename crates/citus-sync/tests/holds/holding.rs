@@ -1,8 +1,12 @@
 //! Taking holds and giving them back.
 
+use std::time::Duration;
+
 use citus_sync::edge::sql::Hold;
 
-use crate::ground::{Ground, Session, World, ground, holder, wait_for_holder};
+use crate::ground::{
+    Ground, REFERENCES, Session, World, ground, holder, wait_for_holder, wait_for_nobody,
+};
 
 #[test]
 fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
@@ -34,6 +38,52 @@ fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
     if let Some(reference) = reference {
         reference.outcome().expect("the reference table too");
     }
+}
+
+/// PostgreSQL queues whoever asks behind those that wait already: the next group must not ask again.
+#[test]
+fn a_writer_of_a_reference_table_who_waits_in_one_hold_is_not_in_the_way_of_the_next() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let one = world.hold(1, &[]);
+    let writer = ground
+        .session("writer")
+        .start(&ground.write_reference("both"));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    let two = world.hold(2, &[]);
+    assert_eq!((one.terminated(), two.terminated()), (&[][..], &[][..]));
+    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 1);
+    world.release(one);
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    world.release(two);
+    writer.outcome().expect("it goes on");
+    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 0);
+}
+
+#[test]
+fn reference_tables_are_held_until_the_latest_deadline_and_by_the_server() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let take = |group, left| {
+        let mut order = world.order(group, &[]);
+        order.left = Duration::from_secs(left);
+        world.run(Hold::take(&world.database, &world.doors, &order))
+    };
+    let first = take(1, 3).expect("a hold");
+    let second = take(2, 300).expect("a hold");
+    // Frozen until the server has ended the first.
+    Ground::wait_gone(&ground.coordinator, &holder(1));
+    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 1);
+    drop(first);
+    let third = take(1, 3).expect("a hold");
+    world.release(second);
+    // The last one that is left has an earlier end.
+    world.run(async {
+        let port = ground.coordinator.port();
+        let gone = move || wait_for_nobody(port, REFERENCES);
+        tokio::task::spawn_blocking(gone).await.expect("it is gone");
+    });
+    world.release(third);
 }
 
 #[test]
@@ -156,7 +206,7 @@ fn a_writer_that_meets_the_hold_half_way_does_not_make_it_fail() {
         "BEGIN; SELECT lock_shard_metadata(5, '{{{last}}}')"
     ));
     let mut order = world.order(1, &[]);
-    order.cooldown = std::time::Duration::from_secs(20);
+    order.cooldown = Duration::from_secs(20);
     let first = first.to_owned();
     let hold = world.run(async {
         let take = Hold::take(&world.database, &world.doors, &order);

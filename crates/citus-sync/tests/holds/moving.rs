@@ -5,7 +5,7 @@ use citus_sync::plan::{MakeWay, Move, Step};
 use dcs_watch::HostPort;
 use lab::wait_for;
 
-use crate::ground::{DEAD_PORT, Ground, SOON, Session, World, ground, holder};
+use crate::ground::{DEAD_PORT, Ground, SOON, Session, World, ground, holder, until};
 
 fn dead() -> String {
     format!("127.0.0.1:{DEAD_PORT}")
@@ -270,7 +270,7 @@ fn a_move_with_somebody_in_the_way_needs_no_reference_table() {
 }
 
 #[test]
-fn a_move_with_a_writer_in_the_way_ends_it_after_the_cooldown_and_names_it() {
+fn a_move_with_a_writer_in_the_way_is_made_all_the_same_and_ends_nobody() {
     let ground = ground();
     let world = World::new(&ground);
     let mut psql = ground.session("psql");
@@ -278,11 +278,33 @@ fn a_move_with_a_writer_in_the_way_ends_it_after_the_cooldown_and_names_it() {
     let step = Step::Move(ground.a_move(1, DEAD_PORT));
     let moved = carry_out(&world.database, &world.doors, &[], 1, &step, || true);
     let finished = world.run(moved).expect("a move");
-    let [who] = finished.terminated.as_slice() else {
-        panic!("{:?}", finished.terminated);
-    };
-    assert!(who.starts_with(&format!("pid {} (", psql.pid)), "{who}");
-    assert!(finished.phases.forced && finished.plain);
+    assert_eq!(finished.terminated, vec![] as Vec<String>);
+    assert!(finished.plain && !finished.phases.forced);
+    assert_eq!(Ground::row(&ground.coordinator, 1), dead());
+    assert_eq!(psql.one("SELECT 1"), "1");
+}
+
+/// Whoever waits for a silent host can be ended by nobody before that host says something.
+#[test]
+fn a_writer_that_hangs_on_a_silent_host_does_not_keep_the_row_there() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let write = ground.write(1, "hangs");
+    let step = Step::Move(ground.a_move(1, DEAD_PORT));
+    ground.workers[0].freeze();
+    let hangs = ground.session("hangs").start(&write);
+    let mut session = ground.session("ground");
+    until("a writer that has its shard", || {
+        let has = "SELECT count(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                   WHERE granted AND mode = 'ShareLock' AND application_name = 'story hangs'";
+        session.one(has) == "t"
+    });
+    let moved = carry_out(&world.database, &world.doors, &[], 1, &step, || true);
+    let moved = world.run(moved);
+    let hung = !hangs.is_over();
+    ground.workers[0].thaw();
+    assert!(moved.expect("a move").plain);
+    assert!(hung, "the writer has hung all the time");
     assert_eq!(Ground::row(&ground.coordinator, 1), dead());
 }
 
