@@ -433,3 +433,26 @@ fn a_way_of_ours_that_is_cut_moves_no_reads() {
     world.happens(Event::Heal("pg1"));
     ends_at(&mut world, "pg1");
 }
+
+#[test]
+fn what_standbys_said_while_clients_could_still_write_does_not_count() {
+    let mut world = quiet();
+    world.happens(Event::CatchUp);
+    // Our way is cut first, and pg2 says what it has; clients write on.
+    world.happens(Event::CutFromUs("pg1"));
+    world.happens(Event::Answer("pg2"));
+    world.happens(Event::Write(0));
+    world.happens(Event::Stream("pg2", 1));
+    // Then pg1 dies.
+    world.happens(Event::Crash("pg1"));
+    world.happens(Event::CoordinatorSays("pg1"));
+    assert_eq!(world.told(), [""; 0], "pg2 has to be asked again");
+    world.happens(Event::Answer("pg2"));
+    assert_eq!(world.told(), [""; 0], "it has not replayed the last write");
+    world.happens(Event::CatchUp);
+    world.happens(Event::Answer("pg2"));
+    assert_eq!(
+        world.told()[0],
+        "app: send reads: node 2 from pg1:5432 to pg2:5432"
+    );
+}
