@@ -64,6 +64,11 @@ impl Keeper {
         self.standing.as_ref().map(|stood| stood.deadline)
     }
 
+    pub(super) fn trusts(&self, lineage: u64) -> bool {
+        self.trusted_lineage
+            .is_none_or(|trusted| trusted == lineage)
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping
     }

@@ -10,6 +10,7 @@
 //! coordinator says come when they come, and may be old by then.
 
 mod carry;
+mod ends;
 mod event;
 mod keeper;
 mod patroni;
@@ -226,52 +227,6 @@ impl World {
         for _ in 0..ROUNDS {
             self.happens(Event::EverybodyAnswers);
         }
-    }
-
-    /// Whatever was broken is mended, somebody leads, and nobody wants anything.
-    pub(super) fn heal(&mut self) {
-        if self.keeper.is_stopping() {
-            self.happens(Event::NewProgram);
-        }
-        self.happens(Event::EtcdIsBack);
-        self.happens(Event::CoordinatorIsBack);
-        for host in HOSTS {
-            self.happens(Event::Heal(host));
-        }
-        for database in DATABASES {
-            self.happens(Event::Mend(database));
-            self.happens(Event::Connect(database));
-        }
-        self.happens(Event::Withdraw);
-        for host in HOSTS {
-            self.happens(Event::Start(host));
-        }
-        // Who may lead leads, and the others follow.
-        for host in HOSTS {
-            self.happens(Event::Promote(host));
-        }
-        self.happens(Event::PromotionEnds);
-        for host in HOSTS {
-            self.happens(Event::Rewind(host));
-        }
-        self.happens(Event::CatchUp);
-        self.everybody_answers();
-        if self.keeper.is_asked() {
-            self.happens(Event::Wait(HOLD_TIMEOUT));
-            self.everybody_answers();
-        }
-    }
-
-    /// Rows are the leader's, nothing is held, and there is nothing left to do.
-    pub(super) fn assert_settled(&mut self) {
-        let leader = self.primary().expect("the world is healthy");
-        for database in DATABASES {
-            assert_eq!(self.row_of(database), leader, "{database}: {self:#?}");
-            assert_eq!(self.held(database), Held::No, "{database}: {self:#?}");
-        }
-        let decision = self.decide();
-        assert_eq!(decision.rule, Rule::Settled, "{decision:#?}: {self:#?}");
-        assert_eq!(self.deadline(), None, "a hold still stands: {self:#?}");
     }
 
     /// What holds at any time, whatever happened.
