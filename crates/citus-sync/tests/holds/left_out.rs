@@ -70,6 +70,22 @@ fn a_door_that_freezes_while_it_is_held_is_not_waited_for() {
 }
 
 #[test]
+fn a_door_that_was_started_anew_while_it_was_held_follows_all_the_same() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let doors = [ground.address(2)];
+    let hold = world.hold(1, &doors);
+    assert_eq!(hold.doors(), doors);
+    ground.workers[1].stop().expect("its end");
+    ground.workers[1].start_again().expect("it is back");
+    let step = ground.a_move(1, DEAD_PORT);
+    let end = hold.finish(&world.database, &world.doors, &doors, &step, || true);
+    let finished = world.run(end).expect("the end");
+    assert_eq!(finished.left_out, []);
+    assert_eq!(Ground::row(&ground.workers[1], 1), nowhere().to_string());
+}
+
+#[test]
 fn a_door_that_did_not_follow_is_marked_so_that_citus_tells_it() {
     let ground = ground();
     let world = World::new(&ground);

@@ -236,7 +236,15 @@ impl Hold {
             let part: Part<'_, ()> = Box::pin(async move {
                 signal.given().await;
                 if moves {
-                    change.make(&mut session, inside, || true).await?;
+                    match change.make(&mut session, inside, || true).await {
+                        // Started anew meanwhile, which ended the hold there: as one that was
+                        // never held.
+                        Err(_) if !session.is_usable() => {
+                            session = doors.session(&at, &database.name).await?;
+                            change.make(&mut session, Inside::Own, || true).await?;
+                        }
+                        made => made?,
+                    }
                 } else {
                     roll_back(&mut session).await?;
                 }
