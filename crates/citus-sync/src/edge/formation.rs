@@ -2,7 +2,7 @@
 //! serve the groups, found as they appear.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dcs_watch::edge::watcher::Views;
@@ -110,6 +110,7 @@ impl Formation {
             databases: self.databases.clone(),
             doors: self.doors.clone(),
             rows_changed: self.rows_changed.clone(),
+            held: Mutex::default(),
         });
         match context.writes {
             Writes::Allowed => {}

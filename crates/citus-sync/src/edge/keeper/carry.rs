@@ -88,6 +88,9 @@ impl Keeper {
             if !step.acts() || !self.attempts.may_start(name, step) {
                 continue;
             }
+            if matches!(step, Step::Resync(_)) && self.others_are_held() {
+                continue;
+            }
             // Once we are asked to stop, what is open is ended, and nothing is begun.
             if situation.stopping && self.holds.held(name) == Held::No {
                 continue;

@@ -16,7 +16,7 @@ mod passages;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView};
@@ -65,7 +65,12 @@ pub struct Context {
     pub doors: Doors,
     /// Wakes when the rows of any of them changed.
     pub rows_changed: watch::Receiver<()>,
+    /// Groups that are held.
+    pub held: Mutex<BTreeSet<i32>>,
 }
+
+/// When to look again whether other groups are still held, with a resync to be made.
+const OTHERS_HELD: Duration = Duration::from_millis(250);
 
 /// The task of one group.
 pub struct Keeper {
@@ -274,7 +279,11 @@ impl Keeper {
         self.ask_coordinator(&decision.reach);
         self.again = decision.again_in.map(|pause| Instant::now() + pause);
         self.look_after_doors(&situation, &decision);
+        if self.resync_has_to_wait(&decision) {
+            self.again = Some(Instant::now() + OTHERS_HELD);
+        }
         self.look_at_hold(&situation, &decision);
+        self.tell_whether_held();
         self.answer_askers(&situation, &decision);
         self.close_passage(&situation, &decision);
         self.tell(&situation, &decision);
@@ -312,6 +321,30 @@ impl Keeper {
                 seen.writable = None;
             }
             _ => {}
+        }
+    }
+
+    /// A resync tells every worker of every row. While another group is held, its row may be at a
+    /// standby, and a worker that is not held (it was started a moment ago) would send reads there which
+    /// are behind what it writes. So it waits for the end of all holds, which have deadlines.
+    fn resync_has_to_wait(&self, decision: &Decision) -> bool {
+        let resyncs = |step: &Step| matches!(step, Step::Resync(_));
+        decision.steps.values().any(resyncs) && self.others_are_held()
+    }
+
+    fn others_are_held(&self) -> bool {
+        let held = self.context.held.lock();
+        let held = held.unwrap_or_else(PoisonError::into_inner);
+        held.iter().any(|group| *group != self.group)
+    }
+
+    fn tell_whether_held(&self) {
+        let held = self.context.held.lock();
+        let mut held = held.unwrap_or_else(PoisonError::into_inner);
+        if self.holds.stood().is_some() {
+            held.insert(self.group);
+        } else {
+            held.remove(&self.group);
         }
     }
 
