@@ -64,7 +64,7 @@ pub enum Reach {
     Reachable,
     /// It does not reach it either.
     Unreachable {
-        /// The round that began when the member was lost.
+        /// The round that began when the coordinator said so.
         round: u64,
     },
 }

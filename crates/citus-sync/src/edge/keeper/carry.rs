@@ -392,7 +392,7 @@ impl Keeper {
                 address,
                 round,
                 answer,
-            } => self.losses.heard(&address, round, answer),
+            } => self.losses.heard(&address, round, answer, &mut self.round),
             Aside::Over => {}
             Aside::Discarded { database } => self.holds.ended(&database),
             Aside::Told { database, told } => self.doors_said(&database, &told),

@@ -81,21 +81,35 @@ impl Losses {
         due.then_some(loss.round)
     }
 
-    /// The coordinator's answer about the loss that began with this round. A member that was back
+    /// The coordinator's answer about the loss that began with round `of`. A member that was back
     /// meanwhile, and is lost again, is another loss.
-    pub(super) fn heard(&mut self, address: &HostPort, round: u64, answer: Result<bool, SqlError>) {
-        let Some(loss) = self
-            .lost
-            .get_mut(address)
-            .filter(|loss| loss.round == round)
-        else {
+    ///
+    /// Its first word that it does not reach the member either begins a new `round`: until then its
+    /// clients may have written there, so what a standby said before does not count (rule 1b).
+    pub(super) fn heard(
+        &mut self,
+        address: &HostPort,
+        of: u64,
+        answer: Result<bool, SqlError>,
+        round: &mut u64,
+    ) {
+        let Some(loss) = self.lost.get_mut(address).filter(|loss| loss.round == of) else {
             return;
         };
         loss.asking = false;
         let now = Instant::now();
         let counts = now + (loss.since.elapsed() / 10).clamp(WORD_COUNTS, LONGEST);
         (loss.reach, loss.again) = match answer {
-            Ok(false) => (Some(Reach::Unreachable { round }), Some(counts)),
+            Ok(false) => {
+                let reach = match loss.reach {
+                    Some(known @ Reach::Unreachable { .. }) => known,
+                    _ => {
+                        *round += 1;
+                        Reach::Unreachable { round: *round }
+                    }
+                };
+                (Some(reach), Some(counts))
+            }
             Ok(true) => (Some(Reach::Reachable), Some(counts)),
             Err(error) => {
                 tracing::debug!(%address, "the coordinator could not be asked: {error}");
@@ -115,5 +129,52 @@ impl Losses {
         for loss in self.lost.values_mut() {
             loss.again = loss.again.filter(|again| *again > now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Position;
+
+    fn lost() -> (HostPort, BTreeMap<HostPort, Probe>) {
+        let address: HostPort = "10.0.0.1:5432".parse().unwrap();
+        let probe = Probe {
+            address: address.clone(),
+            leader_revision: 1,
+            round: 0,
+            state: ProbeState::Unreachable("refused".to_owned()),
+            position: Position::default(),
+            started: None,
+        };
+        (address.clone(), BTreeMap::from([(address, probe)]))
+    }
+
+    #[test]
+    fn the_coordinators_word_begins_a_round_and_only_the_first_time() {
+        let (address, answers) = lost();
+        let (mut losses, mut round) = (Losses::default(), 0);
+        losses.look(&answers, &mut round);
+        assert_eq!(round, 1, "a loss begins a round");
+        let of = losses.begin(&address, Instant::now()).expect("to be asked");
+        losses.heard(&address, of, Ok(false), &mut round);
+        assert_eq!(losses.reach()[&address], Reach::Unreachable { round: 2 });
+        losses.ripen(Instant::now() + LONGEST);
+        let of = losses.begin(&address, Instant::now()).expect("again");
+        losses.heard(&address, of, Ok(false), &mut round);
+        assert_eq!(losses.reach()[&address], Reach::Unreachable { round: 2 });
+        assert_eq!(round, 2);
+    }
+
+    #[test]
+    fn an_answer_about_an_earlier_loss_counts_for_nothing() {
+        let (address, answers) = lost();
+        let (mut losses, mut round) = (Losses::default(), 0);
+        losses.look(&answers, &mut round);
+        let earlier = losses.begin(&address, Instant::now()).expect("to be asked");
+        losses.look(&BTreeMap::new(), &mut round);
+        losses.look(&answers, &mut round);
+        losses.heard(&address, earlier, Ok(false), &mut round);
+        assert!(losses.reach().is_empty());
     }
 }
