@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
+};
 use socket2::{Domain, SockFilter, Socket};
 
 use crate::wait::wait_for;
@@ -37,6 +39,8 @@ pub(crate) fn silence(pids: &[Pid]) -> Result<()> {
     for pid in pids {
         // Until it has stopped it may open another socket.
         wait_for(&format!("process {pid} to stop"), STOP, || {
+            // Again each time: it may have been forked between the signal to its parent and ours.
+            let _ = kill_process(*pid, Signal::STOP);
             Ok(!matches!(state(*pid), Some('R' | 'S' | 'D')))
         })?;
     }

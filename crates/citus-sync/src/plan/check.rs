@@ -334,7 +334,9 @@ fn has_what_was_lost(
             .filter(|probe| probe.position.written.is_some())
             .collect();
         let most = voters.iter().flat_map(|probe| of(probe)).max().flatten();
-        if voters.len() > sync.quorum as usize && replayed >= most {
+        // What an exhausted standby has beyond what it replayed is no whole record.
+        let has_most = standby.position.exhausted && standby.position.written.max(replayed) >= most;
+        if voters.len() > sync.quorum as usize && (replayed >= most || has_most) {
             return true;
         }
     }

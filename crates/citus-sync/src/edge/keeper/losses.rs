@@ -101,12 +101,11 @@ impl Losses {
         let counts = now + (loss.since.elapsed() / 10).clamp(WORD_COUNTS, LONGEST);
         (loss.reach, loss.again) = match answer {
             Ok(false) => {
-                let reach = match loss.reach {
-                    Some(known @ Reach::Unreachable { .. }) => known,
-                    _ => {
-                        *round += 1;
-                        Reach::Unreachable { round: *round }
-                    }
+                let reach = if let Some(known @ Reach::Unreachable { .. }) = loss.reach {
+                    known
+                } else {
+                    *round += 1;
+                    Reach::Unreachable { round: *round }
                 };
                 (Some(reach), Some(counts))
             }

@@ -255,8 +255,12 @@ impl Hold {
             });
             parts.push((door, part));
         }
-        let (session, references) = (self.coordinator, self.references);
+        let (session, mut references) = (self.coordinator, self.references);
         let coordinator = async {
+            if !plain {
+                // Citus's own function wants them for itself, and would wait for us.
+                leave(references.take(), &Place::Coordinator(database)).await;
+            }
             let decided = decide(database, session, change, inside, signaller, still_right).await;
             leave(references, &Place::Coordinator(database)).await;
             decided

@@ -291,6 +291,7 @@ async fn look(session: &mut Connection) -> Result<(bool, Whereabouts), SqlError>
     let position = Position {
         written: lsn(1),
         replayed: lsn(2),
+        exhausted: text(4) == Some("t"),
     };
     let started = text(3).and_then(|text| text.parse().ok());
     Ok((in_recovery, Whereabouts { position, started }))

@@ -213,6 +213,20 @@ fn reads_stay_where_the_policy_or_our_rights_or_a_new_history_say_so() {
 }
 
 #[test]
+fn a_record_that_was_cut_off_with_the_primary_is_not_waited_for() {
+    let behind = lost().standby_at("pg2", 106, 100, 3);
+    assert!(!behind.clone().decide().steps.values().any(Step::acts));
+    let mut exhausted = behind;
+    let probe = exhausted.answers.get_mut(&addr("pg2")).unwrap();
+    probe.position.exhausted = true;
+    let decision = exhausted.decide();
+    let Step::ReadMove(step) = &decision.steps["app"] else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(step.to, addr("pg2"));
+}
+
+#[test]
 fn reads_that_are_moved_stay_until_somebody_leads() {
     let story = lost().row_at("pg2").standby_at("pg2", 100, 100, 3);
     let decision = story.clone().decide();

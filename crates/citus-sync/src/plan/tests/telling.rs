@@ -128,6 +128,7 @@ impl Story {
             position: Position {
                 written: written.map(Lsn),
                 replayed: replayed.map(Lsn),
+                exhausted: false,
             },
             round,
             ..heard(&addr(host), state)

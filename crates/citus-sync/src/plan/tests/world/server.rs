@@ -83,12 +83,14 @@ impl Server {
             let position = Position {
                 written: Some(lsn(self.log.len())),
                 replayed: None,
+                exhausted: false,
             };
             return (ProbeState::Writable, position);
         }
         let position = Position {
             written: self.received.map(lsn),
             replayed: Some(lsn(self.replayed)),
+            exhausted: false,
         };
         (ProbeState::InRecovery, position)
     }
