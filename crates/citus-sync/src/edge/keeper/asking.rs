@@ -142,7 +142,10 @@ impl Keeper {
         let patient = self
             .all_held
             .is_some_and(|since| now < since + READS_PATIENCE);
-        let reads_settled = decision.steps.values().all(|step| match step {
+        // A read move is seen in the coordinator's rows before the doors have followed.
+        let under_way = |database: &str| self.attempts.is_running(database);
+        let reads_settled = decision.steps.iter().all(|(database, step)| match step {
+            _ if under_way(database) => false,
             Step::Wait(Wait::Held { stay, .. }) => !matches!(
                 stay,
                 Some(Stay::Asking | Stay::Behind { .. } | Stay::NoStandby)
