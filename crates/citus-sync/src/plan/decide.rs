@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcs_watch::{Freshness, HostPort, Role};
 
-use super::follow::{follow, point_at, primary_row};
+use super::follow::{follow, point_at, the_primary_row};
 use super::{
     Ask, Decision, Held, Hold, ProbeState, Reach, Reason, Row, Rows, Rule, Situation, Stay, Step,
     Wait, Writes, reads,
@@ -220,18 +220,15 @@ fn kept_for(situation: &Situation<'_>) -> Reason {
 }
 
 fn moved_already(situation: &Situation<'_>, rows: &[Row]) -> bool {
-    matches!(primary_row(situation, rows), Ok(Some(row)) if reads::are_moved(situation, row))
+    matches!(the_primary_row(situation, rows), Ok(row) if reads::are_moved(situation, row))
 }
 
 /// Row 3, before the hold.
 fn hold(situation: &Situation<'_>, rows: &[Row], reason: Reason) -> Step {
-    match primary_row(situation, rows) {
-        Ok(Some(row)) => Step::Hold(Hold {
+    match the_primary_row(situation, rows) {
+        Ok(row) => Step::Hold(Hold {
             nodeid: row.nodeid,
             reason,
-        }),
-        Ok(None) => Step::Wait(Wait::NoRow {
-            group: situation.group,
         }),
         Err(wait) => Step::Wait(wait),
     }
@@ -246,13 +243,8 @@ fn while_held(
     round: u64,
     reason: Reason,
 ) -> Step {
-    let primary = match primary_row(situation, rows) {
-        Ok(Some(primary)) => primary,
-        Ok(None) => {
-            return Step::Wait(Wait::NoRow {
-                group: situation.group,
-            });
-        }
+    let primary = match the_primary_row(situation, rows) {
+        Ok(primary) => primary,
         Err(wait) => return Step::Wait(wait),
     };
     let at = &primary.address;
@@ -295,7 +287,7 @@ fn without_leader(
             error: (*error).to_owned(),
         },
     };
-    let Ok(Some(primary)) = primary_row(situation, rows) else {
+    let Ok(primary) = the_primary_row(situation, rows) else {
         return Step::Wait(wait);
     };
     let at = &primary.address;

@@ -70,6 +70,16 @@ pub(super) fn primary_row<'a>(
     }
 }
 
+/// The group's primary row, or why there is none to work with.
+pub(super) fn the_primary_row<'a>(
+    situation: &Situation<'_>,
+    rows: &'a [Row],
+) -> Result<&'a Row, Wait> {
+    primary_row(situation, rows)?.ok_or(Wait::NoRow {
+        group: situation.group,
+    })
+}
+
 /// The updates that point the primary row at `to`; a secondary row of the group that has this
 /// address makes way.
 pub(super) fn point_at(

@@ -44,7 +44,7 @@ pub(super) fn while_held(
     Err(match best {
         Some((replayed, address)) => Stay::Behind {
             address,
-            bytes: everything.0 - replayed.0,
+            bytes: replayed.behind(everything),
         },
         None => Stay::NoStandby,
     })
@@ -103,7 +103,7 @@ pub(super) fn after_loss(
         .max()
         .unwrap_or_default();
     let replayed = best.position.replayed.unwrap_or_default();
-    if known.0.saturating_sub(replayed.0) <= max_lag {
+    if replayed.behind(known) <= max_lag {
         Ok(best.address.clone())
     } else {
         Err(behind(best, known))
@@ -120,7 +120,7 @@ fn behind(probe: &Probe, goal: Lsn) -> Stay {
     let replayed = probe.position.replayed.unwrap_or_default();
     Stay::Behind {
         address: probe.address.clone(),
-        bytes: goal.0.saturating_sub(replayed.0),
+        bytes: replayed.behind(goal),
     }
 }
 
@@ -159,24 +159,21 @@ pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
         _ => &[],
     };
     let synchronous = synchronous.iter().filter_map(|n| address_of(situation, n));
-    let others = (situation.liberties.max_lag)
-        .map(|_| replicas(situation))
-        .into_iter()
-        .flatten();
-    unique(
-        situation,
-        candidate.into_iter().chain(synchronous).chain(others),
-    )
+    let all = candidate.into_iter().chain(synchronous);
+    unique(situation, all.chain(others(situation)))
 }
 
 /// Whom to ask once the member at `lost` is gone.
 pub(super) fn heirs(situation: &Situation<'_>, lost: &HostPort) -> Vec<HostPort> {
-    let others = (situation.liberties.max_lag)
-        .map(|_| replicas(situation))
-        .into_iter()
-        .flatten();
-    let all = synchronous_to(situation, lost).into_iter().chain(others);
+    let all = synchronous_to(situation, lost).into_iter();
+    let all = all.chain(others(situation));
     unique(situation, all.filter(|address| address != lost))
+}
+
+/// Asynchronous standbys, where the policy takes them.
+fn others(situation: &Situation<'_>) -> impl Iterator<Item = HostPort> {
+    let taken = situation.liberties.max_lag.map(|_| replicas(situation));
+    taken.into_iter().flatten()
 }
 
 fn unique(situation: &Situation<'_>, all: impl Iterator<Item = HostPort>) -> Vec<HostPort> {

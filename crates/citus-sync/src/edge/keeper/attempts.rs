@@ -118,6 +118,13 @@ impl Attempts {
             .is_some_and(|attempt| attempt.running)
     }
 
+    /// How many attempts have failed, when that is worth a line in the log: the first, second,
+    /// fourth, eighth … time. A night of retries stays readable.
+    pub(super) fn worth_telling(&self, database: &str) -> Option<u32> {
+        let failures = self.failure(database).map_or(1, |retry| retry.failures);
+        failures.is_power_of_two().then_some(failures)
+    }
+
     pub(super) fn failure(&self, database: &str) -> Option<RetryReport> {
         let failed = self.databases.get(database)?.failed.as_ref()?;
         Some(RetryReport {

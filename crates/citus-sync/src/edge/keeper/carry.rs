@@ -95,7 +95,7 @@ impl Keeper {
             if situation.stopping && self.holds.held(name) == Held::No {
                 continue;
             }
-            let Some(database) = self.context.databases.iter().find(|db| *db.name == **name) else {
+            let Some(database) = self.database(name) else {
                 continue;
             };
             if self.attempts.start(name) {
@@ -106,7 +106,6 @@ impl Keeper {
                     .get_or_create(&self.row_labels(name))
                     .inc();
             }
-            let database = database.clone();
             let doors = match situation.rows.get(name) {
                 Some(Rows::Known(rows)) => self.doors_of(rows),
                 _ => vec![],
@@ -125,6 +124,11 @@ impl Keeper {
                 }
             }));
         }
+    }
+
+    fn database(&self, name: &str) -> Option<Database> {
+        let mut databases = self.context.databases.iter();
+        databases.find(|db| *db.name == *name).cloned()
     }
 
     /// The doors beside the coordinator: the leaders of the other groups, where they have the
@@ -326,8 +330,7 @@ impl Keeper {
             }
             // Called off while its last lock came.
             Err(hold) => {
-                let database = self.context.databases.iter().find(|db| *db.name == *name);
-                let Some(database) = database.cloned() else {
+                let Some(database) = self.database(name) else {
                     self.holds.ended(name);
                     return;
                 };
@@ -344,8 +347,7 @@ impl Keeper {
     /// Frees what a dead coordinator session or the old primary left prepared, so that it does not
     /// keep rows locked for a minute (citus#1131). Bounded, and nobody waits for it.
     fn recover(&mut self, name: &str) {
-        let database = self.context.databases.iter().find(|db| *db.name == *name);
-        let Some(database) = database.cloned() else {
+        let Some(database) = self.database(name) else {
             return;
         };
         self.aside.push(Box::pin(async move {
@@ -410,12 +412,9 @@ impl Keeper {
     }
 
     fn complain(&self, database: &str, step: &Step, error: &StepError) {
-        let failures = self
-            .attempts
-            .failure(database)
-            .map_or(1, |retry| retry.failures);
-        // The first, second, fourth, eighth … failure: a night of retries stays readable.
-        if failures.is_power_of_two() && !matches!(error, StepError::Superseded) {
+        if let Some(failures) = self.attempts.worth_telling(database)
+            && !matches!(error, StepError::Superseded)
+        {
             warn!(
                 formation = self.context.name, group = self.group, scope = %self.scope, database,
                 failures, "failed, will be tried again: {step}: {error}"

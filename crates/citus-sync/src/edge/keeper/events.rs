@@ -83,17 +83,17 @@ impl Keeper {
         let Some(stood) = self.holds.stood() else {
             return;
         };
+        let left = stood.deadline.saturating_duration_since(Instant::now());
         info!(
             formation = self.context.name, group = self.group, scope = %self.scope, database,
             held_ms = millis(stood.since.elapsed()),
             doors, left_out = left_out.len(), terminated = terminated.len(),
-            ends_in_ms = stood.deadline.saturating_duration_since(Instant::now()).as_millis(),
+            ends_in_ms = left.as_millis(),
             "writes are held: {}", stood.reason
         );
         let metrics = self.context.board.metrics();
         let labels = self.group_labels();
         metrics.holding.get_or_create(&labels).set(1);
-        let left = stood.deadline.saturating_duration_since(Instant::now());
         if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) {
             let deadline = i64::try_from((now + left).as_secs()).unwrap_or(i64::MAX);
             metrics.hold_deadline.get_or_create(&labels).set(deadline);
@@ -105,11 +105,7 @@ impl Keeper {
             return;
         }
         self.count_hold(HoldEnd::Failed);
-        let failures = self
-            .attempts
-            .failure(database)
-            .map_or(1, |retry| retry.failures);
-        if failures.is_power_of_two() {
+        if let Some(failures) = self.attempts.worth_telling(database) {
             warn!(
                 formation = self.context.name, group = self.group, scope = %self.scope, database,
                 failures, "could not hold writes, will try again while there is a reason: {error}"

@@ -247,12 +247,7 @@ impl Keeper {
                 Outcome::Superseded
             }
             Err(error) => {
-                let failures = self
-                    .attempts
-                    .failure(&database)
-                    .map_or(1, |retry| retry.failures);
-                // The first, second, fourth, eighth … failure: a night of retries stays readable.
-                if failures.is_power_of_two() {
+                if let Some(failures) = self.attempts.worth_telling(&database) {
                     warn!(
                         formation, group, %scope, database, failures,
                         "failed, will be tried again: {step}: {error}"

@@ -54,9 +54,26 @@ pub(super) async fn decide(
     result
 }
 
+/// The parts of several doors in a move; see [`follow`].
+pub(super) fn followers<'a>(
+    doors: &'a Doors,
+    database: &'a Database,
+    targets: impl IntoIterator<Item = &'a HostPort>,
+    change: Change<'a>,
+    signal: &Signal,
+) -> Vec<(HostPort, Part<'a, ()>)> {
+    let targets = targets.into_iter();
+    targets
+        .map(|door| {
+            let part = follow(doors, database, door, change, signal.clone());
+            (door.clone(), part)
+        })
+        .collect()
+}
+
 /// A door's part in a move: its session is opened at once, the row is moved once the coordinator's
 /// is. Not before: a metadata sync that began with the coordinator's old row would undo it.
-pub(super) fn follow<'a>(
+fn follow<'a>(
     doors: &'a Doors,
     database: &'a Database,
     door: &'a HostPort,

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::join;
 
 use super::doors::{Part, side_by_side};
-use super::everywhere::{Signal, decide, follow, mark_left_out};
+use super::everywhere::{Signal, decide, followers, mark_left_out};
 use super::locking::{LockOrder, Locked, Place, lock};
 use super::pool::Leased;
 use super::references;
@@ -217,13 +217,9 @@ impl Hold {
         let plain = dialect.moves_plainly();
         let inside = Inside::Held(self.deadline);
         let (signaller, signal) = Signal::new();
-        let mut parts: Vec<(HostPort, Part<'_, ()>)> = Vec::new();
-        for door in targets.iter().filter(|_| plain) {
-            if !self.held.iter().any(|held| held.door == *door) {
-                let part = follow(doors, database, door, change, signal.clone());
-                parts.push((door.clone(), part));
-            }
-        }
+        let is_held = |door: &HostPort| self.held.iter().any(|held| held.door == *door);
+        let others = targets.iter().filter(|door| plain && !is_held(door));
+        let mut parts = followers(doors, database, others, change, &signal);
         for held in self.held {
             let HeldDoor {
                 door,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use dcs_watch::HostPort;
 
 use super::doors::side_by_side;
-use super::everywhere::{Signal, decide, follow, mark_left_out};
+use super::everywhere::{Signal, decide, followers, mark_left_out};
 use super::steps::{Finished, Phases, StepError};
 use super::update::{Change, Inside};
 use super::{Database, Doors};
@@ -40,13 +40,7 @@ pub async fn move_reads(
         step,
     };
     let (signaller, signal) = Signal::new();
-    let followers = targets
-        .iter()
-        .map(|door| {
-            let part = follow(doors, database, door, change, signal.clone());
-            (door.clone(), part)
-        })
-        .collect();
+    let followers = followers(doors, database, targets, change, &signal);
     let coordinator = async {
         let inside = Inside::Own;
         decide(database, session, change, inside, signaller, still_right).await

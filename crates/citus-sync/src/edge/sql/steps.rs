@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio_postgres::SimpleQueryRow;
 
 use super::doors::side_by_side;
-use super::everywhere::{Signal, conclude, decide, follow, mark_left_out};
+use super::everywhere::{Signal, conclude, decide, followers, mark_left_out};
 use super::forced::Forced;
 use super::locking::{LockOrder, try_lock};
 use super::pool::Leased;
@@ -276,13 +276,7 @@ impl Patient<'_> {
             started,
         } = self;
         let (signaller, signal) = Signal::new();
-        let followers = targets
-            .iter()
-            .map(|door| {
-                let part = follow(doors, database, door, change, signal.clone());
-                (door.clone(), part)
-            })
-            .collect();
+        let followers = followers(doors, database, targets, change, &signal);
         let name = format!("move group {}", change.group);
         let deadline = Instant::now() + SILENCE;
         let order = LockOrder {
