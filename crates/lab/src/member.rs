@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use postgres::Client;
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -116,6 +116,26 @@ impl Member {
     /// Undoes [`Member::freeze`].
     pub fn thaw(&self) {
         self.process.signal_all(Signal::CONT);
+    }
+
+    /// Its PostgreSQL, a standby, goes on receiving the log and replays none of
+    /// it. Not by `pg_wal_replay_pause`: Patroni resumes that at its next turn
+    /// (`handle_parameter_change`, PostgreSQL 14 and later).
+    pub fn freeze_replay(&self) -> Result<()> {
+        self.signal_replay(Signal::STOP)
+    }
+
+    /// Undoes [`Member::freeze_replay`].
+    pub fn thaw_replay(&self) -> Result<()> {
+        self.signal_replay(Signal::CONT)
+    }
+
+    fn signal_replay(&self, signal: Signal) -> Result<()> {
+        let startup = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
+        let row = self.connect("postgres")?.query_opt(startup, &[])?;
+        let row = row.with_context(|| format!("{} is no standby", self.record.name))?;
+        let pid = Pid::from_raw(row.get(0)).context("no process id")?;
+        kill_process(pid, signal).context("signalling the startup process")
     }
 
     /// Its host is gone as far as anybody can tell: Patroni and PostgreSQL do

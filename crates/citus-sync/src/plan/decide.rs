@@ -448,14 +448,16 @@ fn questions(
                 reach.push(at);
             }
         }
-        // Also once reads are elsewhere: that only our own way to it is cut is worth a word.
-        if let Leader::Lost(address, _) = leader
-            && is_lost(situation, address)
-            && situation.writes == Writes::Allowed
-            && !reach.contains(address)
-        {
-            reach.push((*address).clone());
-        }
+    }
+    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs on
+    // it, and that only our own way to the leader is cut is worth a word.
+    if let Leader::Lost(address, _) = leader
+        && (situation.liberties.read_move || situation.liberties.hold_on_leader_loss)
+        && is_lost(situation, address)
+        && situation.writes == Writes::Allowed
+        && !reach.contains(address)
+    {
+        reach.push((*address).clone());
     }
     (ask, reach)
 }

@@ -159,10 +159,7 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
         wk1.replicas().expect("replicas")[0],
     );
     // It receives everything, and shows its readers nothing of it.
-    let mut replay = standby.connect("postgres").expect("the standby");
-    replay
-        .batch_execute("SELECT pg_wal_replay_pause()")
-        .expect("paused");
+    standby.freeze_replay().expect("frozen");
     let mut writer = leader.connect("postgres").expect("the leader");
     let written: String = writer
         .query_one(
@@ -171,9 +168,10 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
         )
         .expect("four megabytes of log")
         .get(0);
+    let mut receiver = standby.connect("postgres").expect("the standby");
     wait_for("the standby to receive it", SOON, || {
         let received = format!("SELECT pg_last_wal_receive_lsn() >= '{written}'");
-        Ok(replay.query_one(&received, &[])?.get(0))
+        Ok(receiver.query_one(&received, &[])?.get(0))
     })
     .expect("received");
 
@@ -193,9 +191,7 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
     );
     assert_eq!(row(&lab, "postgres"), before);
 
-    replay
-        .batch_execute("SELECT pg_wal_replay_resume()")
-        .expect("resumed");
+    standby.thaw_replay().expect("thawed");
     let moved = wait_for("reads to be moved", SOON, || {
         let mut databases = lab.databases().iter();
         Ok(databases.all(|database| row(&lab, database) == standby.address()))

@@ -321,6 +321,9 @@ fn writes_are_held_only_where_the_policy_says_so() {
     // Not before the coordinator confirms it.
     let unconfirmed = Story::quiet().lost("pg1").holding_on_loss();
     assert!(!app(&unconfirmed.clone().decide()).acts());
+    // It is asked for that, wherever reads may go.
+    let no_reads = unconfirmed.clone().keeping_reads().decide();
+    assert_eq!(no_reads.reach, [addr("pg1")]);
     assert!(!app(&unconfirmed.reachable("pg1").decide()).acts());
     // A leader key that is gone needs no confirmation.
     let gone = Story::quiet().no_leader().holding_on_loss().decide();
