@@ -61,7 +61,7 @@ pub struct Metrics {
     pub doors_left_out: Family<DoorLabels, Counter>,
     /// Since the passage began.
     pub phases: Family<PhaseLabels, Histogram>,
-    /// Sessions ended because they were in the way of a hold or a move.
+    /// Sessions ended, or statements cancelled, because they were in the way of a hold or a move.
     pub terminated: Family<RowLabels, Counter>,
     /// Prepared transactions recovered after a move.
     pub recovered: Family<DatabaseLabels, Counter>,
@@ -211,7 +211,7 @@ impl Metrics {
         );
         registry.register(
             "sessions_terminated",
-            "Sessions ended because they were in the way of a hold or a move",
+            "Sessions ended, or statements cancelled, because they were in the way of a hold or a move",
             self.terminated.clone(),
         );
         registry.register(

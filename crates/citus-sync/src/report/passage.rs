@@ -175,7 +175,7 @@ pub struct DatabasePassage {
     pub doors: usize,
     /// Doors that did not, each as `10.0.0.3:5432: error`.
     pub left_out: Vec<String>,
-    /// Sessions that were ended because they were in the way, in words.
+    /// Sessions that were ended because they were in the way, or whose statement was, in words.
     pub terminated: Vec<String>,
     /// What went wrong last.
     pub error: Option<String>,

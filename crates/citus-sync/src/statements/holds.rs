@@ -121,27 +121,72 @@ pub fn idle_until(left: Duration) -> String {
 /// merely stand in the queue before it and wait for nobody but sessions of this program. A row each:
 /// its process id, who it is in words, whether it was ended now.
 pub fn terminate_blockers(pid: i32) -> String {
-    let has_it = format!(
-        "SELECT FROM pg_catalog.pg_locks w JOIN pg_catalog.pg_locks h USING (locktype, database) \
-         WHERE w.pid = {pid} AND NOT w.granted AND h.pid = b.pid AND h.granted AND ROW(w.relation, \
-         w.classid, w.objid, w.objsubid) IS NOT DISTINCT FROM ROW(h.relation, h.classid, h.objid, \
-         h.objsubid)"
-    );
-    let others = format!(
-        "SELECT FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(b.pid)) c (pid) \
-         LEFT JOIN pg_catalog.pg_stat_activity o ON o.pid = c.pid \
-         WHERE COALESCE(o.application_name, '') NOT LIKE '{APPLICATION}%'"
-    );
+    let (ours, waits_for_us_alone, has_it) = (is_ours("a"), waits_for_us_alone(), has_it(pid));
+    blockers(
+        pid,
+        &format!(
+            "WHEN {ours} OR {waits_for_us_alone} AND NOT {has_it} THEN false \
+             ELSE COALESCE(pg_catalog.pg_terminate_backend(a.pid), false)"
+        ),
+    )
+}
+
+/// Sees to those for whom the backend `pid` would wait in vain, and leaves the others alone:
+///
+/// - Somebody waits for a lock that this very backend has already: its own wait is cancelled, so that
+///   it gives everything back and both can try again.
+/// - Somebody has what it wants, and waits in another hold of this program, which may last for
+///   seconds (a write of many shards takes their locks one by one): that statement is cancelled. It
+///   has not done anything yet.
+///
+/// A row each: its process id, who it is in words, whether its statement was cancelled now.
+pub fn untangle_blockers(pid: i32) -> String {
+    let (ours, waits_for_us_alone, has_it) = (is_ours("a"), waits_for_us_alone(), has_it(pid));
+    blockers(
+        pid,
+        &format!(
+            "WHEN {ours} THEN false \
+             WHEN {pid} = ANY (pg_catalog.pg_blocking_pids(b.pid)) \
+             THEN NULLIF(pg_catalog.pg_cancel_backend({pid}), true) \
+             WHEN {waits_for_us_alone} AND {has_it} THEN pg_catalog.pg_cancel_backend(a.pid) \
+             ELSE false"
+        ),
+    )
+}
+
+/// Who is in the way of the backend `pid`, as `a` and `b`, and what `cases` make of each.
+fn blockers(pid: i32, cases: &str) -> String {
     format!(
         "SELECT b.pid, CASE WHEN a.pid IS NULL THEN 'a prepared transaction' \
          ELSE format('pid %s (%s)', a.pid, concat_ws(', ', 'role ' || a.usename, \
          COALESCE(NULLIF(a.application_name, ''), a.backend_type), a.state || ' for ' \
          || extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::int || ' s')) END, \
-         CASE WHEN a.application_name LIKE '{APPLICATION}%' THEN false \
-         WHEN pg_catalog.cardinality(pg_catalog.pg_blocking_pids(b.pid)) > 0 \
-         AND NOT EXISTS ({others}) AND NOT EXISTS ({has_it}) THEN false \
-         ELSE COALESCE(pg_catalog.pg_terminate_backend(a.pid), false) END \
+         CASE {cases} END \
          FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids({pid})) b (pid) \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"
+    )
+}
+
+fn is_ours(session: &str) -> String {
+    format!("COALESCE({session}.application_name, '') LIKE '{APPLICATION}%'")
+}
+
+/// Whether `b` waits, and for nobody but sessions of this program.
+fn waits_for_us_alone() -> String {
+    let ours = is_ours("o");
+    format!(
+        "(pg_catalog.cardinality(pg_catalog.pg_blocking_pids(b.pid)) > 0 AND NOT EXISTS (SELECT \
+         FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(b.pid)) c (pid) \
+         LEFT JOIN pg_catalog.pg_stat_activity o ON o.pid = c.pid WHERE NOT {ours}))"
+    )
+}
+
+/// Whether `b` has the lock that the backend `pid` waits for, and does not just wait for it as well.
+fn has_it(pid: i32) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_locks w JOIN pg_catalog.pg_locks h USING (locktype, \
+         database) WHERE w.pid = {pid} AND NOT w.granted AND h.pid = b.pid AND h.granted AND \
+         ROW(w.relation, w.classid, w.objid, w.objsubid) IS NOT DISTINCT FROM ROW(h.relation, \
+         h.classid, h.objid, h.objsubid))"
     )
 }

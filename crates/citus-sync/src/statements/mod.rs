@@ -14,7 +14,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 pub use dialect::{COLUMNS, Dialect, FUNCTIONS, Function, NoCitus, RIGHTS, Rights, VERSION};
-pub use holds::{HAS_REFERENCE_TABLES, ShardLocks, Shards, idle_until, terminate_blockers};
+pub use holds::{
+    HAS_REFERENCE_TABLES, ShardLocks, Shards, idle_until, terminate_blockers, untangle_blockers,
+};
 pub use nodes::{CANCEL_METADATA_SYNC, HOLDERS};
 pub use questions::{IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, primary_of};
 

@@ -293,6 +293,7 @@ fn a_batch_ends_every_statement() {
 #[test]
 fn whoever_is_in_the_way_is_ended_unless_it_is_one_of_ours() {
     insta::assert_snapshot!("blockers", terminate_blockers(4711));
+    insta::assert_snapshot!("untangle", untangle_blockers(4711));
 }
 
 #[test]

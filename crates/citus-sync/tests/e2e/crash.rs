@@ -168,10 +168,10 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
         )
         .expect("four megabytes of log")
         .get(0);
-    let mut receiver = standby.connect("postgres").expect("the standby");
+    let mut session = standby.connect("postgres").expect("the standby");
     wait_for("the standby to receive it", SOON, || {
         let received = format!("SELECT pg_last_wal_receive_lsn() >= '{written}'");
-        Ok(receiver.query_one(&received, &[])?.get(0))
+        Ok(session.query_one(&received, &[])?.get(0))
     })
     .expect("received");
 

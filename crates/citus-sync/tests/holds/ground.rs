@@ -155,6 +155,26 @@ impl Ground {
         self.write_to("kv", "k", "v", &self.key(group, "max"), value)
     }
 
+    /// A client's write of every shard of the distributed table, whose locks it takes in order.
+    pub(crate) fn write_all(&self, value: &str) -> String {
+        if self.flavour.is_citus() {
+            format!("UPDATE kv SET v = '{value}'")
+        } else {
+            "SELECT lock_shard_metadata(5, array_agg(shardid ORDER BY shardid)) \
+             FROM pg_dist_shard WHERE logicalrelid = 'kv'::regclass"
+                .to_owned()
+        }
+    }
+
+    /// The groups, the one first that has the first shard.
+    pub(crate) fn groups_by_first_shard(&self) -> [i32; 2] {
+        let group = self.session("ground").one(
+            "SELECT groupid FROM pg_dist_placement JOIN pg_dist_shard USING (shardid) \
+             WHERE logicalrelid = 'kv'::regclass ORDER BY shardid LIMIT 1",
+        );
+        if group == "1" { [1, 2] } else { [2, 1] }
+    }
+
     /// A client's write of the reference table.
     pub(crate) fn write_reference(&self, value: &str) -> String {
         self.write_to("countries", "id", "name", "1", value)

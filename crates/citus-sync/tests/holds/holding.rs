@@ -5,7 +5,7 @@ use std::time::Duration;
 use citus_sync::edge::sql::Hold;
 
 use crate::ground::{
-    Ground, REFERENCES, Session, World, ground, holder, wait_for_holder, wait_for_nobody,
+    Ground, REFERENCES, SOON, Session, World, ground, holder, wait_for_holder, wait_for_nobody,
 };
 
 #[test]
@@ -225,4 +225,33 @@ fn a_writer_that_meets_the_hold_half_way_does_not_make_it_fail() {
     });
     let hold = hold.expect("a hold");
     assert_eq!(hold.terminated(), &[] as &[String]);
+}
+
+/// A write of many shards takes their locks in order. Who has those of group 1 and waits in the hold
+/// of group 2 can do nothing before that is over, and would keep group 1 from being held all that time.
+#[test]
+fn a_write_of_many_shards_that_waits_in_one_hold_does_not_keep_the_next_group_from_its_own() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let first = ground.groups_by_first_shard();
+    let later = world.hold(first[1], &[]);
+    let writer = ground.session("writer").start(&ground.write_all("many"));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    let mut order = world.order(first[0], &[]);
+    // Longer than anybody waits here: nobody is terminated.
+    order.cooldown = SOON;
+    order.left = 2 * SOON;
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    let (code, _) = writer.outcome().expect_err("its statement was cancelled");
+    assert_eq!(code, "57014");
+    let [who] = hold.terminated() else {
+        panic!("{:?}", hold.terminated());
+    };
+    assert!(
+        who.contains("story writer") && who.ends_with(": statement cancelled"),
+        "{who}"
+    );
+    world.release(hold);
+    world.release(later);
 }

@@ -1,11 +1,12 @@
 //! Takes a group's shard locks, with patience: writers that are in the way are waited for, and
-//! terminated after a cooldown, from a second session.
+//! terminated after a cooldown, from a second session. Whoever cannot get out of the way by waiting
+//! is seen to earlier.
 //!
 //! We terminate them ourselves, because what Citus offers for it (`force`) cannot tell writers from
 //! another group's hold, takes a background worker each time, and tells nobody whom it ended.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,9 @@ use super::connect::GRACE;
 use super::references::{Part, References};
 use super::steps::StepError;
 use super::{Connection, Database, Doors, SqlError};
-use crate::statements::{Dialect, HAS_REFERENCE_TABLES, ShardLocks, Shards, terminate_blockers};
+use crate::statements::{
+    Dialect, HAS_REFERENCE_TABLES, ShardLocks, Shards, terminate_blockers, untangle_blockers,
+};
 
 /// How long the locks are waited for at one go before the cooldown is over. Then they are given up and
 /// asked for again, so that a writer of several shards, who met us half-way, gets what it wants. Less
@@ -28,7 +31,11 @@ const TRY: Duration = Duration::from_millis(500);
 /// first. All this time new writers queue behind us.
 const AFTER_COOLDOWN: Duration = Duration::from_secs(2);
 
-/// Pause between looks at who is in the way once the cooldown is over.
+/// How long the locks are waited for before anybody asks who is in the way. Nearly every writer is
+/// gone by then; and a primary that Patroni stops has some 200 ms left.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
+/// Pause between looks at who is in the way.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a look may take, terminating included.
@@ -211,14 +218,21 @@ async fn take(
     round: Round,
     terminated: &mut Vec<String>,
 ) -> Result<(), StepError> {
-    let left = order.left();
     let text = order.text(shards, round.wait)?;
-    if round.patient {
-        session.run_within(&text, left + GRACE).await?;
+    let pid = session.pid;
+    let address = session.address.clone();
+    let mut locking = pin!(session.run_within(&text, order.left() + GRACE));
+    let look = if round.patient {
+        tokio::select! {
+            locked = &mut locking => return Ok(locked?),
+            () = sleep(FIRST_LOOK) => untangle_blockers(pid),
+        }
     } else {
-        insist(session, place, order, &text, left, terminated).await?;
-    }
-    Ok(())
+        terminate_blockers(pid)
+    };
+    let mut blockers = Blockers::new(look, round.patient);
+    let locked = see_to(locking, place, order, &address, &mut blockers, terminated).await;
+    Ok(locked?)
 }
 
 /// Joins those who hold the reference tables at `address`, without asking for a lock; whoever is
@@ -278,22 +292,15 @@ pub(super) async fn try_lock(
     }
 }
 
-/// Waits for the locks once the cooldown is over, and terminates who is in the way.
-async fn insist(
-    session: &mut Connection,
+/// Waits for the locks, and sees to who is in the way.
+async fn see_to(
+    mut locking: Pin<&mut impl Future<Output = Result<(), SqlError>>>,
     place: &Place<'_>,
     order: &LockOrder<'_>,
-    text: &str,
-    left: Duration,
+    address: &HostPort,
+    blockers: &mut Blockers,
     ended: &mut Vec<String>,
 ) -> Result<(), SqlError> {
-    let mut blockers = Blockers {
-        query: terminate_blockers(session.pid),
-        seen: BTreeSet::new(),
-        spared: Vec::new(),
-    };
-    let address = session.address.clone();
-    let mut locking = pin!(session.run_within(text, left + GRACE));
     let second = tokio::select! {
         locked = &mut locking => return locked,
         second = place.second_session() => second,
@@ -320,12 +327,21 @@ async fn insist(
             }
         };
         for who in ended_now? {
-            info!(
-                database = place.database(), %address,
-                "terminated {who}: it was in the way of {} for longer than {} ms",
-                order.name, order.cooldown.as_millis()
-            );
-            ended.push(who);
+            if blockers.gently {
+                info!(
+                    database = place.database(), %address,
+                    "cancelled the statement of {who}: it waits in the hold of another group, and {} waits for it",
+                    order.name
+                );
+                ended.push(format!("{who}: statement cancelled"));
+            } else {
+                info!(
+                    database = place.database(), %address,
+                    "terminated {who}: it was in the way of {} for longer than {} ms",
+                    order.name, order.cooldown.as_millis()
+                );
+                ended.push(who);
+            }
         }
         if let Some(locked) = locked {
             break locked;
@@ -342,6 +358,8 @@ async fn insist(
 /// Who is in the way of one backend.
 struct Blockers {
     query: String,
+    /// Nobody is terminated, and that we may not end a statement is no error: there is time left.
+    gently: bool,
     /// Process ids of those that were told to end.
     seen: BTreeSet<String>,
     /// Those that were there at the last look and were not ended, in words.
@@ -349,9 +367,21 @@ struct Blockers {
 }
 
 impl Blockers {
+    fn new(query: String, gently: bool) -> Self {
+        Self {
+            query,
+            gently,
+            seen: BTreeSet::new(),
+            spared: Vec::new(),
+        }
+    }
+
     /// Ends those that may be ended; says who they are, each once.
     async fn end(&mut self, session: &mut Connection) -> Result<Vec<String>, SqlError> {
         let rows = session.rows_within(&self.query, LOOK).await;
+        if self.gently && rows.as_ref().is_err_and(SqlError::is_about_rights) {
+            return Ok(vec![]);
+        }
         let rows = rows.map_err(|error| {
             if error.is_about_rights() {
                 error.saying(
