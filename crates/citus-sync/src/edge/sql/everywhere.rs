@@ -14,24 +14,23 @@ use super::update::{Change, Inside, UNSYNCED};
 use super::{Connection, Database, Doors, SqlError};
 use crate::statements::{Dialect, batch};
 
-/// The coordinator's word to the doors.
+/// The coordinator's word to the doors: whether its row is moved.
 #[derive(Clone, Debug)]
-pub(super) struct Signal(watch::Receiver<bool>);
+pub(super) struct Signal(watch::Receiver<Option<bool>>);
 
 /// Whoever can give it.
-pub(super) type Signaller = watch::Sender<bool>;
+pub(super) type Signaller = watch::Sender<Option<bool>>;
 
 impl Signal {
     pub(super) fn new() -> (Signaller, Self) {
-        let (signaller, signal) = watch::channel(false);
+        let (signaller, signal) = watch::channel(None);
         (signaller, Self(signal))
     }
 
-    /// Waits for the word, for ever if it is never given.
-    pub(super) async fn given(mut self) {
-        if self.0.wait_for(|given| *given).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// Waits for the word. Whoever goes without giving it has moved nothing.
+    pub(super) async fn moved(mut self) -> bool {
+        let word = self.0.wait_for(Option::is_some).await;
+        word.is_ok_and(|word| *word == Some(true))
     }
 }
 
@@ -47,9 +46,7 @@ pub(super) async fn decide(
 ) -> Result<Instant, StepError> {
     let made = change.make(&mut session, inside, still_right).await;
     let result = made.map(|()| Instant::now());
-    if result.is_ok() {
-        signaller.send_replace(true);
-    }
+    signaller.send_replace(Some(result.is_ok()));
     conclude(database, session, change.dialect, &result).await;
     result
 }
@@ -82,7 +79,9 @@ fn follow<'a>(
 ) -> Part<'a, ()> {
     Box::pin(async move {
         let mut session = doors.session(door, &database.name).await?;
-        signal.given().await;
+        if !signal.moved().await {
+            return Err(StepError::Superseded);
+        }
         change.make(&mut session, Inside::Own, || true).await?;
         doors.put_back(&database.name, session);
         Ok(())

@@ -230,8 +230,7 @@ impl Hold {
             let moves = plain && targets.contains(&door);
             let at = door.clone();
             let part: Part<'_, ()> = Box::pin(async move {
-                signal.given().await;
-                if moves {
+                if signal.moved().await && moves {
                     match change.make(&mut session, inside, || true).await {
                         // Started anew meanwhile, which ended the hold there: as one that was
                         // never held.
@@ -252,6 +251,7 @@ impl Hold {
             parts.push((door, part));
         }
         let (session, mut references) = (self.coordinator, self.references);
+        // If it fails the doors go on all the same: they give back what they hold.
         let coordinator = async {
             if !plain {
                 // Citus's own function wants them for itself, and would wait for us.
@@ -259,9 +259,10 @@ impl Hold {
             }
             let decided = decide(database, session, change, inside, signaller, still_right).await;
             leave(references, &Place::Coordinator(database)).await;
-            decided
+            Ok(decided)
         };
-        let (committed, _, left_out) = side_by_side(coordinator, parts).await?;
+        let (decided, _, left_out) = side_by_side(coordinator, parts).await?;
+        let committed = decided?;
         if plain {
             mark_left_out(database, &dialect, &left_out).await;
         }
