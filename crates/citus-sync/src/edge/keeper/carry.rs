@@ -363,14 +363,16 @@ impl Keeper {
     pub(super) fn ask_coordinator(&mut self, addresses: &[HostPort]) {
         let now = Instant::now();
         let connected = |database: &&Database| matches!(database.rows(), Rows::Known(_));
-        let Some(database) = self.context.databases.iter().find(connected) else {
+        let databases: Vec<_> = self.context.databases.iter().filter(connected).collect();
+        if databases.is_empty() {
             return;
-        };
+        }
         for address in addresses {
-            let Some(round) = self.losses.begin(address, now) else {
+            let Some(question) = self.losses.begin(address, now) else {
                 continue;
             };
-            let (database, address) = (database.clone(), address.clone());
+            let database = databases[question.failures as usize % databases.len()].clone();
+            let (address, round) = (address.clone(), question.round);
             self.aside.push(Box::pin(async move {
                 let answer = can_reach(&database, &address).await;
                 Aside::Reach {
@@ -394,7 +396,12 @@ impl Keeper {
                 address,
                 round,
                 answer,
-            } => self.losses.heard(&address, round, answer, &mut self.round),
+            } => {
+                let failed = self.losses.heard(&address, round, answer, &mut self.round);
+                if let Some((failures, error)) = failed {
+                    self.coordinator_not_asked(&address, failures, &error);
+                }
+            }
             Aside::Over => {}
             Aside::Discarded { database } => self.holds.ended(&database),
             Aside::Told { database, told } => self.doors_said(&database, &told),

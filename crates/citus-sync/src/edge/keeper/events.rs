@@ -3,11 +3,12 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use dcs_watch::HostPort;
 use tracing::{info, warn};
 
 use super::Keeper;
 use super::story::millis;
-use crate::edge::sql::{Finished, LeftOut, StepError};
+use crate::edge::sql::{Finished, LeftOut, SqlError, StepError};
 use crate::metrics::{DatabaseLabels, DoorLabels, GroupLabels, HoldEnd, HoldLabels, PhaseLabels};
 use crate::plan::{Decision, Held, Move, Situation};
 use crate::report::{Passage, PassageOutcome, Phase};
@@ -111,6 +112,20 @@ impl Keeper {
                 failures, "could not hold writes, will try again while there is a reason: {error}"
             );
         }
+    }
+
+    /// The coordinator could not be asked about a member that is lost, in whichever database.
+    pub(super) fn coordinator_not_asked(
+        &self,
+        address: &HostPort,
+        failures: u32,
+        error: &SqlError,
+    ) {
+        warn!(
+            formation = self.context.name, group = self.group, scope = %self.scope, %address, failures,
+            "the coordinator could not be asked whether it reaches a lost member, so reads stay \
+             where they are; it is asked again: {error}"
+        );
     }
 
     /// The coordinator closed the holding session: writes go on, whatever we wanted.
@@ -266,7 +281,7 @@ impl Keeper {
                 format!("{} {}.{} ms", phase.name(), time / 1000, time % 1000 / 100)
             })
             .collect();
-        let address = |address: &Option<dcs_watch::HostPort>| {
+        let address = |address: &Option<HostPort>| {
             address
                 .as_ref()
                 .map_or("none".to_owned(), ToString::to_string)

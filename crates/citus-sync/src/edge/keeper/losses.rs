@@ -32,6 +32,18 @@ struct Loss {
     asking: bool,
     /// When the coordinator may be asked again.
     again: Option<Instant>,
+    /// How often in a row it could not be asked.
+    failures: u32,
+}
+
+/// To be put to the coordinator.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// Which loss it is about.
+    pub(super) round: u64,
+    /// How often in a row it could not be put. Each time another database is tried: one that lets
+    /// nobody in, or not our role, is no reason to leave reads where they fail.
+    pub(super) failures: u32,
 }
 
 impl Losses {
@@ -54,6 +66,7 @@ impl Losses {
                     reach: None,
                     asking: false,
                     again: None,
+                    failures: 0,
                 };
                 self.lost.insert(address.clone(), loss);
             }
@@ -74,11 +87,14 @@ impl Losses {
     }
 
     /// Whether the coordinator is to be asked now, and about which loss; if so, it is being asked.
-    pub(super) fn begin(&mut self, address: &HostPort, now: Instant) -> Option<u64> {
+    pub(super) fn begin(&mut self, address: &HostPort, now: Instant) -> Option<Question> {
         let loss = self.lost.get_mut(address)?;
         let due = !loss.asking && loss.again.is_none_or(|again| again <= now);
         loss.asking |= due;
-        due.then_some(loss.round)
+        due.then_some(Question {
+            round: loss.round,
+            failures: loss.failures,
+        })
     }
 
     /// The coordinator's answer about the loss that began with round `of`. A member that was back
@@ -86,35 +102,40 @@ impl Losses {
     ///
     /// Its first word that it does not reach the member either begins a new `round`: until then its
     /// clients may have written there, so what a standby said before does not count (rule 1b).
+    ///
+    /// How often in a row it could not be asked, when that is worth a line in the log.
     pub(super) fn heard(
         &mut self,
         address: &HostPort,
         of: u64,
         answer: Result<bool, SqlError>,
         round: &mut u64,
-    ) {
-        let Some(loss) = self.lost.get_mut(address).filter(|loss| loss.round == of) else {
-            return;
-        };
+    ) -> Option<(u32, SqlError)> {
+        let loss = self.lost.get_mut(address).filter(|loss| loss.round == of)?;
         loss.asking = false;
         let now = Instant::now();
         let counts = now + (loss.since.elapsed() / 10).clamp(WORD_COUNTS, LONGEST);
-        (loss.reach, loss.again) = match answer {
-            Ok(false) => {
-                let reach = if let Some(known @ Reach::Unreachable { .. }) = loss.reach {
-                    known
-                } else {
-                    *round += 1;
-                    Reach::Unreachable { round: *round }
-                };
-                (Some(reach), Some(counts))
-            }
-            Ok(true) => (Some(Reach::Reachable), Some(counts)),
+        let reaches = match answer {
+            Ok(reaches) => reaches,
             Err(error) => {
-                tracing::debug!(%address, "the coordinator could not be asked: {error}");
-                (None, Some(now + ASK_AGAIN))
+                loss.failures += 1;
+                (loss.reach, loss.again) = (None, Some(now + ASK_AGAIN));
+                // The first may be no more than a session that went with the same host.
+                let worth_telling = loss.failures > 1 && loss.failures.is_power_of_two();
+                return worth_telling.then_some((loss.failures, error));
             }
         };
+        loss.failures = 0;
+        let reach = match loss.reach {
+            _ if reaches => Reach::Reachable,
+            Some(known @ Reach::Unreachable { .. }) => known,
+            _ => {
+                *round += 1;
+                Reach::Unreachable { round: *round }
+            }
+        };
+        (loss.reach, loss.again) = (Some(reach), Some(counts));
+        None
     }
 
     /// When the coordinator is to be asked again about some member.
@@ -155,12 +176,12 @@ mod tests {
         let (mut losses, mut round) = (Losses::default(), 0);
         losses.look(&answers, &mut round);
         assert_eq!(round, 1, "a loss begins a round");
-        let of = losses.begin(&address, Instant::now()).expect("to be asked");
-        losses.heard(&address, of, Ok(false), &mut round);
+        let question = losses.begin(&address, Instant::now()).expect("to be asked");
+        losses.heard(&address, question.round, Ok(false), &mut round);
         assert_eq!(losses.reach()[&address], Reach::Unreachable { round: 2 });
         losses.ripen(Instant::now() + LONGEST);
-        let of = losses.begin(&address, Instant::now()).expect("again");
-        losses.heard(&address, of, Ok(false), &mut round);
+        let question = losses.begin(&address, Instant::now()).expect("again");
+        losses.heard(&address, question.round, Ok(false), &mut round);
         assert_eq!(losses.reach()[&address], Reach::Unreachable { round: 2 });
         assert_eq!(round, 2);
     }
@@ -173,7 +194,31 @@ mod tests {
         let earlier = losses.begin(&address, Instant::now()).expect("to be asked");
         losses.look(&BTreeMap::new(), &mut round);
         losses.look(&answers, &mut round);
-        losses.heard(&address, earlier, Ok(false), &mut round);
+        losses.heard(&address, earlier.round, Ok(false), &mut round);
         assert!(losses.reach().is_empty());
+    }
+
+    #[test]
+    fn a_question_that_cannot_be_put_is_counted_told_now_and_then_and_put_again() {
+        let (address, answers) = lost();
+        let (mut losses, mut round) = (Losses::default(), 0);
+        losses.look(&answers, &mut round);
+        let mut now = Instant::now();
+        for told in [None, Some(2), None, Some(4)] {
+            let before = losses.begin(&address, now).expect("to be asked").failures;
+            let refused = Err(SqlError::Answer("no".to_owned()));
+            let worth_telling = losses.heard(&address, 1, refused, &mut round);
+            assert_eq!(worth_telling.map(|(failures, _)| failures), told);
+            assert!(losses.reach().is_empty());
+            now = losses.next_due().expect("again");
+            losses.ripen(now);
+            let next = losses.begin(&address, now).expect("again");
+            assert_eq!(next.failures, before + 1);
+            losses.lost.get_mut(&address).unwrap().asking = false;
+        }
+        losses.begin(&address, now).expect("to be asked");
+        losses.heard(&address, 1, Ok(true), &mut round);
+        now = losses.next_due().expect("again");
+        assert_eq!(losses.begin(&address, now).expect("again").failures, 0);
     }
 }
