@@ -419,9 +419,13 @@ impl Keeper {
     }
 
     fn complain(&self, database: &str, step: &Step, error: &StepError) {
-        if let Some(failures) = self.attempts.worth_telling(database)
-            && !matches!(error, StepError::Superseded)
-        {
+        let Some(failures) = self.attempts.worth_telling(database) else {
+            return;
+        };
+        // Groups that are switched over together resync together, and Citus itself is at it as well.
+        let meets_others = matches!(error, StepError::Sql(error) if error.is_lock_timeout());
+        let is_nothing = matches!(step, Step::Resync(_)) && meets_others && failures < 4;
+        if !is_nothing && !matches!(error, StepError::Superseded) {
             warn!(
                 formation = self.context.name, group = self.group, scope = %self.scope, database,
                 failures, "failed, will be tried again: {step}: {error}"
