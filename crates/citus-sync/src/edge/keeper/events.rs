@@ -195,13 +195,17 @@ impl Keeper {
         if !self.expired && !stood.by_hand {
             self.expired = true;
             self.count_hold(HoldEnd::Expired);
+            let (reason, scope) = (stood.reason, &self.scope);
+            let what = if stood.taken {
+                "the hold reached its deadline and is let go: writes go on, and fail where the leader takes none"
+            } else {
+                "writes could not be held, and that is not tried any longer"
+            };
             warn!(
-                formation = self.context.name, group = self.group, scope = %self.scope,
+                formation = self.context.name, group = self.group, %scope,
                 held_s = stood.since.elapsed().as_secs(),
-                "the hold reached its deadline and is let go: writes go \
-                 on, and fail where the leader takes none; it was for: {}. It is not held again \
-                 for this; look at Patroni's log of {}",
-                stood.reason, self.scope
+                "{what}; it was for: {reason}. It is not held again for this; look at Patroni's log \
+                 of {scope}"
             );
             if let Some(diary) = &mut self.diary {
                 diary.expire();

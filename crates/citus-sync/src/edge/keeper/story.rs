@@ -62,6 +62,9 @@ impl Keeper {
             .map(|leader| leader.value.clone());
         // A leader that cannot be reached says so in several ways while it goes down: one event.
         // And how far a standby still has to go changes every few milliseconds.
+        if decision.rule == Rule::Unreachable && waits.is_empty() {
+            return;
+        }
         let event = match decision.rule {
             Rule::Unreachable | Rule::Hold | Rule::Promoting => String::new(),
             _ => waits.clone(),

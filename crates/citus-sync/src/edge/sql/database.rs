@@ -238,6 +238,9 @@ impl Database {
     /// Keeps this database known until its future is dropped.
     pub async fn run(self, mut coordinator: watch::Receiver<Arc<ScopeView>>, policy: Policy) {
         let mut retry = Retry::new(Duration::from_millis(20), Duration::from_secs(5));
+        // In a row, at this server.
+        let mut failures = 0_u32;
+        let mut failed_at = None;
         loop {
             let view = coordinator.borrow_and_update().clone();
             let target = match leader_of(&view) {
@@ -268,11 +271,20 @@ impl Database {
             let Err(error) = result;
             let (database, scope) = (&self.name, &view.scope);
             let pause = retry.pause();
-            warn!(
-                %database, %scope, member = target.member, address = %target.address,
-                retry_in_ms = pause.as_millis(),
-                "no session on the coordinator leader: {error}"
-            );
+            let was_there = matches!(self.rows(), Rows::Known(_));
+            if was_there || failed_at.as_ref() != Some(&target.address) {
+                failures = 0;
+                failed_at = Some(target.address.clone());
+            }
+            failures += 1;
+            // A coordinator that is away for the night stays readable.
+            if failures.is_power_of_two() {
+                warn!(
+                    %database, %scope, member = target.member, address = %target.address, failures,
+                    retry_in_ms = pause.as_millis(),
+                    "no session on the coordinator leader: {error}"
+                );
+            }
             self.forget(
                 format!("{} ({}): {error}", target.member, target.address),
                 None,

@@ -89,6 +89,9 @@ pub struct CitusFacts {
     pub functions: Vec<CallableFunction>,
     /// The worker group with the most shards, and how many: a move locks each of them.
     pub most_shards: Option<(i32, u64)>,
+    /// Owners of Citus tables, quoted where need be, whose rights our role does not have:
+    /// `lock_shard_metadata` locks for the owner alone.
+    pub other_owners: Vec<String>,
 }
 
 /// A function that we call.
@@ -166,6 +169,11 @@ const DOOR: &str = "SELECT pg_catalog.pg_is_in_recovery(), r.rolsuper, \
 const MOST_SHARDS: &str = "SELECT groupid::int4, count(*) FROM pg_catalog.pg_dist_placement \
      GROUP BY groupid ORDER BY 2 DESC, 1 LIMIT 1";
 
+/// The owners of Citus tables who are not our role, nor roles that it has the rights of.
+const OTHER_OWNERS: &str = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)) \
+     FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid \
+     WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') ORDER BY 1";
+
 /// Asks one database of the coordinator leader everything that `check` wants to know.
 ///
 /// # Errors
@@ -216,18 +224,21 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
             allowed: row.get(2) == Some("t"),
         })
         .collect();
-    // Before Citus 7 there was no such table, and a role may lack the right to read it: then the
-    // size of the lock table is not judged.
+    // Before Citus 7 there was no such table, and a role may lack the right to read it: then neither
+    // the size of the lock table nor who owns what is judged.
     let most_shards = session.rows(MOST_SHARDS).await.ok();
     let most_shards = most_shards.and_then(|rows| {
         let row = rows.first()?;
         Some((cell(row, 0).parse().ok()?, cell(row, 1).parse().ok()?))
     });
+    let other_owners = session.rows(OTHER_OWNERS).await.unwrap_or_default();
+    let other_owners = other_owners.iter().map(|row| cell(row, 0).to_owned());
     Ok(CitusFacts {
         dialect,
         rows,
         functions,
         most_shards,
+        other_owners: other_owners.collect(),
     })
 }
 

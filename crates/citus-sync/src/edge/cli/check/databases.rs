@@ -187,6 +187,14 @@ fn may_hold(formation: &Formation, facts: &Facts, citus: &CitusFacts) -> Finding
             name(user)
         ));
     }
+    if !citus.other_owners.is_empty() {
+        let owners = citus.other_owners.join(", ");
+        lacks.push(format!(
+            "nothing can be held, as Citus lets only the owner lock a table's shards, and {owners} \
+             own some"
+        ));
+        grants.push(format!("GRANT {owners} TO {}", name(user)));
+    }
     if !facts.signals {
         lacks.push(
             "sessions in the way of a hold cannot be ended, so that it may come too late"

@@ -178,6 +178,7 @@ fn citus(rights: Rights, functions: Vec<CallableFunction>) -> CitusFacts {
         rows: vec![],
         functions,
         most_shards: None,
+        other_owners: vec![],
     }
 }
 
@@ -236,6 +237,16 @@ fn what_a_role_lacks_for_holds_comes_with_its_grants() {
     let missing = said(true, &server(&[]), &citus(whole, vec![]));
     assert!(
         missing.contains("GRANT pg_signal_backend TO \"sync\""),
+        "{missing}"
+    );
+    let others = CitusFacts {
+        other_owners: vec!["app".to_owned(), "\"Shop\"".to_owned()],
+        ..citus(whole, vec![])
+    };
+    let missing = said(true, &able, &others);
+    assert!(
+        missing.contains("nothing can be held")
+            && missing.contains("GRANT app, \"Shop\" TO \"sync\""),
         "{missing}"
     );
     let missing = said(true, &able, &citus(whole, vec![function(recover, false)]));
