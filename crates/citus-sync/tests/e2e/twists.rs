@@ -1,0 +1,243 @@
+//! Planned work that does not go as planned: candidates that are refused or die, two requests in a row,
+//! and the coordinator, or the held group itself, lost in the middle.
+
+use std::thread;
+use std::time::Instant;
+
+use citus_sync::report::{PassageKind, PassageOutcome};
+use lab::{Kind, Lab, Member, wait_for, wait_until};
+use serde_json::json;
+
+use crate::clients::{
+    ALL_PHASES, clients, lost_nothing, moment, none_failed, nothing_failed,
+    nothing_failed_but_in_a_lost_race, was,
+};
+use crate::daemon::{Daemon, SOON};
+use crate::world::{HookOn, crash, holders, laboratory, make_whole, scope, settled, switch};
+
+/// Has the coordinator fail over while group 1 is held; since when it is held again, on the new one.
+fn taken_again(lab: &Lab, daemon: &Daemon, fail_over: impl FnOnce()) -> Instant {
+    let here = "citus-sync: hold group 1 at cn";
+    let before = lab.coordinator().leader().expect("a coordinator").name();
+    fail_over();
+    let again = wait_for("the hold to be taken again", SOON, || {
+        let holders = holders(lab)?;
+        let here = holders.iter().filter(|holder| *holder == here).count();
+        Ok(here == lab.databases().len())
+    });
+    daemon.expect(again);
+    daemon.wait_held(1);
+    daemon.wait_logged(&["WARN", "lost a hold", "scope=wk1"]);
+    assert_ne!(
+        lab.coordinator().leader().expect("a coordinator").name(),
+        before
+    );
+    Instant::now()
+}
+
+/// Has Patroni asked for a switchover of `wk1` to a member that it cannot use. It looks at that in its
+/// next round, and clears the request away; its own interface would not even have taken it.
+fn ask_in_vain(lab: &Lab, daemon: &Daemon, candidate: &str) {
+    let wk1 = scope(lab, "wk1");
+    let leader = wk1.leader().expect("a leader");
+    let before = daemon.passages(1).len();
+    let request = json!({"leader": leader.name(), "member": candidate});
+    let kv = lab.etcd().kv();
+    kv.put(&wk1.path("failover"), &request.to_string())
+        .expect("a request");
+    let over = wait_until("the end of the request", SOON, || {
+        Ok(daemon.passages(1).get(before).cloned())
+    });
+    let passage = daemon.expect(over);
+    assert_eq!(
+        (passage.kind, passage.outcome),
+        (PassageKind::Hold, PassageOutcome::Kept),
+        "{passage:#?}"
+    );
+    assert_eq!(passage.reason, "a switchover was asked for");
+    assert_eq!(wk1.leader().expect("a leader").name(), leader.name());
+}
+
+#[test]
+fn a_candidate_that_patroni_refuses_leaves_everything_as_it_was() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    ask_in_vain(&lab, &daemon, "nobody");
+    daemon.wait_logged(&["hold over, kept", "scope=wk1"]);
+    settled(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    nothing_failed(&traffic.report(), &daemon);
+    lost_nothing(traffic, &lab);
+}
+
+/// Whether the row of `wk1` points at `member`, in every database.
+fn reads_are_at(lab: &Lab, member: &Member) -> anyhow::Result<bool> {
+    for database in lab.databases() {
+        if lab.rows(database)?[1].1 != member.address() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[test]
+fn when_the_candidate_dies_in_the_middle_the_old_leader_comes_back() {
+    let lab = laboratory();
+    // Longer than anything here is waited for.
+    let daemon = Daemon::start_by(&lab, &json!({"hold_timeout": "300s"}));
+    settled(&lab, &daemon);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    let wk1 = scope(&lab, "wk1");
+    let (leader, candidate) = (
+        wk1.leader().expect("a leader"),
+        wk1.replicas().expect("replicas")[0],
+    );
+    thread::scope(|threads| {
+        // Patroni says that it failed, or nothing in time: that is what this story is about.
+        let asking = threads.spawn(|| wk1.switchover(Some(candidate.name())));
+        let moved = wait_for("reads to be at the candidate", SOON, || {
+            reads_are_at(&lab, candidate)
+        });
+        daemon.expect(moved);
+        candidate.crash().expect("a crash");
+        let said = asking.join().expect("the thread");
+        eprintln!(
+            "Patroni: {:#}",
+            said.map_or_else(|error| error, anyhow::Error::msg)
+        );
+    });
+    let back = wk1.wait_new_leader(candidate.name(), SOON);
+    assert_eq!(daemon.expect(back).name(), leader.name());
+    settled(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    // One passage, unless the candidate had been promoted before it died.
+    let passages = daemon.passages(1);
+    let (first, last) = (passages.first(), passages.last());
+    assert_eq!(
+        first.and_then(|first| first.from.clone()),
+        last.and_then(|last| last.to.clone()),
+        "{passages:#?}"
+    );
+    // Nobody can be read from while both are down. Writes wait.
+    let held = passages[0].phases.held_us.expect("held");
+    let held = moment(&passages[0], held);
+    none_failed(&traffic.report(), &daemon, Kind::Write, |write| {
+        write.began > held
+    });
+    let away = format!("to={}", candidate.address());
+    daemon.wait_logged(&["reads are moved", "scope=wk1", &away]);
+    let home = format!("to=\"{}\"", leader.address());
+    daemon.wait_logged(&["over, ", "scope=wk1", &home]);
+
+    // He is dead still, and asked for again.
+    let asked = Instant::now();
+    ask_in_vain(&lab, &daemon, candidate.name());
+    traffic.wait_flowing().expect("everybody is served");
+    nothing_failed(&traffic.report().between(asked, Instant::now()), &daemon);
+    make_whole(&lab);
+    settled(&lab, &daemon);
+    lost_nothing(traffic, &lab);
+}
+
+#[test]
+fn there_and_back_at_once_are_two_switchovers() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let hook = HookOn::where_there_is_one(&lab);
+    let began = Instant::now();
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    let wk1 = scope(&lab, "wk1");
+    let before = wk1.leader().expect("a leader").name();
+    switch(&lab, "wk1");
+    // As soon as Patroni takes it: nobody waits for anything else.
+    let back = wait_until("a switchover back", SOON, || {
+        wk1.switchover(Some(before)).map(Some)
+    });
+    daemon.expect(back);
+    settled(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    assert_eq!(wk1.leader().expect("a leader").name(), before);
+    let passages = daemon.passages(1);
+    assert_eq!(passages.len(), 2, "{passages:#?}");
+    let report = traffic.report();
+    for passage in &passages {
+        assert_eq!(
+            (passage.kind, passage.outcome),
+            (PassageKind::Switchover, PassageOutcome::Followed),
+            "{passage:#?}"
+        );
+    }
+    assert_eq!(passages[0].to, passages[1].from);
+    let half = moment(&passages[1], 0);
+    let halves = [
+        report.between(began, half),
+        report.between(half, Instant::now()),
+    ];
+    for (report, passage) in halves.iter().zip(&passages) {
+        nothing_failed_but_in_a_lost_race(report, &daemon, passage, hook.is_some());
+    }
+    lost_nothing(traffic, &lab);
+}
+
+#[test]
+fn a_hold_outlives_the_coordinator_that_it_was_taken_on() {
+    let lab = laboratory();
+    // Longer than anything here is waited for.
+    let daemon = Daemon::start_by(&lab, &json!({"hold_timeout": "300s"}));
+    settled(&lab, &daemon);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    daemon.hold(1);
+    // In an orderly way, and without notice.
+    let held = taken_again(&lab, &daemon, || switch(&lab, "cn"));
+    lab.coordinator()
+        .wait_healthy(SOON)
+        .expect("a standby for it");
+    let lost = Instant::now();
+    let again = taken_again(&lab, &daemon, || drop(crash(&lab, "cn")));
+    // The same hold all the time, with the deadline that it had from the beginning.
+    assert!(daemon.passages(1).is_empty(), "{}", daemon.log());
+    daemon.release(1);
+    traffic.wait_flowing().expect("everybody is served");
+    make_whole(&lab);
+    settled(&lab, &daemon);
+    let passage = daemon.passage(1);
+    assert_eq!(
+        (passage.kind, passage.outcome),
+        (PassageKind::Hold, PassageOutcome::Kept),
+        "{passage:#?}"
+    );
+    daemon.wait_logged(&["hold over, kept", "scope=wk1"]);
+    // The clients of the coordinator were cut off with it. Those of another door were not: they only are
+    // refused by the standby that the reads are at, until writes are held again.
+    if lab.doors("postgres").expect("doors").contains(&2) {
+        let report = traffic.report().only(|stream| &*stream.door == "wk2");
+        none_failed(&report, &daemon, Kind::Read, |_| true);
+        none_failed(&report, &daemon, Kind::Write, |write| {
+            (held..lost).contains(&write.began) || write.began > again
+        });
+    }
+    lost_nothing(traffic, &lab);
+}
+
+#[test]
+fn a_group_that_crashes_while_it_is_held_costs_its_clients_nothing() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    let answer = daemon.hold(1);
+    assert!(answer.reads_moved_to.is_some(), "{answer:?}");
+    crash(&lab, "wk1");
+    traffic.wait_flowing().expect("everybody is served");
+    make_whole(&lab);
+    settled(&lab, &daemon);
+    nothing_failed(&traffic.report(), &daemon);
+    lost_nothing(traffic, &lab);
+    let passage = daemon.passage(1);
+    let (kind, outcome) = (PassageKind::Switchover, PassageOutcome::Followed);
+    was(&passage, kind, outcome, &ALL_PHASES);
+    daemon.wait_logged(&["switchover over, followed", "scope=wk1"]);
+}
