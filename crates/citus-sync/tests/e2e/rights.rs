@@ -65,4 +65,5 @@ fn a_role_that_may_not_update_pg_dist_node_holds_and_moves_no_reads() {
             Phase::Released,
         ],
     );
+    daemon.wait_logged(&["switchover over, followed", "scope=wk1"]);
 }

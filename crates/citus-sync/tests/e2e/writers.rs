@@ -95,6 +95,7 @@ fn a_transaction_that_ends_in_time_is_waited_for() {
         writer.batch_execute("COMMIT").expect("its commit");
         holding.join().expect("the thread");
     });
+    daemon.wait_logged(&["writes are held", "database=\"second\"", "terminated=0"]);
     daemon.release(1);
     settled(&lab, &daemon);
     let passage = daemon.passage(1);
