@@ -18,7 +18,9 @@ pub use holds::{
     HAS_REFERENCE_TABLES, ShardLocks, Shards, idle_until, terminate_blockers, untangle_blockers,
 };
 pub use nodes::{CANCEL_METADATA_SYNC, HOLDERS};
-pub use questions::{IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, primary_of};
+pub use questions::{
+    FLUSHED, IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, has_replayed, primary_of,
+};
 
 /// How sessions of ours begin their `application_name`. Whoever bears it is never terminated to make
 /// way: it is the hold of another group, or another instance of this program.

@@ -17,6 +17,15 @@ pub const WHERE_IT_IS: &str = "SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal
      AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalAll')) \
      FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS server";
 
+/// How much of a leader's log is on its disk.
+pub const FLUSHED: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
+
+/// Whether a standby has replayed as much.
+pub fn has_replayed(lsn: &str) -> String {
+    let lsn = quote(lsn);
+    format!("SELECT pg_catalog.pg_last_wal_replay_lsn() >= {lsn}::pg_catalog.pg_lsn")
+}
+
 /// Whether the session's server takes writes.
 pub const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use citus_sync::config::Password;
-use citus_sync::edge::sql::{Database, Doors, Hold, HoldOrder, Login};
+use citus_sync::edge::sql::{Database, DoorNews, Doors, Hold, HoldOrder, Login};
 use citus_sync::plan::{Move, Rows};
 use citus_sync::policy::Policy;
 use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView, Versioned};
@@ -433,14 +433,18 @@ impl World {
         }
     }
 
+    /// A hold, once it is known of each door whether it is held.
     pub(crate) fn hold(&self, group: i32, doors: &[HostPort]) -> Hold {
         let order = self.order(group, doors);
-        self.run(Hold::take(&self.database, &self.doors, &order))
-            .expect("a hold")
+        let hold = self
+            .run(Hold::take(&self.database, &self.doors, &order))
+            .expect("a hold");
+        self.run(hold.doors_are_known());
+        hold
     }
 
-    pub(crate) fn release(&self, hold: Hold) {
-        self.run(hold.release(&self.database));
+    pub(crate) fn release(&self, hold: Hold) -> DoorNews {
+        self.run(hold.release(&self.database))
     }
 
     /// The rows as this program knows them: where a node points.

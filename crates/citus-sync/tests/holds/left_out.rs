@@ -1,18 +1,42 @@
 //! Doors that cannot be had are left out and named, and nobody waits for them (rule 9).
 
 use std::fs;
+use std::time::Duration;
 
 use citus_sync::edge::sql::{Hold, LeftOut, move_reads};
 use dcs_watch::HostPort;
 use lab::Postgres;
 
-use crate::ground::{DEAD_PORT, Ground, Session, World, ground};
+use crate::ground::{DEAD_PORT, Ground, Session, World, ground, holder, until, wait_for_nobody};
 
 fn nowhere() -> HostPort {
     HostPort {
         host: "127.0.0.1".to_owned(),
         port: DEAD_PORT,
     }
+}
+
+/// The doors that Citus is to tell by itself.
+fn marked(ground: &Ground) -> String {
+    ground.session("ground").one(
+        "SELECT COALESCE(string_agg(nodeport::text, ','), '') FROM pg_dist_node \
+         WHERE hasmetadata AND NOT metadatasynced AND groupid = 2",
+    )
+}
+
+/// A server in recovery, whose log is longer than that of one that is new.
+fn standby(ground: &Ground, name: &str) -> Postgres {
+    let standby = Postgres::start(&ground.sandbox, name).expect("a server");
+    for _ in 0..3 {
+        let mut session = Session::open(&standby, "ground");
+        session.run("CREATE TABLE more (); DROP TABLE more");
+        session.run("SELECT pg_switch_wal()");
+    }
+    standby.stop().expect("its end");
+    let data = standby.log().parent().expect("its folder").join("data");
+    fs::write(data.join("standby.signal"), "").expect("a standby");
+    standby.start_again().expect("a standby");
+    standby
 }
 
 fn sorted(left_out: &[LeftOut]) -> Vec<&HostPort> {
@@ -30,7 +54,7 @@ fn a_door_that_refuses_and_one_that_is_frozen_are_left_out_of_a_hold() {
     let hold = world.hold(2, &[nowhere(), one.clone()]);
     // It came although the door is still frozen.
     assert_eq!(hold.doors(), []);
-    assert_eq!(sorted(hold.left_out()), [&nowhere(), &one]);
+    assert_eq!(sorted(&hold.left_out()), [&nowhere(), &one]);
     let texts: Vec<String> = hold.left_out().iter().map(ToString::to_string).collect();
     let texts = texts.join("; ");
     assert!(
@@ -42,9 +66,190 @@ fn a_door_that_refuses_and_one_that_is_frozen_are_left_out_of_a_hold() {
     // Those that can be had are had.
     let hold = world.hold(1, &[nowhere(), one.clone(), two.clone()]);
     assert_eq!(hold.doors(), std::slice::from_ref(&two));
-    assert_eq!(sorted(hold.left_out()), [&nowhere(), &one]);
+    assert_eq!(sorted(&hold.left_out()), [&nowhere(), &one]);
     world.release(hold);
     ground.workers[0].thaw();
+}
+
+/// Whoever asked for the hold waits for the coordinator alone.
+#[test]
+fn a_door_that_says_nothing_delays_no_hold() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let doors = [ground.address(2)];
+    // From here on there is a session to it, so it is waited for for as long as a statement may take.
+    world.release(world.hold(1, &doors));
+    ground.workers[1].freeze();
+    let order = world.order(1, &doors);
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    assert_eq!(hold.doors_under_way(), doors, "nothing is known of it yet");
+    assert_eq!((hold.doors(), hold.left_out()), (vec![], vec![]));
+    ground.workers[1].thaw();
+    world.run(hold.doors_are_known());
+    assert_eq!(hold.doors(), doors, "it joins");
+    world.release(hold);
+}
+
+#[test]
+fn a_door_with_a_writer_in_the_way_joins_the_hold_later() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let door = &ground.workers[1];
+    let doors = [ground.address(2)];
+    let mut client = Session::open(door, "client");
+    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+    let mut order = world.order(1, &doors);
+    order.cooldown = Duration::from_secs(50);
+    let take = || world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = take().expect("a hold");
+    assert_eq!((hold.doors(), hold.left_out()), (vec![], vec![]));
+    client.run("COMMIT");
+    world.run(hold.doors_are_known());
+    assert_eq!(hold.doors(), doors);
+    let writer = Session::open(door, "writer").start(&ground.write(1, "after"));
+    Ground::wait_blocked(door, "story writer", 1);
+    assert_eq!(world.release(hold).left_out, []);
+    writer.outcome().expect("it goes on");
+
+    // The end of the hold does not wait for it either.
+    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+    let hold = take().expect("a hold");
+    assert_eq!(hold.doors_under_way(), doors);
+    world.release(hold);
+    world.run(async {
+        let port = door.port();
+        let gone = move || wait_for_nobody(port, &holder(1));
+        tokio::task::spawn_blocking(gone).await.expect("it is gone");
+    });
+    assert_eq!(client.one("SELECT 1"), "1", "nobody was terminated");
+}
+
+#[test]
+fn whoever_is_in_the_way_at_a_door_alone_is_terminated_there() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut client = Session::open(&ground.workers[1], "client");
+    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+    let hold = world.hold(1, &[ground.address(2)]);
+    assert_eq!(hold.doors(), [ground.address(2)]);
+    let [who] = &hold.door_news().terminated[..] else {
+        panic!("{:?}", hold.terminated());
+    };
+    let place = format!("at door {}", ground.address(2));
+    assert!(
+        who.contains("story client") && who.ends_with(&place),
+        "{who}"
+    );
+    assert_eq!(hold.door_news().terminated, [""; 0], "told once");
+    world.release(hold);
+}
+
+/// At a door that is not held, the row stays where writes are taken.
+#[test]
+fn reads_of_a_door_that_is_not_held_follow_when_the_leader_is_gone_or_at_the_end() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let door = &ground.workers[1];
+    let doors = [ground.address(2)];
+    let before = ground.address(1).to_string();
+    let mut order = world.order(1, &doors);
+    order.cooldown = Duration::from_secs(50);
+    for end in ["the leader is gone", "the hold ends"] {
+        let back = ground.a_move(1, ground.workers[0].port());
+        let moved = move_reads(&world.database, &world.doors, &doors, 1, &back, || true);
+        world.run(moved).expect("as it was");
+        let mut client = Session::open(door, "client");
+        client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+        let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+        let hold = hold.expect("a hold");
+        let step = ground.a_move(1, DEAD_PORT);
+        let reads = hold.reads(&world.database);
+        let finished = world.run(reads.move_to(&doors, &step, || true));
+        assert_eq!(finished.expect("reads are moved").left_out, []);
+        assert_eq!(Ground::row(&ground.coordinator, 1), nowhere().to_string());
+        assert_eq!(Ground::row(door, 1), before);
+        client.run("COMMIT");
+        world.run(hold.doors_are_known());
+        assert_eq!(hold.doors(), doors);
+        assert_eq!(Ground::row(door, 1), before, "the standby does not answer");
+        let writer = Session::open(door, "writer").start(&ground.write(1, "waits"));
+        Ground::wait_blocked(door, "story writer", 1);
+        if end == "the leader is gone" {
+            hold.leader_is_gone();
+            until("the row", || {
+                world.run(async { tokio::time::sleep(Duration::from_millis(5)).await });
+                Ground::row(door, 1) == nowhere().to_string()
+            });
+            assert!(!writer.is_over(), "it is held all the same");
+        }
+        let news = world.release(hold);
+        assert_eq!((news.held, news.left_out), (1, vec![]));
+        assert_eq!(Ground::row(door, 1), nowhere().to_string());
+        // Not let go before the row was moved.
+        let error = writer.outcome().expect_err("nobody is there");
+        assert_eq!(error.0, "08006", "{error:?}");
+        assert_eq!(marked(&ground), "");
+    }
+}
+
+#[test]
+fn reads_of_a_door_that_is_held_late_follow_once_the_standby_has_everything() {
+    let ground = ground();
+    let ahead = standby(&ground, "ahead");
+    let new = Postgres::start(&ground.sandbox, "new").expect("a server");
+    let world = World::new(&ground);
+    let door = &ground.workers[1];
+    let doors = [ground.address(2)];
+    let mut client = Session::open(door, "client");
+    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+    let mut order = world.order(1, &doors);
+    order.cooldown = Duration::from_secs(50);
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    let reads = hold.reads(&world.database);
+    let mut step = ground.a_move(1, ahead.port());
+    // One that has less in its log than the standby.
+    step.from.port = new.port();
+    let moved = world.run(reads.move_to(&doors, &step, || true));
+    assert_eq!(moved.expect("reads are moved").left_out, []);
+    assert_eq!(Ground::row(door, 1), ground.workers[0].address());
+    client.run("COMMIT");
+    until("the row", || {
+        world.run(async { tokio::time::sleep(Duration::from_millis(5)).await });
+        Ground::row(door, 1) == ahead.address()
+    });
+    assert_eq!(hold.doors(), doors, "not before it was held");
+    assert_eq!(world.release(hold).left_out, []);
+    assert_eq!(Ground::row(door, 1), ahead.address());
+}
+
+#[test]
+fn a_door_that_is_neither_held_nor_follows_is_named_once_and_marked() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let doors = [ground.address(2)];
+    for end in ["release", "finish"] {
+        ground.workers[1].freeze();
+        let hold = world.hold(1, &doors);
+        assert_eq!(sorted(&hold.door_news().left_out), [&doors[0]]);
+        let step = ground.a_move(1, DEAD_PORT);
+        let reads = hold.reads(&world.database);
+        let finished = world.run(reads.move_to(&doors, &step, || true));
+        assert_eq!(finished.expect("reads are moved").left_out, []);
+        assert_eq!(marked(&ground), "", "it may follow yet");
+        let left_out = if end == "release" {
+            world.release(hold).left_out
+        } else {
+            let end = hold.finish(&world.database, &world.doors, &doors, &step, || true);
+            world.run(end).expect("the end").left_out
+        };
+        assert_eq!(left_out, [], "{end}: somebody knows it");
+        assert_eq!(marked(&ground), doors[0].port.to_string(), "{end}");
+        ground.workers[1].thaw();
+        let unmark = "UPDATE pg_dist_node SET metadatasynced = true WHERE hasmetadata";
+        ground.session("ground").run(unmark);
+    }
 }
 
 #[test]
@@ -96,10 +301,8 @@ fn a_door_that_did_not_follow_is_marked_so_that_citus_tells_it() {
     let moved = move_reads(&world.database, &world.doors, &doors, 1, &step, || true);
     let finished = world.run(moved).expect("reads are moved");
     assert_eq!(sorted(&finished.left_out), [&nowhere(), &two]);
-    let marked = "SELECT string_agg(nodeport::text, ',') FROM pg_dist_node \
-                  WHERE hasmetadata AND NOT metadatasynced AND groupid = 2";
     assert_eq!(
-        ground.session("ground").one(marked),
+        marked(&ground),
         two.port.to_string(),
         "{one} has been told nothing either, but was no door"
     );
@@ -109,15 +312,11 @@ fn a_door_that_did_not_follow_is_marked_so_that_citus_tells_it() {
 #[test]
 fn a_door_in_recovery_is_none() {
     let ground = ground();
-    let standby = Postgres::start(&ground.sandbox, "standby").expect("a server");
-    standby.stop().expect("its end");
-    let data = standby.log().parent().expect("its folder").join("data");
-    fs::write(data.join("standby.signal"), "").expect("a standby");
-    standby.start_again().expect("a standby");
+    let standby = standby(&ground, "standby");
     let world = World::new(&ground);
     let door: HostPort = standby.address().parse().expect("an address");
     let hold = world.hold(1, std::slice::from_ref(&door));
-    assert_eq!(sorted(hold.left_out()), [&door]);
+    assert_eq!(sorted(&hold.left_out()), [&door]);
     let text = hold.left_out()[0].to_string();
     assert!(text.contains("in recovery"), "{text}");
     world.release(hold);

@@ -212,9 +212,11 @@ impl Keeper {
     fn answer(&self, asker: Asker, outcome: HoldOutcome, message: String) {
         let open: Vec<_> = self.holds.open_holds().collect();
         let left_out = open.iter().flat_map(|(database, hold)| {
-            hold.left_out()
-                .iter()
-                .map(move |door| format!("{database}: {door}"))
+            let left_out = hold.left_out().into_iter();
+            let left_out = left_out.map(move |door| format!("{database}: {door}"));
+            let under_way = hold.doors_under_way().into_iter();
+            left_out
+                .chain(under_way.map(move |door| format!("{database}: {door}: is not held yet")))
         });
         let answer = HoldAnswer {
             formation: self.context.name.clone(),

@@ -9,10 +9,10 @@ use tracing::{debug, warn};
 
 use super::{Keeper, Seen};
 use crate::edge::sql::{
-    Database, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach, carry_out,
+    Database, DoorNews, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach, carry_out,
     move_reads, recover_prepared, resync,
 };
-use crate::plan::{COORDINATOR_GROUP, Decision, Held, Rows, Situation, Step};
+use crate::plan::{COORDINATOR_GROUP, Decision, Held, ProbeState, Rows, Situation, Step};
 
 pub(super) type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 
@@ -31,8 +31,8 @@ pub(super) enum Done {
     Finished(Finished),
     /// Writes are held.
     Held(Box<Hold>),
-    /// Writes go on.
-    LetGo,
+    /// Writes go on. What had become of the hold's doors.
+    LetGo(DoorNews),
     /// Citus is telling its workers.
     Resynced,
 }
@@ -56,6 +56,8 @@ pub(super) enum Aside {
     },
     /// A hold that came too late was let go.
     Discarded { database: String },
+    /// It is known of each door of a hold whether it is held.
+    Doors { database: String },
     /// Doors said where they have this group.
     Told { database: String, told: Vec<Told> },
 }
@@ -80,6 +82,11 @@ impl Basis {
 
 impl Keeper {
     pub(super) fn start(&mut self, situation: &Situation<'_>, decision: &Decision) {
+        if *situation.leader_answer() != ProbeState::Writable {
+            for (_, hold) in self.holds.open_holds() {
+                hold.leader_is_gone();
+            }
+        }
         for (name, step) in &decision.steps {
             // What is still being taken is under way, and is called off at once.
             if *step == Step::LetGo && self.holds.call_off(name) {
@@ -129,6 +136,12 @@ impl Keeper {
     fn database(&self, name: &str) -> Option<Database> {
         let mut databases = self.context.databases.iter();
         databases.find(|db| *db.name == *name).cloned()
+    }
+
+    fn open_hold(&self, database: &str) -> Option<&Hold> {
+        let mut open = self.holds.open_holds();
+        open.find(|(name, _)| *name == database)
+            .map(|(_, hold)| hold)
     }
 
     /// The doors beside the coordinator: the leaders of the other groups, where they have the
@@ -194,10 +207,11 @@ impl Keeper {
             Step::LetGo => {
                 let hold = self.holds.end(&database.name);
                 Box::pin(async move {
-                    if let Some(hold) = hold {
-                        hold.release(&database).await;
-                    }
-                    Ok(Done::LetGo)
+                    let news = match hold {
+                        Some(hold) => hold.release(&database).await,
+                        None => DoorNews::default(),
+                    };
+                    Ok(Done::LetGo(news))
                 })
             }
             Step::ReadMove(step) => {
@@ -210,10 +224,16 @@ impl Keeper {
                         && deadline.is_none_or(|deadline| Instant::now() < deadline)
                         && lost == answers.is_lost(&from)
                 };
+                let hold = self.open_hold(&database.name);
+                let under_hold = hold.map(|hold| hold.reads(&database));
                 Box::pin(async move {
-                    move_reads(&database, &doors, &targets, group, &step, still_right)
-                        .await
-                        .map(Done::Finished)
+                    let moved = match under_hold {
+                        Some(hold) => hold.move_to(&targets, &step, still_right).await,
+                        None => {
+                            move_reads(&database, &doors, &targets, group, &step, still_right).await
+                        }
+                    };
+                    moved.map(Done::Finished)
                 })
             }
             Step::Resync(_) => Box::pin(async move {
@@ -269,8 +289,11 @@ impl Keeper {
                 self.holds.ended(&database);
                 self.hold_failed(&database, &error);
             }
-            (Step::LetGo, _) => {
+            (Step::LetGo, result) => {
                 self.holds.ended(&database);
+                if let Ok(Done::LetGo(news)) = result {
+                    self.doors_since(&database, &news);
+                }
                 if let Some(diary) = &mut self.diary {
                     diary.let_go(&database);
                 }
@@ -315,11 +338,21 @@ impl Keeper {
     fn hold_is_open(&mut self, name: &str, hold: Box<Hold>) {
         self.round += 1;
         let closing = hold.closing();
-        let (doors, left_out) = (hold.doors().len(), hold.left_out().to_vec());
-        let terminated = hold.terminated().to_vec();
+        let mut news = hold.door_news();
+        news.terminated
+            .extend_from_slice(hold.terminated_at_coordinator());
+        let missing = !hold.doors_under_way().is_empty();
+        let doors_are_known = hold.doors_are_known();
         match self.holds.open(name, hold, self.round) {
             Ok((id, over)) => {
-                self.hold_taken(name, doors, &left_out, &terminated);
+                self.hold_taken(name, &news);
+                if missing {
+                    let database = name.to_owned();
+                    self.aside.push(Box::pin(async move {
+                        doors_are_known.await;
+                        Aside::Doors { database }
+                    }));
+                }
                 let database = name.to_owned();
                 self.aside.push(Box::pin(async move {
                     tokio::select! {
@@ -403,6 +436,11 @@ impl Keeper {
                 }
             }
             Aside::Over => {}
+            Aside::Doors { database } => {
+                if let Some(news) = self.open_hold(&database).map(Hold::door_news) {
+                    self.doors_joined(&database, &news);
+                }
+            }
             Aside::Discarded { database } => self.holds.ended(&database),
             Aside::Told { database, told } => self.doors_said(&database, &told),
             Aside::Recovered { database, result } => match result {

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::Keeper;
 use super::story::millis;
-use crate::edge::sql::{Finished, LeftOut, SqlError, StepError};
+use crate::edge::sql::{DoorNews, Finished, LeftOut, SqlError, StepError};
 use crate::metrics::{DatabaseLabels, DoorLabels, GroupLabels, HoldEnd, HoldLabels, PhaseLabels};
 use crate::plan::{Decision, Held, Move, Situation};
 use crate::report::{Passage, PassageOutcome, Phase};
@@ -38,11 +38,6 @@ impl Keeper {
 
     pub(super) fn count_left_out(&self, database: &str, left_out: &[LeftOut]) {
         for LeftOut { door, error } in left_out {
-            warn!(
-                formation = self.context.name, group = self.group, scope = %self.scope, database,
-                %door, "left out a door: its clients are not held, and go by its own metadata \
-                until Citus has told it: {error}"
-            );
             let labels = DoorLabels {
                 formation: self.context.name.clone(),
                 database: database.to_owned(),
@@ -54,6 +49,11 @@ impl Keeper {
                 .doors_left_out
                 .get_or_create(&labels)
                 .inc();
+            warn!(
+                formation = self.context.name, group = self.group, scope = %self.scope, database,
+                %door, "left out a door: its clients are not held, and go by its own metadata \
+                until Citus has told it: {error}"
+            );
         }
     }
 
@@ -68,19 +68,31 @@ impl Keeper {
         }
     }
 
-    /// Writes of one database are held.
-    pub(super) fn hold_taken(
-        &mut self,
-        database: &str,
-        doors: usize,
-        left_out: &[LeftOut],
-        terminated: &[String],
-    ) {
-        self.count_left_out(database, left_out);
-        self.count_terminated(database, terminated.len());
+    /// What became of a hold's doors since it was last told.
+    pub(super) fn doors_since(&mut self, database: &str, news: &DoorNews) {
+        self.count_left_out(database, &news.left_out);
+        self.count_terminated(database, news.terminated.len());
         if let Some(diary) = &mut self.diary {
-            diary.held(database, doors, left_out, terminated);
+            diary.doors(database, news);
         }
+    }
+
+    /// Doors that took longer than the coordinator are held, too, or are known not to be.
+    pub(super) fn doors_joined(&mut self, database: &str, news: &DoorNews) {
+        self.doors_since(database, news);
+        info!(
+            formation = self.context.name, group = self.group, scope = %self.scope, database,
+            doors = news.held, left_out = news.left_out.len(), terminated = news.terminated.len(),
+            "writes are held at the doors, too"
+        );
+    }
+
+    /// Writes of one database are held.
+    pub(super) fn hold_taken(&mut self, database: &str, news: &DoorNews) {
+        if let Some(diary) = &mut self.diary {
+            diary.held(database);
+        }
+        self.doors_since(database, news);
         let Some(stood) = self.holds.stood() else {
             return;
         };
@@ -88,7 +100,7 @@ impl Keeper {
         info!(
             formation = self.context.name, group = self.group, scope = %self.scope, database,
             held_ms = millis(stood.since.elapsed()),
-            doors, left_out = left_out.len(), terminated = terminated.len(),
+            doors = news.held, left_out = news.left_out.len(), terminated = news.terminated.len(),
             ends_in_ms = left.as_millis(),
             "writes are held: {}", stood.reason
         );

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dcs_watch::HostPort;
 
 use crate::edge::board::now_text;
-use crate::edge::sql::LeftOut;
+use crate::edge::sql::{DoorNews, LeftOut};
 use crate::plan::Reason;
 use crate::report::{DatabasePassage, Passage, PassageKind, PassageOutcome, Phase, PhaseTimes};
 
@@ -117,21 +117,22 @@ impl Diary {
         self.passage.databases.entry(name.to_owned()).or_default()
     }
 
-    pub(super) fn held(
-        &mut self,
-        database: &str,
-        doors: usize,
-        left_out: &[LeftOut],
-        terminated: &[String],
-    ) {
+    pub(super) fn held(&mut self, database: &str) {
         let now = micros(self.began.elapsed());
         let entry = self.database(database);
         entry.held_us = Some(now);
-        entry.doors = doors;
         entry.error = None;
-        entry.left_out = left_out.iter().map(ToString::to_string).collect();
-        entry.terminated.extend_from_slice(terminated);
+        entry.doors = 0;
+        entry.left_out.clear();
         self.mark_last(Phase::Held, now);
+    }
+
+    /// What became of the doors of a hold since it was last told.
+    pub(super) fn doors(&mut self, database: &str, news: &DoorNews) {
+        let entry = self.database(database);
+        entry.doors = entry.doors.max(news.held);
+        entry.add_left_out(&news.left_out);
+        entry.terminated.extend_from_slice(&news.terminated);
     }
 
     pub(super) fn reads_moved(&mut self, database: &str, left_out: &[LeftOut]) {

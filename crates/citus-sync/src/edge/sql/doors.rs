@@ -93,11 +93,20 @@ impl Doors {
         if let Some(session) = warm.filter(Connection::is_usable) {
             return Ok(session);
         }
-        let mut session = Connection::open(&self.shared.login, door, database).await?;
+        let mut session = self.open(door, database).await?;
         if session.verify_within(CONNECT).await? {
             return Err(SqlError::Answer("the door is in recovery".to_owned()));
         }
         Ok(session)
+    }
+
+    /// A new session on any member.
+    pub(super) async fn open(
+        &self,
+        member: &HostPort,
+        database: &Arc<str>,
+    ) -> Result<Connection, SqlError> {
+        Connection::open(&self.shared.login, member, database).await
     }
 
     /// What holds of all groups have together on a door.

@@ -70,7 +70,7 @@ pub(super) fn followers<'a>(
 
 /// A door's part in a move: its session is opened at once, the row is moved once the coordinator's
 /// is. Not before: a metadata sync that began with the coordinator's old row would undo it.
-fn follow<'a>(
+pub(super) fn follow<'a>(
     doors: &'a Doors,
     database: &'a Database,
     door: &'a HostPort,

@@ -8,13 +8,13 @@
 use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
-use futures_util::future::join_all;
-use tokio::join;
 
 use super::doors::{Part, side_by_side};
-use super::everywhere::{Signal, decide, followers, mark_left_out};
+use super::everywhere::{Signal, decide, follow, followers, mark_left_out};
+use super::held_doors::{DoorNews, HeldDoor, HeldDoors, LastState, place};
 use super::locking::{LockOrder, Locked, Place, lock};
 use super::pool::Leased;
+use super::reads::ReadsUnderHold;
 use super::references;
 use super::steps::{Finished, LeftOut, Phases, StepError};
 use super::update::{Change, Inside};
@@ -40,6 +40,10 @@ pub struct HoldOrder {
 /// as well as soon as the server hears of it.
 const RELEASE: Duration = Duration::from_secs(1);
 
+/// How long a hold that has the coordinator waits for doors that are just about done. Whoever asked for
+/// the hold is waiting.
+const GRACE: Duration = Duration::from_millis(30);
+
 /// An open hold. Dropping it closes its sessions, which releases everything.
 #[derive(Debug)]
 pub struct Hold {
@@ -49,22 +53,15 @@ pub struct Hold {
     /// Reference tables are held by a session that all holds here have together.
     references: Option<references::Part>,
     doors: Doors,
-    held: Vec<HeldDoor>,
-    left_out: Vec<LeftOut>,
+    held: HeldDoors,
+    /// Who had to be ended on the coordinator.
     terminated: Vec<String>,
 }
 
-/// What holds one door.
-#[derive(Debug)]
-struct HeldDoor {
-    door: HostPort,
-    session: Connection,
-    references: Option<references::Part>,
-}
-
 impl Hold {
-    /// Holds coordinator and doors concurrently. A door that is not held within 300 ms after the
-    /// coordinator is, is left out. May be dropped half-way: then nothing stays held.
+    /// Holds coordinator and doors concurrently. It is there as soon as the coordinator is held, and
+    /// those doors that are done a moment later; the others go on being taken, and join it when they
+    /// are. May be dropped half-way: then nothing stays held.
     ///
     /// # Errors
     ///
@@ -76,49 +73,21 @@ impl Hold {
     ) -> Result<Self, StepError> {
         let deadline = Instant::now() + order.left;
         let dialect = database.dialect()?;
-        let name = format!("hold {}", order.name);
+        let held = HeldDoors::take(database, doors, &dialect, order, deadline);
         let locks = LockOrder {
             dialect: &dialect,
             group: order.group,
             references: true,
-            name: &name,
+            name: &format!("hold {}", order.name),
             deadline,
             cooldown: order.cooldown,
         };
-        let locks = &locks;
-        let parts = order
-            .doors
-            .iter()
-            .map(|door| {
-                let part: Part<'_, (Connection, Locked)> = Box::pin(async move {
-                    let mut session = doors.session(door, &database.name).await?;
-                    let place = door_place(doors, door, database);
-                    let locked = lock(&mut session, &place, locks).await?;
-                    Ok((session, locked))
-                });
-                (door.clone(), part)
-            })
-            .collect();
-        let coordinator = async {
-            let (mut session, _) = database.acquire_for_hold().await?;
-            let locked = lock(&mut session, &Place::Coordinator(database), locks).await?;
-            Ok((session, locked))
-        };
-        let ((coordinator, locked), done, left_out) = side_by_side(coordinator, parts).await?;
+        let (mut coordinator, _) = database.acquire_for_hold().await?;
         let Locked {
-            mut terminated,
+            terminated,
             references,
-        } = locked;
-        let mut held = Vec::with_capacity(done.len());
-        for (door, (session, locked)) in done {
-            let more = locked.terminated.into_iter();
-            terminated.extend(more.map(|who| format!("{who} at door {door}")));
-            held.push(HeldDoor {
-                door,
-                session,
-                references: locked.references,
-            });
-        }
+        } = lock(&mut coordinator, &Place::Coordinator(database), &locks).await?;
+        held.settle(GRACE).await;
         Ok(Self {
             group: order.group,
             deadline,
@@ -126,7 +95,6 @@ impl Hold {
             references,
             doors: doors.clone(),
             held,
-            left_out,
             terminated,
         })
     }
@@ -137,58 +105,134 @@ impl Hold {
         self.coordinator.closing()
     }
 
-    /// The doors that are held.
+    /// Completes when it is known of each door whether it is held, or when the hold is over.
+    pub fn doors_are_known(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.held.settled()
+    }
+
+    /// The doors that are held by now.
     pub fn doors(&self) -> Vec<HostPort> {
-        self.held.iter().map(|held| held.door.clone()).collect()
+        self.held.held()
     }
 
-    /// The doors that are not, and why.
-    pub fn left_out(&self) -> &[LeftOut] {
-        &self.left_out
+    /// The doors that could not be held, and why.
+    pub fn left_out(&self) -> Vec<LeftOut> {
+        self.held.left_out()
     }
 
-    /// Who had to be ended, in words.
-    pub fn terminated(&self) -> &[String] {
+    /// The doors that are being taken, and may join yet.
+    pub fn doors_under_way(&self) -> Vec<HostPort> {
+        self.held.under_way()
+    }
+
+    /// What became of the doors, as far as it was not told yet.
+    pub fn door_news(&self) -> DoorNews {
+        self.held.news()
+    }
+
+    /// Who had to be ended, in words, doors included.
+    pub fn terminated(&self) -> Vec<String> {
+        let coordinator = self.terminated.iter().cloned();
+        coordinator.chain(self.held.terminated()).collect()
+    }
+
+    /// Whom it had to end on the coordinator, in words.
+    pub fn terminated_at_coordinator(&self) -> &[String] {
         &self.terminated
     }
 
-    /// Rolls everything back, concurrently. A session that does not answer within a second is
-    /// dropped.
-    pub async fn release(self, database: &Database) {
+    /// The leader takes no writes any more: reads of doors that are not held follow those that were
+    /// moved.
+    pub fn leader_is_gone(&self) {
+        self.held.leader_is_gone();
+    }
+
+    /// What moves reads while this hold is open.
+    pub fn reads(&self, database: &Database) -> ReadsUnderHold {
+        ReadsUnderHold {
+            database: database.clone(),
+            doors: self.doors.clone(),
+            group: self.group,
+            known: self.held.known(),
+        }
+    }
+
+    /// Rolls everything back, concurrently; at doors whose reads did not follow the coordinator's yet,
+    /// they do now. A session that does not answer within a second, and a door that takes 300 ms longer
+    /// than the coordinator, is dropped. What had become of the doors, as far as it was not told.
+    pub async fn release(self, database: &Database) -> DoorNews {
         let Self {
+            group,
+            deadline,
             mut coordinator,
             references,
             doors,
             held,
             ..
         } = self;
-        let place = Place::Coordinator(database);
-        let shared = leave(references, &place);
-        let coordinator = async {
-            if roll_back(&mut coordinator).await.is_ok() {
-                database.release(coordinator);
-            }
+        let LastState {
+            held,
+            behind,
+            named,
+            mut news,
+        } = held.end();
+        let dialect = database.dialect().ok();
+        let change_at = |door: &HostPort| {
+            let dialect = dialect.as_deref()?;
+            let step = behind.get(door)?;
+            Some(Change {
+                database: &database.name,
+                dialect,
+                group,
+                step,
+            })
         };
-        let held = held.into_iter().map(async |held| {
-            let HeldDoor {
-                door,
-                mut session,
-                references,
-            } = held;
-            let place = door_place(&doors, &door, database);
+        let is_held = |door: &HostPort| held.iter().any(|held| held.door == *door);
+        let mut parts: Vec<(HostPort, Part<'_, ()>)> = Vec::new();
+        for door in behind.keys().filter(|door| !is_held(door)) {
+            if let Some(change) = change_at(door) {
+                let (signaller, signal) = Signal::new();
+                // The coordinator's row is moved already.
+                signaller.send_replace(Some(true));
+                let part = follow(&doors, database, door, change, signal);
+                parts.push((door.clone(), part));
+            }
+        }
+        for held in held {
+            let change = change_at(&held.door);
+            let door = held.door.clone();
+            let part = end_at_door(&doors, database, held, change, Inside::Held(deadline));
+            parts.push((door, Box::pin(part)));
+        }
+        let coordinator = async {
+            let place = Place::Coordinator(database);
             let own = async {
-                if roll_back(&mut session).await.is_ok() {
-                    place.give_back(session);
+                if roll_back(&mut coordinator).await.is_ok() {
+                    database.release(coordinator);
                 }
             };
-            join!(own, leave(references, &place));
-        });
-        join!(coordinator, shared, join_all(held));
+            tokio::join!(own, leave(references, &place));
+            Ok(())
+        };
+        let left_out = match side_by_side(coordinator, parts).await {
+            Ok(((), _, left_out)) => left_out,
+            Err(_) => Vec::new(),
+        };
+        let left_out = left_out.into_iter();
+        let left_out: Vec<LeftOut> = left_out
+            .filter(|left| behind.contains_key(&left.door))
+            .collect();
+        if let Some(dialect) = &dialect {
+            mark_left_out(database, dialect, &left_out).await;
+        }
+        name_once(&mut news.left_out, left_out, &named);
+        news
     }
 
     /// Moves the row inside the holding transaction and commits; once that is done, the doors
     /// (`targets`) concurrently, whether they were held or not. The locks are gone afterwards,
-    /// whatever the result. `still_right` is asked right before.
+    /// whatever the result. Tells what [`Hold::door_news`] has not. `still_right` is asked right
+    /// before.
     ///
     /// # Errors
     ///
@@ -216,37 +260,21 @@ impl Hold {
         };
         let plain = dialect.moves_plainly();
         let inside = Inside::Held(self.deadline);
+        let LastState {
+            held, named, news, ..
+        } = self.held.end();
         let (signaller, signal) = Signal::new();
-        let is_held = |door: &HostPort| self.held.iter().any(|held| held.door == *door);
+        let is_held = |door: &HostPort| held.iter().any(|held| held.door == *door);
         let others = targets.iter().filter(|door| plain && !is_held(door));
         let mut parts = followers(doors, database, others, change, &signal);
-        for held in self.held {
-            let HeldDoor {
-                door,
-                mut session,
-                references,
-            } = held;
+        for held in held {
             let signal = signal.clone();
-            let moves = plain && targets.contains(&door);
-            let at = door.clone();
+            let door = held.door.clone();
+            let follows = plain && targets.contains(&door);
             let part: Part<'_, ()> = Box::pin(async move {
-                if signal.moved().await && moves {
-                    match change.make(&mut session, inside, || true).await {
-                        // Started anew meanwhile, which ended the hold there: as one that was
-                        // never held.
-                        Err(_) if !session.is_usable() => {
-                            session = doors.session(&at, &database.name).await?;
-                            change.make(&mut session, Inside::Own, || true).await?;
-                        }
-                        made => made?,
-                    }
-                } else {
-                    roll_back(&mut session).await?;
-                }
-                let place = door_place(doors, &at, database);
-                place.give_back(session);
-                leave(references, &place).await;
-                Ok(())
+                let moved = signal.moved().await;
+                let change = (moved && follows).then_some(change);
+                end_at_door(doors, database, held, change, inside).await
             });
             parts.push((door, part));
         }
@@ -266,24 +294,57 @@ impl Hold {
         if plain {
             mark_left_out(database, &dialect, &left_out).await;
         }
+        let mut all_left_out = news.left_out;
+        name_once(&mut all_left_out, left_out, &named);
         Ok(Finished {
             phases: Phases {
                 locked: Duration::ZERO,
                 committed: committed.duration_since(started),
                 forced: !self.terminated.is_empty(),
             },
-            left_out,
-            terminated: Vec::new(),
+            left_out: all_left_out,
+            terminated: news.terminated,
             plain: plain && dialect.has_metadata(),
         })
     }
 }
 
-fn door_place<'a>(doors: &'a Doors, address: &'a HostPort, database: &'a Database) -> Place<'a> {
-    Place::Door {
-        doors,
-        address,
-        database: &database.name,
+/// The end of a hold at one door: with the move of its row, or without.
+async fn end_at_door(
+    doors: &Doors,
+    database: &Database,
+    held: HeldDoor,
+    change: Option<Change<'_>>,
+    inside: Inside,
+) -> Result<(), StepError> {
+    let HeldDoor {
+        door,
+        mut session,
+        references,
+    } = held;
+    match change {
+        None => roll_back(&mut session).await?,
+        Some(change) => match change.make(&mut session, inside, || true).await {
+            // Started anew meanwhile, which ended the hold there: as one that was never held.
+            Err(_) if !session.is_usable() => {
+                session = doors.session(&door, &database.name).await?;
+                change.make(&mut session, Inside::Own, || true).await?;
+            }
+            made => made?,
+        },
+    }
+    let place = place(doors, &door, database);
+    place.give_back(session);
+    leave(references, &place).await;
+    Ok(())
+}
+
+/// Adds doors that did not follow to those that are to be told of, unless somebody was told of them.
+fn name_once(news: &mut Vec<LeftOut>, left_out: Vec<LeftOut>, named: &[HostPort]) {
+    for left in left_out {
+        if !named.contains(&left.door) && !news.iter().any(|other| other.door == left.door) {
+            news.push(left);
+        }
     }
 }
 

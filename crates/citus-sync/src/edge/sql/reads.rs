@@ -1,4 +1,5 @@
-//! Moves a row outside of any hold, at once, where only the reads of a group are to follow.
+//! Moves a row where only the reads of a group are to follow, outside of the transactions that may
+//! hold its writes.
 
 use std::time::Instant;
 
@@ -6,6 +7,7 @@ use dcs_watch::HostPort;
 
 use super::doors::side_by_side;
 use super::everywhere::{Signal, decide, followers, mark_left_out};
+use super::held_doors::Known;
 use super::steps::{Finished, Phases, StepError};
 use super::update::{Change, Inside};
 use super::{Database, Doors};
@@ -58,4 +60,36 @@ pub async fn move_reads(
         terminated: Vec::new(),
         plain: dialect.has_metadata(),
     })
+}
+
+/// Moves reads while a hold is open; see [`Hold::reads`](super::Hold::reads).
+#[derive(Clone, Debug)]
+pub struct ReadsUnderHold {
+    pub(super) database: Database,
+    pub(super) doors: Doors,
+    pub(super) group: i32,
+    pub(super) known: Known,
+}
+
+impl ReadsUnderHold {
+    /// As [`move_reads`], but doors that were not held in time follow when they are and the standby
+    /// has what was written through them, when the leader is gone, or at the end of the hold. Nobody
+    /// waits for them, and they do not count as left out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`move_reads`].
+    pub async fn move_to(
+        &self,
+        targets: &[HostPort],
+        step: &Move,
+        still_right: impl Fn() -> bool,
+    ) -> Result<Finished, StepError> {
+        let (database, doors) = (&self.database, &self.doors);
+        let at_once = self.known.at_once(targets);
+        let finished = move_reads(database, doors, &at_once, self.group, step, still_right).await?;
+        let later = targets.iter().filter(|door| !at_once.contains(door));
+        self.known.follow_later(later.cloned(), step);
+        Ok(finished)
+    }
 }

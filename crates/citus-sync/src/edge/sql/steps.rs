@@ -46,10 +46,11 @@ pub struct Phases {
 pub struct Finished {
     /// How long it took.
     pub phases: Phases,
-    /// The doors that did not follow, and why.
+    /// The doors that did not follow, and why; at the end of a hold also those that were not held. Each
+    /// that its hold has not told of before.
     pub left_out: Vec<LeftOut>,
-    /// Who was in the way of it and had to be ended, in words. Whom its hold ended says
-    /// [`Hold::terminated`](super::Hold::terminated).
+    /// Who was in the way of it and had to be ended, in words; at the end of a hold, whom that has
+    /// ended at doors since it was last asked ([`Hold::door_news`](super::Hold::door_news)).
     pub terminated: Vec<String>,
     /// The row was changed by a plain UPDATE, which Citus tells no worker of: a resync is owed.
     pub plain: bool,
