@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use citus_sync::edge::sql::{Hold, LeftOut, move_reads};
+use citus_sync::edge::sql::{DoorNews, Hold, LeftOut, move_reads};
 use dcs_watch::HostPort;
 use lab::Postgres;
 
@@ -313,13 +313,34 @@ fn a_door_that_did_not_follow_is_marked_so_that_citus_tells_it() {
 fn a_door_in_recovery_is_none() {
     let ground = ground();
     let standby = standby(&ground, "standby");
+    // Reads of group 2 are there.
+    let doors: [HostPort; 1] = [standby.address().parse().expect("an address")];
+    ground.session("ground").run(&format!(
+        "UPDATE pg_dist_node SET nodeport = {} WHERE groupid = 2",
+        doors[0].port
+    ));
     let world = World::new(&ground);
-    let door: HostPort = standby.address().parse().expect("an address");
-    let hold = world.hold(1, std::slice::from_ref(&door));
-    assert_eq!(sorted(&hold.left_out()), [&door]);
-    let text = hold.left_out()[0].to_string();
-    assert!(text.contains("in recovery"), "{text}");
-    world.release(hold);
+    let step = ground.a_move(1, DEAD_PORT);
+    let moved = move_reads(&world.database, &world.doors, &doors, 1, &step, || true);
+    let finished = world.run(moved).expect("reads are moved");
+    assert_eq!(finished.left_out, []);
+    assert!(finished.plain, "a resync is owed");
+    for end in ["release", "finish"] {
+        let hold = world.hold(1, &doors);
+        assert_eq!((hold.doors(), hold.left_out()), (vec![], vec![]));
+        let reads = hold.reads(&world.database);
+        let moved = world.run(reads.move_to(&doors, &step, || true));
+        assert_eq!(moved.expect("reads are moved").left_out, []);
+        hold.leader_is_gone();
+        if end == "release" {
+            assert_eq!(world.release(hold), DoorNews::default());
+        } else {
+            let end = hold.finish(&world.database, &world.doors, &doors, &step, || true);
+            assert_eq!(world.run(end).expect("the end").left_out, []);
+        }
+    }
+    // Else Citus would refuse every DDL.
+    assert_eq!(marked(&ground), "");
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Doors {
     ///
     /// # Errors
     ///
-    /// The door cannot be reached in time, or is no leader: clients that enter there cannot write.
+    /// The door cannot be reached in time; or it is in recovery, and so none for the moment.
     pub(super) async fn session(
         &self,
         door: &HostPort,
@@ -95,7 +95,7 @@ impl Doors {
         }
         let mut session = self.open(door, database).await?;
         if session.verify_within(CONNECT).await? {
-            return Err(SqlError::Answer("the door is in recovery".to_owned()));
+            return Err(SqlError::InRecovery);
         }
         Ok(session)
     }
@@ -144,8 +144,8 @@ pub(super) type Part<'a, T> = Pin<Box<dyn Future<Output = Result<T, StepError>> 
 pub(super) type Parts<C, D> = (C, Vec<(HostPort, D)>, Vec<LeftOut>);
 
 /// Runs the coordinator's part and the doors' side by side. The doors have [`DOOR_PATIENCE`] more
-/// than the coordinator; who has not come to an end by then is left out, and so is who failed. If the
-/// coordinator fails, so does all of it.
+/// than the coordinator; who has not come to an end by then is left out, and so is who failed, unless
+/// it [is no door](StepError::is_no_door). If the coordinator fails, so does all of it.
 pub(super) async fn side_by_side<C, D>(
     coordinator: impl Future<Output = Result<C, StepError>>,
     doors: Vec<(HostPort, Part<'_, D>)>,
@@ -161,6 +161,7 @@ pub(super) async fn side_by_side<C, D>(
         missing.retain(|other| *other != door);
         match result {
             Ok(part) => done.push((door, part)),
+            Err(error) if error.is_no_door() => {}
             Err(error) => left_out.push(LeftOut {
                 door,
                 error: error.to_string(),

@@ -38,6 +38,9 @@ pub enum SqlError {
         /// How many there may be.
         limit: usize,
     },
+    /// A door is led by nobody at this address just now.
+    #[error("the door is in recovery")]
+    InRecovery,
     /// The answer was not what this statement answers.
     #[error("unexpected answer: {0}")]
     Answer(String),

@@ -122,6 +122,7 @@ impl State {
                 self.terminated.extend(named);
                 self.held.push(held);
             }
+            Err(error) if error.is_no_door() => {}
             Err(error) => self.left_out.push(LeftOut {
                 door,
                 error: error.to_string(),

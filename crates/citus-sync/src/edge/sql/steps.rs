@@ -94,6 +94,16 @@ pub enum StepError {
     Unsupported(String),
 }
 
+impl StepError {
+    /// Whether a door is none for the moment: reads of its own group are at a standby, and that has no
+    /// copy of the metadata that could be changed, nor clients who could write. It needs no word of
+    /// ours, and no mark, with which Citus would refuse every DDL: what its group's next leader has to
+    /// be told is told by the resync that is owed after each plain move.
+    pub(super) fn is_no_door(&self) -> bool {
+        matches!(self, Self::Sql(SqlError::InRecovery))
+    }
+}
+
 /// Carries out a step that writes. `still_right` is asked when all waiting is over. A move that had
 /// to be made by a plain UPDATE is made on `targets` as well: Citus tells the doors of any other.
 ///
