@@ -1,12 +1,15 @@
 //! However a hold ends, what it held is given back: by the server's own hand if need be (rule 2).
 
+use std::cell::Cell;
+use std::thread;
 use std::time::Duration;
 
-use citus_sync::edge::sql::Hold;
-use citus_sync::plan::Rows;
+use citus_sync::edge::sql::{Hold, carry_out};
+use citus_sync::plan::{Rows, Step};
+use citus_sync::policy::Policy;
 
 use crate::ground::{
-    Ground, Session, World, ground, holder, until, wait_for_holder, wait_for_nobody,
+    DEAD_PORT, Ground, Session, World, ground, holder, until, wait_for_holder, wait_for_nobody,
 };
 
 /// This process is "frozen" by not turning its runtime any more: no statement, no answer to a
@@ -129,4 +132,61 @@ fn a_hold_that_is_dropped_lets_go() {
     for writer in writers {
         writer.outcome().expect("it goes on");
     }
+}
+
+/// A move that has taken the locks of its group is not a hold, and makes writers wait all the same.
+#[test]
+fn a_move_keeps_its_locks_no_longer_than_a_hold_may() {
+    let ground = ground();
+    let policy = Policy {
+        hold_timeout: Duration::from_secs(1),
+        ..Policy::default()
+    };
+    let world = World::with(&ground, "postgres", &policy);
+    // In the way of the first try, which wants everything, and not of the second.
+    let mut writer = ground.session("writer");
+    writer.run(&format!("BEGIN; {}", ground.write_reference("open")));
+    let step = Step::Move(ground.a_move(1, DEAD_PORT));
+    let tries = Cell::new(0);
+    let frozen = || {
+        // Not on this thread, which turns a runtime.
+        let frozen = thread::scope(|scope| scope.spawn(|| who_is_ended_first(&ground)).join());
+        frozen.expect("the end of one of them")
+    };
+    let moved = carry_out(&world.database, &world.doors, &[], 1, &step, || {
+        tries.set(tries.get() + 1);
+        if tries.get() == 2 {
+            assert_eq!(frozen(), "the move");
+        }
+        true
+    });
+    world.run(moved).expect_err("its session was ended");
+    assert_eq!(tries.get(), 2);
+    let row = Ground::row(&ground.coordinator, 1);
+    assert_eq!(row, ground.address(1).to_string());
+    writer.run("ROLLBACK");
+}
+
+/// A move that holds the locks of group 1 and says nothing any more, or a session that may be silent
+/// for eight seconds.
+fn who_is_ended_first(ground: &Ground) -> &'static str {
+    const MOVE: &str = "citus-sync: move group 1";
+    assert_eq!(Ground::backends(&ground.coordinator, MOVE), 1);
+    let mut other = ground.session("other");
+    other.run("SET idle_in_transaction_session_timeout = '8s'; BEGIN");
+    let mut session = ground.session("ground");
+    let left = format!(
+        "SELECT string_agg(application_name, ', ') FROM pg_stat_activity \
+         WHERE application_name IN ('{MOVE}', 'story other')"
+    );
+    let mut first = "";
+    until("the end of one of them", || {
+        first = match session.one(&left).as_str() {
+            "story other" => "the move",
+            MOVE => "the other",
+            _ => return false,
+        };
+        true
+    });
+    first
 }

@@ -386,10 +386,15 @@ impl World {
 
     /// The same as a role that is no superuser.
     pub(crate) fn of_role(ground: &Ground, role: &str) -> Self {
+        Self::with(ground, role, &Policy::default())
+    }
+
+    /// The same with some other policy.
+    pub(crate) fn with(ground: &Ground, role: &str, policy: &Policy) -> Self {
         let cooldown = Duration::from_millis(300);
         let policy = Policy {
             lock_cooldown: cooldown,
-            ..Policy::default()
+            ..policy.clone()
         };
         let runtime = Builder::new_current_thread()
             .enable_all()

@@ -34,6 +34,9 @@ pub struct Login {
     pub statement_timeout: Duration,
     /// `lock_timeout` of the session.
     pub lock_timeout: Duration,
+    /// `idle_in_transaction_session_timeout` of the session: so long are locks kept if we fall silent,
+    /// and by a move at all.
+    pub silence: Duration,
     /// How soon a host that says nothing any more is dead to us.
     pub keepalive: Keepalive,
 }
@@ -67,9 +70,9 @@ impl Keepalive {
 /// what it was doing, ours can only say that nothing came.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// `idle_in_transaction_session_timeout` of every session: a frozen or vanished daemon must not
+/// The longest `idle_in_transaction_session_timeout` of a session: a frozen or vanished daemon must not
 /// keep a group's locks. A healthy one is never idle in a transaction for more than a round trip
-/// and the turn of a few others.
+/// and the turn of a few others. Where a hold may last less, so may every lock (rule 2).
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// How long we may be silent before our sessions are dead to a server: keepalive after 5 s, then
@@ -86,6 +89,7 @@ impl Login {
             connect_timeout: policy.connect_timeout,
             statement_timeout: policy.statement_timeout,
             lock_timeout: policy.lock_cooldown,
+            silence: policy.hold_timeout.min(IDLE_IN_TRANSACTION),
             keepalive: Keepalive::PATIENT,
         }
     }
@@ -116,7 +120,7 @@ impl Login {
             ("lock_timeout", self.lock_timeout.as_millis()),
             (
                 "idle_in_transaction_session_timeout",
-                IDLE_IN_TRANSACTION.as_millis(),
+                self.silence.as_millis(),
             ),
             ("tcp_keepalives_idle", 5),
             ("tcp_keepalives_interval", 2),

@@ -153,6 +153,11 @@ impl Database {
         self.shared.login.lock_timeout
     }
 
+    /// How long the server keeps a move's locks at the most.
+    pub(super) fn silence(&self) -> Duration {
+        self.shared.login.silence
+    }
+
     /// The Citus this database has.
     pub(super) fn dialect(&self) -> Result<Arc<Dialect>, SqlError> {
         self.served().map(|(_, dialect)| dialect)

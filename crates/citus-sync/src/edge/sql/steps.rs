@@ -260,10 +260,6 @@ async fn at_once(
     }
 }
 
-/// How long the server keeps a patient move's locks at the most, the wait for them included. A healthy
-/// daemon is never silent for more than a round trip and the turn of a few others.
-const SILENCE: Duration = Duration::from_secs(10);
-
 /// A move with somebody in the way.
 struct Patient<'a> {
     database: &'a Database,
@@ -289,7 +285,8 @@ impl Patient<'_> {
         let (signaller, signal) = Signal::new();
         let followers = followers(doors, database, targets, change, &signal);
         let name = format!("move group {}", change.group);
-        let deadline = Instant::now() + SILENCE;
+        // The server keeps its locks for no longer, the wait for them included.
+        let deadline = Instant::now() + database.silence();
         let order = LockOrder {
             dialect: change.dialect,
             group: change.group,
