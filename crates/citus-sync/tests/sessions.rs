@@ -68,6 +68,28 @@ fn every_session_has_the_servers_own_deadlines() {
     }
 }
 
+/// Asked for by us: what the system does of itself takes hours.
+#[test]
+fn a_host_of_ours_that_is_gone_is_given_up_within_seconds() {
+    let (_server, runtime, mut session) = session("vanished");
+    let mut number = |setting: &str| -> u32 {
+        let query = format!(
+            "SELECT setting FROM pg_settings WHERE name = '{setting}' AND source = 'client'"
+        );
+        let rows = runtime.block_on(session.rows(&query)).expect(setting);
+        let text = rows.first().and_then(|row| row.get(0)).expect(setting);
+        text.parse().expect("a number")
+    };
+    let (idle, interval) = (
+        number("tcp_keepalives_idle"),
+        number("tcp_keepalives_interval"),
+    );
+    let silence = idle + interval * number("tcp_keepalives_count");
+    assert!((1..=15).contains(&silence), "{silence} s");
+    let unanswered = number("tcp_user_timeout");
+    assert!((1..=15_000).contains(&unanswered), "{unanswered} ms");
+}
+
 #[test]
 fn a_server_that_accepts_and_never_answers_costs_no_more_than_the_deadline() {
     let black_hole = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

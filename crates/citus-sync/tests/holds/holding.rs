@@ -60,6 +60,29 @@ fn a_writer_of_a_reference_table_who_waits_in_one_hold_is_not_in_the_way_of_the_
     assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 0);
 }
 
+/// As one that was started anew while the server has not ended the sessions of the one before it.
+#[test]
+fn another_instance_that_holds_reference_tables_is_not_in_the_way() {
+    let ground = ground();
+    let (before, after) = (World::new(&ground), World::new(&ground));
+    let one = before.hold(1, &[]);
+    let two = after.hold(2, &[]);
+    assert_eq!(two.terminated(), &[] as &[String]);
+    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 2);
+    let writer = ground
+        .session("writer")
+        .start(&ground.write_reference("both"));
+    if ground.flavour.is_citus() {
+        Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+        before.release(one);
+        Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    } else {
+        before.release(one);
+    }
+    after.release(two);
+    writer.outcome().expect("it goes on");
+}
+
 #[test]
 fn reference_tables_are_held_until_the_latest_deadline_and_by_the_server() {
     let ground = ground();
@@ -170,6 +193,68 @@ fn a_session_of_our_own_is_never_terminated_but_named() {
     );
     other.run("COMMIT");
     assert_eq!(Ground::backends(&ground.coordinator, &holder(1)), 0);
+}
+
+/// It has nothing that anybody could want, and goes on when that hold does.
+#[test]
+fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
+    let ground = ground();
+    let (before, after) = (World::new(&ground), World::new(&ground));
+    let one = before.hold(1, &[]);
+    let writer = ground.session("writer").start(&ground.write(1, "waits"));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    // The first instance is in the way, and the writer stands in the queue between the two.
+    let order = after.order(1, &[]);
+    let error = after
+        .run(Hold::take(&after.database, &after.doors, &order))
+        .expect_err("the first one's hold stands")
+        .to_string();
+    assert!(error.contains(&holder(1)), "{error}");
+    assert!(!writer.is_over(), "it waits as before");
+    before.release(one);
+    writer.outcome().expect("it goes on");
+}
+
+#[test]
+fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let two = world.hold(2, &[]);
+    let mut writer = ground.session("writer");
+    writer.run(&format!("BEGIN; {}", ground.write(1, "has it")));
+    let pid = writer.pid;
+    let writer = writer.start(&ground.write(2, "waits"));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    // No time to be gentle.
+    let mut order = world.order(1, &[]);
+    order.cooldown = Duration::ZERO;
+    let one = world.run(Hold::take(&world.database, &world.doors, &order));
+    let one = one.expect("a hold beside the other");
+    let [who] = &one.terminated()[..] else {
+        panic!("{:?}", one.terminated());
+    };
+    assert!(who.starts_with(&format!("pid {pid} ")), "{who}");
+    writer.outcome().expect_err("it was terminated");
+    world.release(one);
+    world.release(two);
+}
+
+#[test]
+fn nor_is_its_statement_cancelled_when_it_waits_in_a_hold_of_ours() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let two = world.hold(2, &[]);
+    let mut other = Session::open(&ground.coordinator, "citus-sync: another instance");
+    other.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    let other = other.start(&ground.write(2, "waits"));
+    Ground::wait_blocked(&ground.coordinator, "citus-sync: another instance", 1);
+    let order = world.order(1, &[]);
+    world
+        .run(Hold::take(&world.database, &world.doors, &order))
+        .expect_err("it is in the way");
+    assert!(!other.is_over(), "it waits as before");
+    world.release(two);
+    other.outcome().expect("it goes on");
 }
 
 #[test]

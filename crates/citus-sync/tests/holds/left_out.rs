@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use citus_sync::edge::sql::{DoorNews, Hold, LeftOut, move_reads};
+use citus_sync::edge::sql::{DoorNews, Hold, LeftOut, carry_out, move_reads};
+use citus_sync::plan::Step;
 use dcs_watch::HostPort;
 use lab::Postgres;
 
@@ -307,6 +308,92 @@ fn a_door_that_did_not_follow_is_marked_so_that_citus_tells_it() {
         "{one} has been told nothing either, but was no door"
     );
     ground.workers[1].thaw();
+}
+
+/// Who is marked, and by nothing but its port: there is one door, and the other worker was none.
+const MARKED: &str = "SELECT string_agg(nodeport::text, ',') FROM pg_dist_node \
+                      WHERE hasmetadata AND NOT metadatasynced";
+
+#[test]
+fn a_door_that_did_not_follow_the_end_of_a_hold_is_marked_and_no_other() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let doors = [ground.address(2)];
+    let step = ground.a_move(1, DEAD_PORT);
+    let hold = world.hold(1, &[]);
+    ground.workers[1].freeze();
+    let end = hold.finish(&world.database, &world.doors, &doors, &step, || true);
+    let finished = world.run(end).expect("the end");
+    assert_eq!(sorted(&finished.left_out), [&doors[0]]);
+    let marked = ground.session("ground").one(MARKED);
+    ground.workers[1].thaw();
+    assert_eq!(marked, doors[0].port.to_string());
+}
+
+#[test]
+fn so_is_one_that_did_not_follow_a_move_with_somebody_in_the_way() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let doors = [ground.address(2)];
+    let step = Step::Move(ground.a_move(1, DEAD_PORT));
+    let mut psql = ground.session("psql");
+    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
+    ground.workers[1].freeze();
+    let moved = carry_out(&world.database, &world.doors, &doors, 1, &step, || true);
+    let finished = world.run(moved).expect("a move");
+    assert_eq!(sorted(&finished.left_out), [&doors[0]]);
+    let marked = ground.session("ground").one(MARKED);
+    ground.workers[1].thaw();
+    assert_eq!(marked, doors[0].port.to_string());
+}
+
+/// The coordinator decides: what it does not do, no door does, whether it was held or not.
+#[test]
+fn no_door_follows_a_coordinator_that_did_not_move() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut admin = ground.session("admin");
+    let targets = [ground.address(1), ground.address(2)];
+    let step = ground.a_move(1, DEAD_PORT);
+    for held in [true, false] {
+        let hold = held.then(|| world.hold(1, &targets[1..]));
+        admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
+        if let Some(hold) = hold {
+            let end = hold.finish(&world.database, &world.doors, &targets, &step, || true);
+            world.run(end).expect_err("somebody is in the way");
+        } else {
+            let (database, doors) = (&world.database, &world.doors);
+            let moved = move_reads(database, doors, &targets, 1, &step, || true);
+            world.run(moved).expect_err("somebody is in the way");
+        }
+        admin.run("COMMIT");
+        for server in [&ground.coordinator, &ground.workers[0], &ground.workers[1]] {
+            let row = Ground::row(server, 1);
+            assert_eq!(row, ground.address(1).to_string(), "{}", server.name());
+            assert_eq!(Ground::backends(server, &holder(1)), 0);
+        }
+    }
+}
+
+/// It would come to its own end only after several rounds.
+#[test]
+fn a_door_whose_rows_somebody_sits_on_is_not_waited_for() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let doors = [ground.address(2)];
+    let mut admin = Session::open(&ground.workers[1], "admin");
+    admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
+    let step = ground.a_move(1, DEAD_PORT);
+    let moved = move_reads(&world.database, &world.doors, &doors, 1, &step, || true);
+    let finished = world.run(moved).expect("reads are moved");
+    let [left] = &finished.left_out[..] else {
+        panic!("{finished:?}");
+    };
+    assert_eq!(
+        left.error, "not done 300 ms after the coordinator",
+        "its own end was not waited for"
+    );
+    admin.run("COMMIT");
 }
 
 #[test]

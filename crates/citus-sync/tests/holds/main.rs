@@ -8,4 +8,5 @@ mod holding;
 mod left_out;
 mod limits;
 mod moving;
+mod overtaken;
 mod questions;

@@ -211,6 +211,24 @@ fn an_address_that_belongs_to_another_group_is_not_taken() {
 }
 
 #[test]
+fn nor_one_of_a_row_that_is_no_secondary_of_this_group() {
+    let unavailable = Row {
+        role: NodeRole::Unavailable,
+        ..row(7, 1, "pg2")
+    };
+    for other in [secondary(7, 2, "pg2"), unavailable] {
+        let story = Story::new()
+            .leader("pg2")
+            .says(ProbeState::Writable)
+            .rows("app", Rows::known(vec![row(2, 1, "pg1"), other]));
+        let decision = story.decide();
+        let step = &decision.steps["app"];
+        let taken = matches!(step, Step::Wait(Wait::AddressTaken { nodeid: 7, .. }));
+        assert!(taken, "{step:?}");
+    }
+}
+
+#[test]
 fn two_primary_rows_are_nobodys_to_choose_between() {
     let story = Story::new()
         .leader("pg2")
@@ -242,6 +260,19 @@ fn a_group_without_a_row_is_named_or_registered() {
             address: addr("pg1")
         })
     );
+}
+
+#[test]
+fn a_group_whose_address_another_row_has_is_not_registered() {
+    let story = Story::new()
+        .leader("pg1")
+        .says(ProbeState::Writable)
+        .registering()
+        .rows("app", Rows::known(vec![row(3, 2, "pg1")]));
+    assert!(matches!(
+        story.decide().steps["app"],
+        Step::Wait(Wait::AddressTaken { nodeid: 3, .. })
+    ));
 }
 
 #[test]
@@ -321,6 +352,37 @@ fn a_restored_etcd_that_agrees_with_the_rows_is_settled() {
 }
 
 #[test]
+fn a_member_of_the_old_history_that_is_full_may_well_take_writes() {
+    let full = ProbeState::Refuses("too many clients".to_owned());
+    let story = Story::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .lineage(1, Some(0));
+    let decision = story.at_row("pg1", full).decide();
+    assert!(!decision.steps["app"].acts(), "{decision:?}");
+}
+
+#[test]
+fn the_first_history_that_is_seen_has_nothing_to_be_mistrusted_against() {
+    let story = Story::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .at_row("pg1", ProbeState::Writable)
+        .lineage(3, None);
+    assert_eq!(story.decide().rule, Rule::Move);
+}
+
+#[test]
+fn a_temporary_name_is_nobodys_address_who_could_be_asked() {
+    let story = Story::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .rows("app", Rows::known(vec![row(2, 1, "10.0.0.5-demoted")]));
+    assert!(story.clone().no_leader().decide().ask.is_empty());
+    assert_eq!(story.lineage(3, Some(2)).decide().rule, Rule::Move);
+}
+
+#[test]
 fn a_name_left_by_a_swap_is_found_and_mended() {
     for left in ["citus-sync-swap-7.invalid", "10.0.0.5-demoted"] {
         let story = Story::new().leader("pg1").says(ProbeState::Writable).rows(
@@ -340,6 +402,57 @@ fn a_name_left_by_a_swap_is_found_and_mended() {
             Step::Wait(Wait::NoSpare { .. })
         ));
     }
+}
+
+#[test]
+fn a_name_left_in_another_group_is_that_groups_to_mend() {
+    let rows = vec![row(2, 1, "pg1"), secondary(7, 2, "10.0.0.5-demoted")];
+    let story = Story::new()
+        .leader("pg1")
+        .says(ProbeState::Writable)
+        .rows("app", Rows::known(rows));
+    assert_eq!(story.decide().rule, Rule::Settled);
+}
+
+#[test]
+fn a_replica_that_has_a_row_takes_no_other_rows_place() {
+    let rows = vec![
+        row(2, 1, "pg1"),
+        secondary(7, 1, "10.0.0.5-demoted"),
+        secondary(8, 1, "pg2"),
+    ];
+    let story = Story::new()
+        .leader("pg1")
+        .says(ProbeState::Writable)
+        .rows("app", Rows::known(rows));
+    let Step::Repair(repair) = &story.decide().steps["app"] else {
+        panic!()
+    };
+    assert_eq!(repair.to, addr("pg3"));
+}
+
+#[test]
+fn a_replica_that_does_not_run_takes_no_rows_place() {
+    let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "10.0.0.5-demoted")];
+    let mut story = Story::new()
+        .leader("pg1")
+        .says(ProbeState::Writable)
+        .rows("app", Rows::known(rows));
+    let fail = |story: &mut Story, name: &str| {
+        let member = story.view.members.get_mut(name).unwrap();
+        member.value.state = "start failed".to_owned();
+    };
+    let mends_with = |story: &Story| match &story.decision().steps["app"] {
+        Step::Repair(repair) => repair.to.clone(),
+        step => panic!("{step:?}"),
+    };
+    fail(&mut story, "pg2");
+    assert_eq!(mends_with(&story), addr("pg3"));
+    fail(&mut story, "pg3");
+    assert!(matches!(
+        story.decide().steps["app"],
+        Step::Wait(Wait::NoSpare { .. })
+    ));
 }
 
 #[test]

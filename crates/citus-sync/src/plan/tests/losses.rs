@@ -1,7 +1,7 @@
 //! The leader is lost: reads go to a standby that has everything, once the coordinator cannot
 //! reach it either; writes wait only if the policy says so.
 
-use dcs_watch::Lsn;
+use dcs_watch::{Lsn, Role};
 
 use super::super::*;
 use super::builders::{LEADER_REVISION, Story, addr, row, secondary};
@@ -59,6 +59,21 @@ fn a_leader_that_answers_us_keeps_its_reads_whatever_the_coordinator_says() {
     let decision = story.decide();
     assert_eq!(*waiting(&decision), Wait::LeaderGone);
     assert!(decision.reach.is_empty());
+}
+
+#[test]
+fn a_leader_that_is_full_or_was_not_asked_yet_is_not_lost() {
+    // It may well take writes from everybody who is connected already.
+    let full = ProbeState::Refuses("too many clients".to_owned());
+    for state in [full, ProbeState::Unknown] {
+        for story in [lost(), lost().no_leader(), lost().switchover().held()] {
+            let story = story.standby_at("pg2", 100, 100, 3);
+            let none = (None, None);
+            let decision = story.answers("pg1", state.clone(), none, 4).decide();
+            assert!(!app(&decision).acts(), "{state:?}: {decision:?}");
+            assert!(decision.reach.is_empty(), "{state:?}: {decision:?}");
+        }
+    }
 }
 
 #[test]
@@ -146,6 +161,25 @@ fn an_asynchronous_standby_that_did_not_stream_from_this_leader_gets_no_reads() 
     assert_eq!(*stay(&story.decide()), Stay::NoStandby);
 }
 
+#[test]
+fn a_member_that_is_no_replica_by_its_key_is_no_asynchronous_standby() {
+    // It led until just now: what it has may be nobody else's.
+    let mut story = lost()
+        .synchronous("pg1", &[])
+        .standby_at("pg3", 100, 100, 3)
+        .allowing_lag(1_000);
+    story.view.members.get_mut("pg3").unwrap().value.role = Role::Demoted;
+    assert_eq!(*stay(&story.decide()), Stay::NoStandby);
+}
+
+#[test]
+fn asynchronous_standbys_are_asked_only_where_the_policy_takes_them() {
+    let none = lost().synchronous("pg1", &[]);
+    assert_eq!(asks(&none.clone().decide()), ["pg1"]);
+    let all = none.allowing_lag(10).decide();
+    assert_eq!(asks(&all), ["pg1", "pg2", "pg3"]);
+}
+
 fn quorum() -> Story {
     lost().synchronous("pg1", &["pg2", "pg3"]).quorum(1)
 }
@@ -216,14 +250,13 @@ fn reads_stay_where_the_policy_or_our_rights_or_a_new_history_say_so() {
 fn a_record_that_was_cut_off_with_the_primary_is_not_waited_for() {
     let behind = lost().standby_at("pg2", 106, 100, 3);
     assert!(!behind.clone().decide().steps.values().any(Step::acts));
-    let mut exhausted = behind;
-    let probe = exhausted.answers.get_mut(&addr("pg2")).unwrap();
-    probe.position.exhausted = true;
-    let decision = exhausted.decide();
-    let Step::ReadMove(step) = &decision.steps["app"] else {
-        panic!("{decision:?}")
-    };
-    assert_eq!(step.to, addr("pg2"));
+    let exhausted = behind.exhausted("pg2").decide();
+    assert_eq!(reads_to(&exhausted), addr("pg2"));
+    // But not by one that has less than another.
+    let short = quorum()
+        .standby_at("pg2", 106, 100, 3)
+        .standby_at("pg3", 120, 110, 3);
+    assert!(!app(&short.exhausted("pg2").decide()).acts());
 }
 
 #[test]
@@ -256,6 +289,14 @@ fn reads_that_are_moved_stay_until_somebody_leads() {
             stranded: None
         }
     );
+}
+
+#[test]
+fn while_reads_are_moved_everybody_is_asked_in_a_hurry() {
+    // Writers fail until the row is a leader's again.
+    let decision = lost().row_at("pg2").standby_at("pg2", 100, 100, 3).decide();
+    assert_eq!(asks(&decision), ["pg1", "pg2"]);
+    assert!(decision.ask.iter().all(|ask| ask.hurry), "{decision:?}");
 }
 
 #[test]

@@ -158,6 +158,8 @@ fn a_program_that_is_about_to_stop_takes_no_hold() {
     let mut story = Story::quiet().switchover();
     story.stopping = true;
     assert!(!holds(&story));
+    let stands = story.with(|situation| situation.reason_to_hold().is_some());
+    assert!(!stands, "nobody is told that one stands");
 }
 
 #[test]

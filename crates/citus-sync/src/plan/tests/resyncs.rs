@@ -1,7 +1,7 @@
 //! After a plain update of a row Citus is made to tell its workers: later, alone, never in a hold.
 
 use super::super::*;
-use super::builders::{Story, addr, row};
+use super::builders::{Story, addr, row, secondary};
 use super::telling::{app, held_for, moved_to, waiting};
 
 #[test]
@@ -28,6 +28,18 @@ fn a_move_comes_first() {
     let decision = Story::quiet().owing_a_resync("app").row_at("pg2").decide();
     assert_eq!(decision.rule, Rule::Move);
     assert_eq!(moved_to(&decision), addr("pg1"));
+}
+
+#[test]
+fn so_does_the_mending_of_a_name() {
+    let rows = vec![
+        row(2, 1, "pg1"),
+        secondary(7, 1, "citus-sync-swap-7.invalid"),
+    ];
+    let story = Story::quiet()
+        .owing_a_resync("app")
+        .rows("app", Rows::known(rows));
+    assert!(matches!(app(&story.decide()), Step::Repair(_)));
 }
 
 #[test]

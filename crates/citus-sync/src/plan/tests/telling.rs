@@ -149,6 +149,13 @@ impl Story {
         self.answers(host, ProbeState::InRecovery, positions, round)
     }
 
+    /// It has replayed whatever can be.
+    pub(super) fn exhausted(mut self, host: &str) -> Self {
+        let probe = self.answers.get_mut(&addr(host)).expect("an answer");
+        probe.position.exhausted = true;
+        self
+    }
+
     /// We lost this member.
     pub(super) fn lost(self, host: &str) -> Self {
         let refused = ProbeState::Unreachable("refused".to_owned());

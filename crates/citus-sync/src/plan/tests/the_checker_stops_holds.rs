@@ -62,6 +62,9 @@ fn reads_to_a_standby_that_is_behind() {
 fn reads_to_an_asynchronous_member() {
     for right in [held(), lost()] {
         not_caught_up(&right, &right.clone().synchronous("pg1", &["pg3"]));
+        let round = right.answers[&addr("pg2")].round;
+        let other = right.clone().synchronous("pg1", &["pg3"]);
+        not_caught_up(&right, &other.standby_at("pg3", 90, 90, round));
         let mut none = right.clone();
         none.view.sync = None;
         not_caught_up(&right, &none);
@@ -70,6 +73,9 @@ fn reads_to_an_asynchronous_member() {
     let named = held().requested(request(Some("pg1"), Some("pg3")));
     let right = named.standby_at("pg3", 100, 100, 1);
     not_caught_up(&right, &right.clone().switchover());
+    // Nor where another is the candidate.
+    let other = request(Some("pg1"), Some("pg2"));
+    not_caught_up(&right, &right.clone().requested(other));
 }
 
 #[test]
@@ -104,6 +110,17 @@ fn reads_on_what_a_standby_said_before_the_loss() {
     not_caught_up(&lost(), &lost().standby_at("pg2", 100, 100, 2));
     let anew = lost().answers("pg2", ProbeState::InRecovery, (None, Some(100)), 3);
     not_caught_up(&lost(), &anew);
+    // With the policy's blessing it is measured by what it says now, too.
+    let lagging = lost()
+        .synchronous("pg1", &[])
+        .standby_at("pg3", 100, 100, 3)
+        .allowing_lag(10);
+    not_caught_up(&lagging, &lagging.clone().standby_at("pg3", 100, 100, 2));
+    let both = (None, Some(100));
+    let anew = lagging
+        .clone()
+        .answers("pg3", ProbeState::InRecovery, both, 3);
+    not_caught_up(&lagging, &anew);
 }
 
 #[test]
@@ -154,6 +171,40 @@ fn reads_to_a_voter_that_another_is_ahead_of_or_among_too_few() {
     not_caught_up(&right, &quorum());
     not_caught_up(&right, &quorum().standby_at("pg3", 90, 90, 2));
     not_caught_up(&right, &quorum().lost("pg3"));
+    // One that was started anew and has not streamed may have had more than it says.
+    let anew = quorum().answers("pg3", ProbeState::InRecovery, (None, Some(90)), 3);
+    not_caught_up(&right, &anew);
+    // Nor does one vote that says nothing, or that led.
+    for state in [ProbeState::Unknown, ProbeState::Writable] {
+        let both = (Some(90), Some(90));
+        not_caught_up(&right, &quorum().answers("pg3", state, both, 3));
+    }
+}
+
+#[test]
+fn reads_to_a_standby_that_has_replayed_all_it_can_but_not_all_there_is() {
+    let quorum = || lost().synchronous("pg1", &["pg2", "pg3"]).quorum(1);
+    let cut_off = || {
+        quorum()
+            .standby_at("pg2", 106, 100, 3)
+            .standby_at("pg3", 90, 104, 3)
+    };
+    let right = cut_off().exhausted("pg2");
+    // What it received beyond that may be a whole record after all.
+    not_caught_up(&right, &cut_off());
+    // Another one received more, or has replayed more.
+    let ahead = |written, replayed| {
+        let story = cut_off().standby_at("pg3", written, replayed, 3);
+        story.exhausted("pg2")
+    };
+    not_caught_up(&right, &ahead(107, 90));
+    not_caught_up(&right, &ahead(90, 107));
+    // It was started anew, and has replayed more than it received since.
+    let anew = quorum()
+        .standby_at("pg2", 64, 100, 3)
+        .standby_at("pg3", 99, 90, 3);
+    let decision = anew.exhausted("pg2").decision();
+    assert!(matches!(decision.steps["app"], Step::ReadMove(_)));
 }
 
 #[test]
@@ -395,5 +446,29 @@ fn but_the_end_of_a_hold_never() {
         Story::quiet().rows("app", Rows::Unknown("down".to_owned())),
     ] {
         assert_eq!(verdict(&story, &end), Ok(()));
+    }
+}
+
+#[test]
+fn reads_to_a_name_that_only_a_swap_may_bear() {
+    // Even if a member claims it for its own.
+    let named = "citus-sync-swap-7.invalid";
+    for right in [held(), lost()] {
+        let round = right.answers[&addr("pg2")].round;
+        let mut story = right.standby_at(named, 100, 100, round);
+        let member = &mut story.view.members.get_mut("pg2").unwrap().value;
+        member.address = Some(addr(named));
+        let decision = deciding(Step::ReadMove(Move {
+            nodeid: 2,
+            from: addr("pg1"),
+            to: addr(named),
+            make_way: None,
+        }));
+        assert_eq!(
+            verdict(&story, &decision),
+            Err(Violation::NotCaughtUp {
+                address: addr(named)
+            })
+        );
     }
 }
