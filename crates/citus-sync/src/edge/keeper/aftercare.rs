@@ -17,6 +17,11 @@ use crate::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
 /// After the group was settled: by then Citus has told everybody, if it is about to.
 const FIRST: Duration = Duration::from_secs(3);
 
+/// The same for the first time after this program's start: only a move of its own can be on its way to
+/// the doors by then, which takes Citus a tenth of a second. What a killed predecessor left is told by
+/// nobody else, and clients of those doors fail meanwhile.
+const AT_START: Duration = Duration::from_millis(300);
+
 /// Between two looks while some door does not know it, or does not answer; each pause is twice as long
 /// as the one before, up to this.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -25,6 +30,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Aftercare {
     settled: bool,
+    /// The group was settled before, since this program's start.
+    was_settled: bool,
     /// The next look.
     due: Option<Instant>,
     pause: Duration,
@@ -44,7 +51,9 @@ impl Aftercare {
     fn look(&mut self, settled: bool, now: Instant) -> bool {
         if self.settled != settled {
             self.settled = settled;
-            self.pause = self.pause.max(FIRST);
+            let first = if self.was_settled { FIRST } else { AT_START };
+            self.was_settled |= settled;
+            self.pause = self.pause.max(first);
             self.due = settled.then(|| now + self.pause);
         }
         let due = self.under_way == 0 && self.due.is_some_and(|due| due <= now);
@@ -164,7 +173,7 @@ mod tests {
     fn a_group_that_became_settled_is_looked_at_once() {
         let (mut care, zero) = (Aftercare::default(), Instant::now());
         assert!(!care.look(true, zero), "Citus may be about to tell them");
-        assert_eq!(care.next_due(), Some(zero + FIRST));
+        assert_eq!(care.next_due(), Some(zero + AT_START));
         assert!(care.look(true, zero + FIRST));
         care.begin(2);
         care.end(true, zero + FIRST);
@@ -180,6 +189,17 @@ mod tests {
     }
 
     #[test]
+    fn only_what_was_found_at_the_start_is_looked_at_sooner() {
+        let (mut care, zero) = (Aftercare::default(), Instant::now());
+        assert!(!care.look(false, zero), "nothing is known yet");
+        care.look(true, zero);
+        assert_eq!(care.next_due(), Some(zero + AT_START));
+        care.look(false, zero);
+        care.look(true, zero);
+        assert_eq!(care.next_due(), Some(zero + FIRST), "a move of our own");
+    }
+
+    #[test]
     fn a_group_that_is_settled_no_more_is_not_looked_at() {
         let (mut care, zero) = (Aftercare::default(), Instant::now());
         care.look(true, zero);
@@ -192,7 +212,7 @@ mod tests {
         let (mut care, zero) = (Aftercare::default(), Instant::now());
         care.look(true, zero);
         let mut now = zero + FIRST;
-        for pause in [6, 12, 24, 48, 60, 60] {
+        for pause in [3, 6, 12, 24, 48, 60, 60] {
             assert!(care.look(true, now));
             care.begin(1);
             care.end(false, now);
