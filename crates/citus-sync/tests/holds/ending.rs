@@ -134,6 +134,62 @@ fn a_hold_that_is_dropped_lets_go() {
     }
 }
 
+/// Reads may be at a standby by then, where the writes of the door's clients would fail.
+#[test]
+fn the_doors_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let door = &ground.workers[1];
+    let doors = [ground.address(2)];
+    let pid = format!(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = '{}'",
+        holder(1)
+    );
+    let pid = |server| Session::open(server, "ground").one(&pid);
+    let lose = |hold: Hold| {
+        let end = format!(
+            "SELECT pg_terminate_backend({}, 10000)",
+            pid(&ground.coordinator)
+        );
+        ground.session("ground").run(&end);
+        world.run(hold.closing());
+        hold.keep_doors(&world.database);
+    };
+    let hold = world.hold(1, &doors);
+    let before = pid(door);
+    let writer = Session::open(door, "writer").start(&ground.write(1, "at the door"));
+    Ground::wait_blocked(door, "story writer", 1);
+    lose(hold);
+
+    // It does not come to that: somebody is in the way whom we do not terminate.
+    let mut own = ground.session("citus-sync: another instance");
+    own.run(&format!("BEGIN; {}", ground.write_beside(1, "in the way")));
+    let order = world.order(1, &doors);
+    let taken = world.run(Hold::take(&world.database, &world.doors, &order));
+    taken.expect_err("somebody is in the way");
+    own.run("ROLLBACK");
+    assert_eq!(pid(door), before);
+
+    let hold = world.hold(1, &doors);
+    assert_eq!(hold.doors(), doors);
+    assert_eq!(pid(door), before, "it was held all the time");
+    assert!(!writer.is_over());
+    let news = world.release(hold);
+    assert_eq!((news.held, news.left_out), (1, vec![]));
+    writer.outcome().expect("it goes on");
+
+    // And until the group is let go.
+    lose(world.hold(1, &doors));
+    world.doors.let_go(2);
+    assert_eq!(Ground::backends(door, &holder(1)), 1);
+    world.doors.let_go(1);
+    world.run(async {
+        let port = door.port();
+        let gone = move || wait_for_nobody(port, &holder(1));
+        tokio::task::spawn_blocking(gone).await.expect("it is gone");
+    });
+}
+
 /// A move that has taken the locks of its group is not a hold, and makes writers wait all the same.
 #[test]
 fn a_move_keeps_its_locks_no_longer_than_a_hold_may() {

@@ -64,7 +64,9 @@ impl Keeper {
             }
             Command::Release { reply } => {
                 let asker = Asker::new(reply, WAIT, Wants::Release);
-                if self.holds.is_empty() && self.holds.asked().is_none() {
+                // One that was lost stands on, and its doors are held.
+                let stands = self.holds.stood().is_some();
+                if self.holds.is_empty() && self.holds.asked().is_none() && !stands {
                     self.answer(asker, HoldOutcome::NothingHeld, String::new());
                     return;
                 }

@@ -421,7 +421,10 @@ impl Keeper {
     pub(super) fn hear(&mut self, news: Aside) {
         match news {
             Aside::Lost { database, id } => {
-                if self.holds.lost(&database, id) {
+                if let Some(hold) = self.holds.lost(&database, id) {
+                    if let Some(database) = self.database(&database) {
+                        hold.keep_doors(&database);
+                    }
                     self.hold_lost(&database);
                 }
             }

@@ -149,8 +149,8 @@ impl Keeper {
         }
         warn!(
             formation = self.context.name, group = self.group, scope = %self.scope, database,
-            "lost a hold: the coordinator closed the session; it is taken again while there is a \
-             reason"
+            "lost a hold: the coordinator closed the session; its doors stay held, and it is taken \
+             again while there is a reason"
         );
     }
 
@@ -228,6 +228,7 @@ impl Keeper {
 
     /// Nothing is held any more, and nothing is to be.
     pub(super) fn fall(&mut self, situation: &Situation<'_>) {
+        self.context.doors.let_go(self.group);
         let Some(stood) = self.holds.fall() else {
             return;
         };

@@ -223,14 +223,14 @@ impl Holds {
         self.slots.remove(database);
     }
 
-    /// The coordinator closed the holding session of this hold; whether it was still ours.
-    pub(super) fn lost(&mut self, database: &str, id: u64) -> bool {
+    /// The coordinator closed the holding session of this hold; the hold, if it was still ours.
+    pub(super) fn lost(&mut self, database: &str, id: u64) -> Option<Box<Hold>> {
         let ours =
             matches!(self.slots.get(database), Some(Slot::Open { id: open, .. }) if *open == id);
-        if ours {
-            self.slots.remove(database);
+        match ours.then(|| self.slots.remove(database))?? {
+            Slot::Open { hold, .. } => Some(hold),
+            _ => None,
         }
-        ours
     }
 
     /// Which databases are held, and which doors with each.

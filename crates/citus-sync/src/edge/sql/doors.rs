@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::held_doors::HeldDoors;
 use super::references::References;
 use super::steps::{LeftOut, StepError};
 use super::{Connection, Login, SqlError};
@@ -30,6 +31,9 @@ const LINGER: Duration = Duration::from_secs(120);
 /// A door, and a database there.
 type Key = (HostPort, Arc<str>);
 
+/// Whose doors: of which group, in which database.
+pub(super) type Whose = (i32, Arc<str>);
+
 /// Sessions on the doors of one formation; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Doors {
@@ -41,6 +45,8 @@ struct Shared {
     login: Login,
     warm: Mutex<BTreeMap<Key, Warm>>,
     references: Mutex<BTreeMap<Key, References>>,
+    /// Doors that are still held, of holds that were lost with the coordinator.
+    kept: Mutex<BTreeMap<Whose, HeldDoors>>,
 }
 
 /// One session that waits to be used again; its task drops it when nobody does.
@@ -67,6 +73,7 @@ impl Doors {
                 },
                 warm: Mutex::default(),
                 references: Mutex::default(),
+                kept: Mutex::default(),
             }),
         }
     }
@@ -98,6 +105,27 @@ impl Doors {
             return Err(SqlError::InRecovery);
         }
         Ok(session)
+    }
+
+    fn all_kept(&self) -> MutexGuard<'_, BTreeMap<Whose, HeldDoors>> {
+        let kept = &self.shared.kept;
+        kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the doors of a hold that was lost, until it is taken again or its group is let go.
+    pub(super) fn keep(&self, whose: Whose, held: HeldDoors) {
+        let before = self.all_kept().insert(whose, held);
+        drop(before);
+    }
+
+    /// The doors that were kept.
+    pub(super) fn take_kept(&self, whose: &Whose) -> Option<HeldDoors> {
+        self.all_kept().remove(whose)
+    }
+
+    /// Lets go of doors that were kept: nothing of this group is to be held.
+    pub fn let_go(&self, group: i32) {
+        self.all_kept().retain(|whose, _| whose.0 != group);
     }
 
     /// A new session on any member.

@@ -2,6 +2,9 @@
 //! may take longer than the coordinator: a door that is slow, silent or busy delays nobody else
 //! (rule 9), and its writers are waited for as patiently as the coordinator's.
 //!
+//! A hold that is lost with the coordinator does not let its doors go: their rows may point at a
+//! standby. They are kept for the hold that is taken again, by the same deadline.
+//!
 //! Enters: the order of a hold, where reads were sent meanwhile, and that the leader is gone. Leaves:
 //! the doors that are held by now, those that could not be, and those that have not followed.
 
@@ -14,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::doors::DOOR_PATIENCE;
+use super::doors::{DOOR_PATIENCE, Whose};
 use super::hold::HoldOrder;
 use super::locking::{LockOrder, Place, lock};
 use super::references::Part;
@@ -130,6 +133,13 @@ impl State {
         }
     }
 
+    /// Whether this door is held, being taken, or known not to be had.
+    fn knows(&self, door: &HostPort) -> bool {
+        self.held.iter().any(|held| held.door == *door)
+            || self.under_way.contains(door)
+            || self.left_out.iter().any(|left| left.door == *door)
+    }
+
     /// Whether this door is to follow now.
     fn is_due(&self, door: &HostPort) -> bool {
         let held = || self.held.iter().any(|held| held.door == *door);
@@ -175,41 +185,51 @@ impl Known {
 }
 
 impl HeldDoors {
-    /// Begins to hold them.
+    fn none() -> Self {
+        Self {
+            since: Instant::now(),
+            tasks: JoinSet::new(),
+            known: Known(Arc::new(watch::Sender::new(State::default()))),
+        }
+    }
+
+    /// Begins to hold them; those that are `kept` of a hold that was lost are held already.
     pub(super) fn take(
+        kept: Option<Self>,
         database: &Database,
         doors: &Doors,
         dialect: &Arc<Dialect>,
         order: &HoldOrder,
         deadline: Instant,
     ) -> Self {
-        let known = Known(Arc::new(watch::Sender::new(State {
-            under_way: order.doors.clone(),
-            ..State::default()
-        })));
-        let mut tasks = JoinSet::new();
-        for door in &order.doors {
+        let mut all = kept.unwrap_or_else(Self::none);
+        let mut missing = Vec::new();
+        all.known.tell(|state| {
+            let held =
+                |held: &HeldDoor| held.session.is_usable() && order.doors.contains(&held.door);
+            state.held.retain(held);
+            let missed = order.doors.iter().filter(|door| !state.knows(door));
+            missing.extend(missed.cloned());
+            state.under_way.extend_from_slice(&missing);
+        });
+        for door in missing {
             let late = Late {
                 database: database.clone(),
                 doors: doors.clone(),
                 dialect: dialect.clone(),
                 group: order.group,
                 door: door.clone(),
-                known: known.clone(),
+                known: all.known.clone(),
             };
-            tasks.spawn(late.follow());
+            all.tasks.spawn(late.follow());
             let (database, doors, dialect) = (database.clone(), doors.clone(), dialect.clone());
-            let (order, door, known) = (order.clone(), door.clone(), known.clone());
-            tasks.spawn(async move {
+            let (order, known) = (order.clone(), all.known.clone());
+            all.tasks.spawn(async move {
                 let taken = hold_door(&database, &doors, &dialect, &order, deadline, &door).await;
                 known.tell(|state| state.note(door, taken));
             });
         }
-        Self {
-            since: Instant::now(),
-            tasks,
-            known,
-        }
+        all
     }
 
     /// Waits for those that are just about done: they are in time.
@@ -292,6 +312,50 @@ impl HeldDoors {
             };
         });
         last
+    }
+}
+
+/// The doors of a hold that is being taken. Unless it comes to that, those of a hold that was lost are
+/// kept on.
+#[derive(Debug)]
+pub(super) struct Taking<'a> {
+    doors: &'a Doors,
+    whose: Whose,
+    were_kept: bool,
+    held: HeldDoors,
+}
+
+impl<'a> Taking<'a> {
+    pub(super) fn begin(
+        database: &Database,
+        doors: &'a Doors,
+        dialect: &Arc<Dialect>,
+        order: &HoldOrder,
+        deadline: Instant,
+    ) -> Self {
+        let whose = (order.group, database.name.clone());
+        let kept = doors.take_kept(&whose);
+        Self {
+            doors,
+            whose,
+            were_kept: kept.is_some(),
+            held: HeldDoors::take(kept, database, doors, dialect, order, deadline),
+        }
+    }
+
+    /// The coordinator is held.
+    pub(super) fn taken(mut self) -> HeldDoors {
+        self.were_kept = false;
+        std::mem::replace(&mut self.held, HeldDoors::none())
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        if self.were_kept {
+            let held = std::mem::replace(&mut self.held, HeldDoors::none());
+            self.doors.keep(self.whose.clone(), held);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use dcs_watch::HostPort;
 
 use super::doors::{Part, side_by_side};
 use super::everywhere::{Signal, decide, follow, followers, mark_left_out};
-use super::held_doors::{DoorNews, HeldDoor, HeldDoors, LastState, place};
+use super::held_doors::{DoorNews, HeldDoor, HeldDoors, LastState, Taking, place};
 use super::locking::{LockOrder, Locked, Place, lock};
 use super::pool::Leased;
 use super::reads::ReadsUnderHold;
@@ -61,11 +61,12 @@ pub struct Hold {
 impl Hold {
     /// Holds coordinator and doors concurrently. It is there as soon as the coordinator is held, and
     /// those doors that are done a moment later; the others go on being taken, and join it when they
-    /// are. May be dropped half-way: then nothing stays held.
+    /// are. Doors that were [kept](Hold::keep_doors) are held already. May be dropped half-way: then
+    /// nothing else stays held.
     ///
     /// # Errors
     ///
-    /// The coordinator cannot be held. Nothing is held then.
+    /// The coordinator cannot be held. Nothing is held then, but for doors that were kept.
     pub async fn take(
         database: &Database,
         doors: &Doors,
@@ -73,7 +74,7 @@ impl Hold {
     ) -> Result<Self, StepError> {
         let deadline = Instant::now() + order.left;
         let dialect = database.dialect()?;
-        let held = HeldDoors::take(database, doors, &dialect, order, deadline);
+        let taking = Taking::begin(database, doors, &dialect, order, deadline);
         let locks = LockOrder {
             dialect: &dialect,
             group: order.group,
@@ -87,6 +88,7 @@ impl Hold {
             terminated,
             references,
         } = lock(&mut coordinator, &Place::Coordinator(database), &locks).await?;
+        let held = taking.taken();
         held.settle(GRACE).await;
         Ok(Self {
             group: order.group,
@@ -155,6 +157,14 @@ impl Hold {
             group: self.group,
             known: self.held.known(),
         }
+    }
+
+    /// The coordinator closed its session. The doors stay held until this group is held again in this
+    /// database, it is [let go](Doors::let_go), or the deadline passes: reads may be at a standby by now,
+    /// where their writes would fail.
+    pub fn keep_doors(self, database: &Database) {
+        let whose = (self.group, database.name.clone());
+        self.doors.keep(whose, self.held);
     }
 
     /// Rolls everything back, concurrently; at doors whose reads did not follow the coordinator's yet,
