@@ -36,7 +36,7 @@ pub struct HoldAnswer {
     pub reads_moved_to: Option<HostPort>,
     /// From the request to this answer, in milliseconds.
     pub took_ms: u64,
-    /// Doors that could not be held, with the reason.
+    /// Doors that could not be held, or are not held yet, with the reason.
     pub left_out: Vec<String>,
     /// The whole in one sentence, for a log.
     pub message: String,
