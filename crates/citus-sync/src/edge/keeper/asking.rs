@@ -23,6 +23,10 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// PostgreSQL waits for the hook, and writers wait for PostgreSQL.
 const READS_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long doors may take from then on: what they do not hold in time, their clients see fail. One
+/// that is silent, or has a long writer, is worth no more of everybody's time.
+const DOORS_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Somebody who waits for an answer.
 pub(super) struct Asker {
     reply: oneshot::Sender<HoldAnswer>,
@@ -141,9 +145,9 @@ impl Keeper {
             (true, since) => Some(since.unwrap_or(now)),
             (false, _) => None,
         };
-        let patient = self
-            .all_held
-            .is_some_and(|since| now < since + READS_PATIENCE);
+        let patient = |patience| self.all_held.is_some_and(|since| now < since + patience);
+        let mut open = self.holds.open_holds();
+        let doors_settled = open.all(|(_, hold)| hold.doors_under_way().is_empty());
         // A read move is seen in the coordinator's rows before the doors have followed.
         let under_way = |database: &str| self.attempts.is_running(database);
         let reads_settled = decision.steps.iter().all(|(database, step)| match step {
@@ -155,7 +159,9 @@ impl Keeper {
             Step::ReadMove(_) => false,
             _ => true,
         });
-        let complete = all_held && (reads_settled || !patient);
+        let complete = all_held
+            && (reads_settled || !patient(READS_PATIENCE))
+            && (doors_settled || !patient(DOORS_PATIENCE));
         let over = situation.reason_to_hold().is_none();
         for asker in std::mem::take(&mut self.askers) {
             let late = asker.by <= now;
@@ -203,12 +209,14 @@ impl Keeper {
 
     /// When somebody has to be answered, or would be.
     pub(super) fn next_answer(&self) -> Option<Instant> {
-        let patience = self.all_held.map(|since| since + READS_PATIENCE);
-        let askers = self.askers.iter().map(|asker| match patience {
-            Some(patience) if patience > Instant::now() => asker.by.min(patience),
-            _ => asker.by,
-        });
-        askers.min()
+        let now = Instant::now();
+        let ends = [DOORS_PATIENCE, READS_PATIENCE].map(|patience| Some(self.all_held? + patience));
+        let patience = ends.into_iter().flatten().filter(|end| *end > now);
+        let askers = self.askers.iter().map(|asker| asker.by);
+        askers
+            .clone()
+            .chain(patience.filter(|_| askers.len() > 0))
+            .min()
     }
 
     fn answer(&self, asker: Asker, outcome: HoldOutcome, message: String) {
