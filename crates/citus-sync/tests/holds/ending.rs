@@ -80,6 +80,57 @@ fn the_deadline_counts_from_the_beginning_of_the_wait() {
     assert!((4.0..8.0).contains(&took), "{took} s, 6 were given");
 }
 
+/// What the server was told when the locks were taken counts anew from each word of ours.
+#[test]
+fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut session = ground.session("ground");
+    let begun = session.one("SELECT clock_timestamp()");
+    let mut order = world.order(1, &[]);
+    order.left = Duration::from_secs(8);
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    let mut admin = ground.session("admin");
+    admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
+    let since = |moment: &str| format!("extract(epoch FROM {moment} - timestamptz '{begun}')");
+    let waited = format!("SELECT {} > 5", since("clock_timestamp()"));
+    until("most of its time", || session.one(&waited) == "t");
+    let seen = format!(
+        "SELECT {} FROM pg_stat_activity WHERE application_name = '{}'",
+        since("clock_timestamp()"),
+        holder(1)
+    );
+    // A thread of its own, because this one is frozen.
+    let mut session = ground.session("ground");
+    let watch = move || {
+        let mut last = 0.0;
+        until("the end of the hold", || {
+            let rows = session.try_rows(&seen).expect("holders");
+            let Some(row) = rows.first() else {
+                return true;
+            };
+            last = row[0].parse().expect("seconds");
+            false
+        });
+        last
+    };
+    let (watch, last, tries) = (Cell::new(Some(watch)), Cell::new(0.0), Cell::new(0));
+    let still_right = || {
+        tries.set(tries.get() + 1);
+        if tries.get() == 2 {
+            let watch = watch.take().expect("once");
+            last.set(thread::spawn(watch).join().expect("its end"));
+        }
+        true
+    };
+    let step = ground.a_move(1, DEAD_PORT);
+    let end = hold.finish(&world.database, &world.doors, &[], &step, still_right);
+    world.run(end).expect_err("somebody is in the way");
+    assert_eq!(tries.get(), 2);
+    assert!(last.get() < 11.0, "{} s, 8 were given", last.get());
+}
+
 #[test]
 fn a_hold_that_is_called_off_half_way_leaves_nothing() {
     let ground = ground();

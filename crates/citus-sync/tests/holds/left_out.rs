@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use citus_sync::edge::sql::{DoorNews, Hold, LeftOut, carry_out, move_reads};
+use citus_sync::edge::sql::{DoorNews, Hold, LeftOut, ask_doors, carry_out, move_reads};
 use citus_sync::plan::Step;
 use dcs_watch::HostPort;
 use lab::Postgres;
@@ -192,6 +192,70 @@ fn reads_of_a_door_that_is_not_held_follow_when_the_leader_is_gone_or_at_the_end
         assert_eq!(error.0, "08006", "{error:?}");
         assert_eq!(marked(&ground), "");
     }
+}
+
+/// What was written through it since the leader was asked how much a standby has to have is more.
+#[test]
+fn reads_of_a_door_that_was_held_late_do_not_follow_at_once() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let door = &ground.workers[1];
+    let doors = [ground.address(2)];
+    let mut client = Session::open(door, "client");
+    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+    let mut order = world.order(1, &doors);
+    order.cooldown = Duration::from_secs(50);
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    client.run("COMMIT");
+    world.run(hold.doors_are_known());
+    assert_eq!(hold.doors(), doors);
+    let step = ground.a_move(1, DEAD_PORT);
+    let reads = hold.reads(&world.database);
+    let moved = world.run(reads.move_to(&doors, &step, || true));
+    assert_eq!(moved.expect("reads are moved").left_out, []);
+    assert_eq!(Ground::row(&ground.coordinator, 1), nowhere().to_string());
+    // Nor later: the standby does not answer. Each question takes as long as the move would.
+    for _ in 0..20 {
+        let told = ask_doors(&world.database, &world.doors, &doors, 1);
+        let [(_, at)] = &world.run(told)[..] else {
+            panic!("one door")
+        };
+        assert_eq!(at.as_ref().ok(), Some(&Some(ground.address(1))));
+    }
+    assert_eq!(world.release(hold).left_out, []);
+    assert_eq!(Ground::row(door, 1), nowhere().to_string());
+}
+
+/// There is nobody left whom its writers could reach.
+#[test]
+fn reads_of_a_door_that_cannot_be_held_follow_all_the_same_once_the_leader_is_gone() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let door = &ground.workers[1];
+    let doors = [ground.address(2)];
+    let mut client = Session::open(door, "client");
+    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+    let mut order = world.order(1, &doors);
+    order.cooldown = Duration::from_secs(50);
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = hold.expect("a hold");
+    let reads = hold.reads(&world.database);
+    let away = ground.a_move(1, DEAD_PORT);
+    let moved = world.run(reads.move_to(&doors, &away, || true));
+    assert_eq!(moved.expect("reads are moved").left_out, []);
+    hold.leader_is_gone();
+    until("the row", || {
+        world.run(async { tokio::time::sleep(Duration::from_millis(5)).await });
+        Ground::row(door, 1) == nowhere().to_string()
+    });
+    // From now on at once.
+    let back = ground.a_move(1, ground.workers[0].port());
+    let moved = world.run(reads.move_to(&doors, &back, || true));
+    assert_eq!(moved.expect("reads are moved").left_out, []);
+    assert_eq!(Ground::row(door, 1), ground.address(1).to_string());
+    assert_eq!(hold.doors(), [], "its client is still there");
+    world.release(hold);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use citus_sync::edge::sql::{Hold, StepError, carry_out, move_reads, resync};
 use citus_sync::plan::{MakeWay, Move, Step};
+use citus_sync::policy::Policy;
 use dcs_watch::HostPort;
 use lab::wait_for;
 
@@ -384,5 +385,60 @@ fn a_role_that_may_not_change_the_rows_holds_all_the_same_and_citus_moves() {
     assert!(matches!(error, StepError::NoRights), "{error}");
     let finished = finished.expect("a hold").expect("its end");
     assert!(!finished.plain, "Citus tells the workers itself");
+    assert_eq!(Ground::row(&ground.coordinator, 1), dead());
+}
+
+/// It may be the very thing that is gone.
+#[test]
+fn no_move_waits_for_the_coordinators_synchronous_standby() {
+    /// Until it is dropped.
+    struct Nobody<'a>(&'a Ground);
+    impl Nobody<'_> {
+        fn set(&self, names: &str) {
+            let mut session = self.0.session("ground");
+            session.run(&format!(
+                "ALTER SYSTEM SET synchronous_standby_names = '{names}'"
+            ));
+            session.run("SELECT pg_reload_conf()");
+            until("the setting", || {
+                self.0
+                    .session("ground")
+                    .one("SHOW synchronous_standby_names")
+                    == names
+            });
+        }
+    }
+    impl Drop for Nobody<'_> {
+        fn drop(&mut self) {
+            self.set("");
+        }
+    }
+
+    let ground = ground();
+    // Nothing else ends the wait for it.
+    let policy = Policy {
+        statement_timeout: 2 * SOON,
+        ..Policy::default()
+    };
+    let world = World::with(&ground, "postgres", &policy);
+    let nobody = Nobody(&ground);
+    nobody.set("nobody");
+    let (away, back) = (
+        ground.a_move(1, DEAD_PORT),
+        ground.a_move(1, ground.workers[0].port()),
+    );
+    let moved = move_reads(&world.database, &world.doors, &[], 1, &away, || true);
+    world.run(moved).expect("reads are moved");
+    let hold = world.hold(1, &[]);
+    let end = hold.finish(&world.database, &world.doors, &[], &back, || true);
+    world.run(end).expect("the end");
+    let step = Step::Move(away);
+    let moved = carry_out(&world.database, &world.doors, &[], 1, &step, || true);
+    assert!(!world.run(moved).expect("a move").plain, "at once");
+    wait_for("the resync", SOON, || {
+        world.run(resync(&world.database, 1, || true))?;
+        Ok(true)
+    })
+    .expect("workers are told");
     assert_eq!(Ground::row(&ground.coordinator, 1), dead());
 }
