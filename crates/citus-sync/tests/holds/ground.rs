@@ -109,9 +109,11 @@ impl Ground {
                 "DELETE FROM pg_dist_node WHERE noderole <> 'primary' OR groupid NOT IN (0, 1, 2)",
             );
             for group in 0..=2 {
+                // Ordered, as ours are: a metadata sync that the last story began may be under way.
                 session.run(&format!(
-                    "UPDATE pg_dist_node SET nodename = '127.0.0.1', nodeport = {port} \
-                     WHERE groupid = {group} AND nodeport <> {port}",
+                    "BEGIN; LOCK TABLE pg_dist_node IN SHARE ROW EXCLUSIVE MODE; \
+                     UPDATE pg_dist_node SET nodename = '127.0.0.1', nodeport = {port} \
+                     WHERE groupid = {group} AND nodeport <> {port}; COMMIT",
                     port = self.server(group).port()
                 ));
             }
