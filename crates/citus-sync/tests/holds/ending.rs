@@ -171,6 +171,8 @@ fn a_hold_that_is_dropped_lets_go() {
         .map(|server| Session::open(server, "writer").start(&ground.write(1, "after")));
     Ground::wait_blocked(&ground.coordinator, "story writer", 1);
     Ground::wait_blocked(&ground.workers[1], "story writer", 1);
+    // Whoever waits for its doors, or moves reads under it, keeps nothing open.
+    let _others = (hold.doors_are_known(), hold.reads(&world.database));
     drop(hold);
     // As in life, the runtime turns: a session is closed by its task.
     world.run(async {

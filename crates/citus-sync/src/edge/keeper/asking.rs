@@ -23,9 +23,10 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// PostgreSQL waits for the hook, and writers wait for PostgreSQL.
 const READS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long doors may take from then on: what they do not hold in time, their clients see fail. One
-/// that is silent, or has a long writer, is worth no more of everybody's time.
-const DOORS_PATIENCE: Duration = Duration::from_millis(300);
+/// How long doors may take from then on to be held and to follow a read move: what they do not do in
+/// time, their clients see fail. One that is silent, or has a long writer, is worth no more of
+/// everybody's time.
+const DOORS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Somebody who waits for an answer.
 pub(super) struct Asker {
@@ -147,7 +148,7 @@ impl Keeper {
         };
         let patient = |patience| self.all_held.is_some_and(|since| now < since + patience);
         let mut open = self.holds.open_holds();
-        let doors_settled = open.all(|(_, hold)| hold.doors_under_way().is_empty());
+        let doors_settled = open.all(|(_, hold)| hold.is_quiet());
         // A read move is seen in the coordinator's rows before the doors have followed.
         let under_way = |database: &str| self.attempts.is_running(database);
         let reads_settled = decision.steps.iter().all(|(database, step)| match step {

@@ -300,6 +300,7 @@ impl Keeper {
             }
             (Step::ReadMove(step), Ok(Done::Finished(finished))) => {
                 self.reads_are_moved(&database, step, &finished);
+                self.await_doors(&database);
             }
             (Step::Resync(_), Ok(_)) => self.holds.resynced(&database),
             (Step::Move(_) | Step::Register(_) | Step::Repair(_), result) => {
@@ -332,6 +333,16 @@ impl Keeper {
         let released = matches!(step, Step::LetGo) && was_held;
         if moved || released {
             self.recover(&database);
+        }
+    }
+
+    /// Doors that are held late follow a read move late, too, and a hook is answered when they have.
+    fn await_doors(&mut self, name: &str) {
+        if let Some(quiet) = self.open_hold(name).map(Hold::doors_are_quiet) {
+            self.aside.push(Box::pin(async move {
+                quiet.await;
+                Aside::Over
+            }));
         }
     }
 

@@ -84,8 +84,10 @@ struct State {
 #[derive(Clone, Debug)]
 struct Behind {
     step: Move,
-    /// It was tried once, and is tried again at the end of the hold.
+    /// It was begun once.
     tried: bool,
+    /// It did not come to anything, and is tried again at the end of the hold.
+    failed: bool,
 }
 
 /// The doors at the end of a hold.
@@ -140,6 +142,14 @@ impl State {
             || self.left_out.iter().any(|left| left.door == *door)
     }
 
+    /// Whether nothing is about to change: no door is being taken, and none that is held is about to
+    /// follow a read move.
+    fn is_quiet(&self) -> bool {
+        let held = |door: &HostPort| self.held.iter().any(|held| held.door == *door);
+        let mut behind = self.behind.iter();
+        self.under_way.is_empty() && behind.all(|(door, behind)| behind.failed || !held(door))
+    }
+
     /// Whether this door is to follow now.
     fn is_due(&self, door: &HostPort) -> bool {
         let held = || self.held.iter().any(|held| held.door == *door);
@@ -178,6 +188,7 @@ impl Known {
         let behind = Behind {
             step: step.clone(),
             tried: false,
+            failed: false,
         };
         let doors = doors.into_iter().map(|door| (door, behind.clone()));
         self.tell(|state| state.behind.extend(doors));
@@ -246,6 +257,17 @@ impl HeldDoors {
     pub(super) fn settled(&self) -> impl Future<Output = ()> + Send + 'static {
         let known = self.known.clone();
         async move { known.wait_for(|state| state.under_way.is_empty()).await }
+    }
+
+    /// Completes when no door is about to be held, or about to follow a read move; or when the hold is
+    /// over.
+    pub(super) fn quiet(&self) -> impl Future<Output = ()> + Send + 'static {
+        let known = self.known.clone();
+        async move { known.wait_for(State::is_quiet).await }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.known.0.borrow().is_quiet()
     }
 
     pub(super) fn known(&self) -> Known {
@@ -429,16 +451,20 @@ impl Late {
             if self.known.0.borrow().over {
                 return;
             }
-            if self.move_row(&step).await.is_ok() {
-                self.known.tell(|state| {
-                    // Unless reads were moved once more meanwhile.
-                    let behind = state.behind.get(&self.door);
-                    if behind.is_some_and(|behind| behind.step == step) {
-                        state.behind.remove(&self.door);
-                        state.in_time.push(self.door.clone());
-                    }
-                });
-            }
+            let moved = self.move_row(&step).await.is_ok();
+            self.known.tell(|state| {
+                // Unless reads were moved once more meanwhile.
+                let behind = state.behind.get_mut(&self.door);
+                let Some(behind) = behind.filter(|behind| behind.step == step) else {
+                    return;
+                };
+                if moved {
+                    state.behind.remove(&self.door);
+                    state.in_time.push(self.door.clone());
+                } else {
+                    behind.failed = true;
+                }
+            });
         }
     }
 

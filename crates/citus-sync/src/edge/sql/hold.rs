@@ -112,6 +112,17 @@ impl Hold {
         self.held.settled()
     }
 
+    /// Completes when no door is about to be held, or about to follow a read move; or when the hold is
+    /// over.
+    pub fn doors_are_quiet(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.held.quiet()
+    }
+
+    /// Whether no door is about to be held, or about to follow a read move.
+    pub fn is_quiet(&self) -> bool {
+        self.held.is_quiet()
+    }
+
     /// The doors that are held by now.
     pub fn doors(&self) -> Vec<HostPort> {
         self.held.held()
