@@ -4,7 +4,7 @@ use lab::wait_for;
 use serde_json::json;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{coordinator, laboratory, rows_are_leaders, settled, switch};
+use crate::world::{close_second, coordinator, laboratory, rows_are_leaders, settled, switch};
 
 #[test]
 fn a_database_that_is_broken_for_a_while_is_retried_alone() {
@@ -15,15 +15,7 @@ fn a_database_that_is_broken_for_a_while_is_retried_alone() {
         .coordinator()
         .connect("postgres")
         .expect("the coordinator");
-    admin
-        .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS false")
-        .expect("closed");
-    admin
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'second'",
-            &[],
-        )
-        .expect("terminated");
+    close_second(&mut admin);
     wait_for("the database to be named", SOON, || {
         let state = daemon.state()?;
         Ok(state.formations[0].databases.iter().any(|database| {

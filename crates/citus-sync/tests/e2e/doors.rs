@@ -6,7 +6,9 @@ use serde_json::json;
 
 use crate::clients::{clients, lost_nothing, nothing_failed};
 use crate::daemon::{Daemon, SOON};
-use crate::world::{coordinator, crash, laboratory, make_whole, rows_at, scope, settled};
+use crate::world::{
+    close_second, coordinator, crash, laboratory, make_whole, rows_at, scope, settled,
+};
 
 /// Whether `wk2` is a door here; says so if it is not.
 fn has_doors(lab: &Lab) -> bool {
@@ -119,15 +121,7 @@ fn a_door_that_refuses_one_database_is_held_in_the_other() {
     let door = scope(&lab, "wk2");
     let address = door.leader_address().expect("the door");
     let mut admin = door.connect("postgres").expect("the door");
-    admin
-        .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS false")
-        .expect("closed");
-    admin
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'second'",
-            &[],
-        )
-        .expect("terminated");
+    close_second(&mut admin);
     let answer = daemon.hold(1);
     did_without(&daemon, &answer, &address, &["second"]);
     let group = daemon.group(1).expect("a report").hold.expect("a hold");

@@ -10,7 +10,9 @@ use lab::wait_for;
 
 use crate::clients::{clients, lost_nothing, nothing_failed, was};
 use crate::daemon::{Daemon, SOON};
-use crate::world::{DATABASES, HookOn, laboratory, make_whole, moves, scope, settled};
+use crate::world::{
+    DATABASES, HookOn, key_of_group, laboratory, make_whole, moves, scope, settled,
+};
 
 /// The same leader is back, and the row with it.
 const RESTARTED: [Phase; 7] = [
@@ -125,15 +127,7 @@ fn a_hold_by_hand_lasts_until_it_is_released_by_hand() {
     let (done, said) = daemon.command(&["hold", "--scope", "wk3", "--json"]);
     assert!(done, "{said}\n{}", daemon.log());
     let mut writer = lab.coordinator().connect("second").expect("a writer");
-    let key: i64 = writer
-        .query_one(
-            "SELECT key FROM generate_series(1::bigint, 100) key JOIN pg_dist_placement \
-             ON shardid = get_shard_id_for_distribution_column('ledger', key) \
-             WHERE groupid = 3 LIMIT 1",
-            &[],
-        )
-        .expect("a key of the group")
-        .get(0);
+    let key = key_of_group(&mut writer, 3);
     let sql = if lab.flavour().is_citus() {
         format!("INSERT INTO ledger VALUES ({key}, 'held') ON CONFLICT (id) DO NOTHING")
     } else {

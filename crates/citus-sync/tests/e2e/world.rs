@@ -255,3 +255,27 @@ pub(crate) fn moves(daemon: &Daemon, group: u32) -> u64 {
     };
     of("committed") + of("forced")
 }
+
+/// A key of the ledger that lives on a group.
+pub(crate) fn key_of_group(client: &mut Client, group: i32) -> i64 {
+    let query = format!(
+        "SELECT key FROM generate_series(1::bigint, 100) key JOIN pg_dist_placement \
+         ON shardid = get_shard_id_for_distribution_column('ledger', key) \
+         WHERE groupid = {group} LIMIT 1"
+    );
+    let row = client.query_one(&query, &[]);
+    row.expect("a key of the group").get(0)
+}
+
+/// A server lets nobody into the database `second` any more, and ends whoever is there.
+pub(crate) fn close_second(admin: &mut Client) {
+    admin
+        .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS false")
+        .expect("closed");
+    admin
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'second'",
+            &[],
+        )
+        .expect("terminated");
+}

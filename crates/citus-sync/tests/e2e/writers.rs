@@ -8,20 +8,12 @@ use lab::{Lab, wait_for};
 use serde_json::json;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{coordinator, laboratory, make_whole, scope, settled, switch};
+use crate::world::{coordinator, key_of_group, laboratory, make_whole, scope, settled, switch};
 
 /// A session on the coordinator with an open transaction that has written to group 1.
 fn open_writer(lab: &Lab, name: &str) -> Client {
     let mut writer = coordinator(lab, "second");
-    let key: i64 = writer
-        .query_one(
-            "SELECT key FROM generate_series(1::bigint, 100) key JOIN pg_dist_placement \
-             ON shardid = get_shard_id_for_distribution_column('ledger', key) \
-             WHERE groupid = 1 LIMIT 1",
-            &[],
-        )
-        .expect("a key of the group")
-        .get(0);
+    let key = key_of_group(&mut writer, 1);
     let write = if lab.flavour().is_citus() {
         format!(
             "INSERT INTO ledger VALUES ({key}, '{name}') \

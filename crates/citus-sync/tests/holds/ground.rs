@@ -450,6 +450,13 @@ impl World {
         hold
     }
 
+    /// Moves reads in a hold; no door is left out of that.
+    pub(crate) fn move_reads(&self, hold: &Hold, doors: &[HostPort], step: &Move) {
+        let reads = hold.reads(&self.database);
+        let moved = self.run(reads.move_to(doors, step, || true));
+        assert_eq!(moved.expect("reads are moved").left_out, []);
+    }
+
     pub(crate) fn release(&self, hold: Hold) -> DoorNews {
         self.run(hold.release(&self.database))
     }

@@ -46,6 +46,17 @@ fn sorted(left_out: &[LeftOut]) -> Vec<&HostPort> {
     doors
 }
 
+/// A hold of group 1 that waits at its only door, of group 2, for as long as a client there leaves its
+/// transaction open.
+fn hold_beside_a_writer(ground: &Ground, world: &World) -> (Session, Hold) {
+    let mut client = Session::open(&ground.workers[1], "client");
+    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
+    let mut order = world.order(1, &[ground.address(2)]);
+    order.cooldown = Duration::from_secs(50);
+    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    (client, hold.expect("a hold"))
+}
+
 #[test]
 fn a_door_that_refuses_and_one_that_is_frozen_are_left_out_of_a_hold() {
     let ground = ground();
@@ -98,12 +109,7 @@ fn a_door_with_a_writer_in_the_way_joins_the_hold_later() {
     let world = World::new(&ground);
     let door = &ground.workers[1];
     let doors = [ground.address(2)];
-    let mut client = Session::open(door, "client");
-    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
-    let mut order = world.order(1, &doors);
-    order.cooldown = Duration::from_secs(50);
-    let take = || world.run(Hold::take(&world.database, &world.doors, &order));
-    let hold = take().expect("a hold");
+    let (mut client, hold) = hold_beside_a_writer(&ground, &world);
     assert_eq!((hold.doors(), hold.left_out()), (vec![], vec![]));
     client.run("COMMIT");
     world.run(hold.doors_are_known());
@@ -114,8 +120,7 @@ fn a_door_with_a_writer_in_the_way_joins_the_hold_later() {
     writer.outcome().expect("it goes on");
 
     // The end of the hold does not wait for it either.
-    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
-    let hold = take().expect("a hold");
+    let (mut client, hold) = hold_beside_a_writer(&ground, &world);
     assert_eq!(hold.doors_under_way(), doors);
     world.release(hold);
     world.run(async {
@@ -154,20 +159,13 @@ fn reads_of_a_door_that_is_not_held_follow_when_the_leader_is_gone_or_at_the_end
     let door = &ground.workers[1];
     let doors = [ground.address(2)];
     let before = ground.address(1).to_string();
-    let mut order = world.order(1, &doors);
-    order.cooldown = Duration::from_secs(50);
     for end in ["the leader is gone", "the hold ends"] {
         let back = ground.a_move(1, ground.workers[0].port());
         let moved = move_reads(&world.database, &world.doors, &doors, 1, &back, || true);
         world.run(moved).expect("as it was");
-        let mut client = Session::open(door, "client");
-        client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
-        let hold = world.run(Hold::take(&world.database, &world.doors, &order));
-        let hold = hold.expect("a hold");
+        let (mut client, hold) = hold_beside_a_writer(&ground, &world);
         let step = ground.a_move(1, DEAD_PORT);
-        let reads = hold.reads(&world.database);
-        let finished = world.run(reads.move_to(&doors, &step, || true));
-        assert_eq!(finished.expect("reads are moved").left_out, []);
+        world.move_reads(&hold, &doors, &step);
         assert_eq!(Ground::row(&ground.coordinator, 1), nowhere().to_string());
         assert_eq!(Ground::row(door, 1), before);
         client.run("COMMIT");
@@ -201,19 +199,12 @@ fn reads_of_a_door_that_was_held_late_do_not_follow_at_once() {
     let world = World::new(&ground);
     let door = &ground.workers[1];
     let doors = [ground.address(2)];
-    let mut client = Session::open(door, "client");
-    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
-    let mut order = world.order(1, &doors);
-    order.cooldown = Duration::from_secs(50);
-    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
-    let hold = hold.expect("a hold");
+    let (mut client, hold) = hold_beside_a_writer(&ground, &world);
     client.run("COMMIT");
     world.run(hold.doors_are_known());
     assert_eq!(hold.doors(), doors);
     let step = ground.a_move(1, DEAD_PORT);
-    let reads = hold.reads(&world.database);
-    let moved = world.run(reads.move_to(&doors, &step, || true));
-    assert_eq!(moved.expect("reads are moved").left_out, []);
+    world.move_reads(&hold, &doors, &step);
     assert_eq!(Ground::row(&ground.coordinator, 1), nowhere().to_string());
     // Nor later: the standby does not answer. Each question takes as long as the move would.
     for _ in 0..20 {
@@ -234,16 +225,9 @@ fn reads_of_a_door_that_cannot_be_held_follow_all_the_same_once_the_leader_is_go
     let world = World::new(&ground);
     let door = &ground.workers[1];
     let doors = [ground.address(2)];
-    let mut client = Session::open(door, "client");
-    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
-    let mut order = world.order(1, &doors);
-    order.cooldown = Duration::from_secs(50);
-    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
-    let hold = hold.expect("a hold");
-    let reads = hold.reads(&world.database);
+    let (_client, hold) = hold_beside_a_writer(&ground, &world);
     let away = ground.a_move(1, DEAD_PORT);
-    let moved = world.run(reads.move_to(&doors, &away, || true));
-    assert_eq!(moved.expect("reads are moved").left_out, []);
+    world.move_reads(&hold, &doors, &away);
     hold.leader_is_gone();
     until("the row", || {
         world.run(async { tokio::time::sleep(Duration::from_millis(5)).await });
@@ -251,8 +235,7 @@ fn reads_of_a_door_that_cannot_be_held_follow_all_the_same_once_the_leader_is_go
     });
     // From now on at once.
     let back = ground.a_move(1, ground.workers[0].port());
-    let moved = world.run(reads.move_to(&doors, &back, || true));
-    assert_eq!(moved.expect("reads are moved").left_out, []);
+    world.move_reads(&hold, &doors, &back);
     assert_eq!(Ground::row(door, 1), ground.address(1).to_string());
     assert_eq!(hold.doors(), [], "its client is still there");
     world.release(hold);
@@ -266,18 +249,11 @@ fn reads_of_a_door_that_is_held_late_follow_once_the_standby_has_everything() {
     let world = World::new(&ground);
     let door = &ground.workers[1];
     let doors = [ground.address(2)];
-    let mut client = Session::open(door, "client");
-    client.run(&format!("BEGIN; {}", ground.write(1, "at the door")));
-    let mut order = world.order(1, &doors);
-    order.cooldown = Duration::from_secs(50);
-    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
-    let hold = hold.expect("a hold");
-    let reads = hold.reads(&world.database);
+    let (mut client, hold) = hold_beside_a_writer(&ground, &world);
     let mut step = ground.a_move(1, ahead.port());
     // One that has less in its log than the standby.
     step.from.port = new.port();
-    let moved = world.run(reads.move_to(&doors, &step, || true));
-    assert_eq!(moved.expect("reads are moved").left_out, []);
+    world.move_reads(&hold, &doors, &step);
     assert_eq!(Ground::row(door, 1), ground.workers[0].address());
     assert!(!hold.is_quiet(), "it is being taken");
     client.run("COMMIT");
@@ -300,9 +276,7 @@ fn a_door_that_is_neither_held_nor_follows_is_named_once_and_marked() {
         let hold = world.hold(1, &doors);
         assert_eq!(sorted(&hold.door_news().left_out), [&doors[0]]);
         let step = ground.a_move(1, DEAD_PORT);
-        let reads = hold.reads(&world.database);
-        let finished = world.run(reads.move_to(&doors, &step, || true));
-        assert_eq!(finished.expect("reads are moved").left_out, []);
+        world.move_reads(&hold, &doors, &step);
         assert_eq!(marked(&ground), "", "it may follow yet");
         let left_out = if end == "release" {
             world.release(hold).left_out
@@ -480,9 +454,7 @@ fn a_door_in_recovery_is_none() {
     for end in ["release", "finish"] {
         let hold = world.hold(1, &doors);
         assert_eq!((hold.doors(), hold.left_out()), (vec![], vec![]));
-        let reads = hold.reads(&world.database);
-        let moved = world.run(reads.move_to(&doors, &step, || true));
-        assert_eq!(moved.expect("reads are moved").left_out, []);
+        world.move_reads(&hold, &doors, &step);
         hold.leader_is_gone();
         if end == "release" {
             assert_eq!(world.release(hold), DoorNews::default());

@@ -470,7 +470,7 @@ impl Keeper {
         }
     }
 
-    fn complain(&self, database: &str, step: &Step, error: &StepError) {
+    pub(super) fn complain(&self, database: &str, step: &Step, error: &StepError) {
         let Some(failures) = self.attempts.worth_telling(database) else {
             return;
         };

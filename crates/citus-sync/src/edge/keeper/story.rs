@@ -250,12 +250,7 @@ impl Keeper {
                 Outcome::Superseded
             }
             Err(error) => {
-                if let Some(failures) = self.attempts.worth_telling(&database) {
-                    warn!(
-                        formation, group, %scope, database, failures,
-                        "failed, will be tried again: {step}: {error}"
-                    );
-                }
+                self.complain(&database, step, error);
                 match error {
                     StepError::Ambiguous(_) => Outcome::Ambiguous,
                     _ => Outcome::Failed,

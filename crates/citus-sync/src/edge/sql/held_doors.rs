@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::doors::{DOOR_PATIENCE, Whose};
 use super::hold::HoldOrder;
-use super::locking::{LockOrder, Place, lock};
+use super::locking::{Place, lock};
 use super::references::Part;
 use super::steps::{LeftOut, StepError};
 use super::update::{Change, Inside};
@@ -135,9 +135,13 @@ impl State {
         }
     }
 
+    fn holds(&self, door: &HostPort) -> bool {
+        self.held.iter().any(|held| held.door == *door)
+    }
+
     /// Whether this door is held, being taken, or known not to be had.
     fn knows(&self, door: &HostPort) -> bool {
-        self.held.iter().any(|held| held.door == *door)
+        self.holds(door)
             || self.under_way.contains(door)
             || self.left_out.iter().any(|left| left.door == *door)
     }
@@ -145,15 +149,14 @@ impl State {
     /// Whether nothing is about to change: no door is being taken, and none that is held is about to
     /// follow a read move.
     fn is_quiet(&self) -> bool {
-        let held = |door: &HostPort| self.held.iter().any(|held| held.door == *door);
         let mut behind = self.behind.iter();
-        self.under_way.is_empty() && behind.all(|(door, behind)| behind.failed || !held(door))
+        self.under_way.is_empty() && behind.all(|(door, behind)| behind.failed || !self.holds(door))
     }
 
     /// Whether this door is to follow now.
     fn is_due(&self, door: &HostPort) -> bool {
-        let held = || self.held.iter().any(|held| held.door == *door);
-        self.behind.get(door).is_some_and(|behind| !behind.tried) && (self.leader_is_gone || held())
+        self.behind.get(door).is_some_and(|behind| !behind.tried)
+            && (self.leader_is_gone || self.holds(door))
     }
 }
 
@@ -402,15 +405,8 @@ async fn hold_door(
 ) -> Result<(HeldDoor, Vec<String>), StepError> {
     let mut session = doors.session(door, &database.name).await?;
     let place = place(doors, door, database);
-    let locks = LockOrder {
-        dialect,
-        group: order.group,
-        references: true,
-        name: &format!("hold {}", order.name),
-        deadline,
-        cooldown: order.cooldown,
-    };
-    let locked = lock(&mut session, &place, &locks).await?;
+    let name = order.session_name();
+    let locked = lock(&mut session, &place, &order.locks(dialect, &name, deadline)).await?;
     let held = HeldDoor {
         door: door.clone(),
         session,

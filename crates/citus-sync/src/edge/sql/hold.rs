@@ -20,6 +20,7 @@ use super::steps::{Finished, LeftOut, Phases, StepError};
 use super::update::{Change, Inside};
 use super::{Connection, Database, Doors, SqlError};
 use crate::plan::Move;
+use crate::statements::Dialect;
 
 /// What is to be held, in one database.
 #[derive(Clone, Debug)]
@@ -34,6 +35,29 @@ pub struct HoldOrder {
     pub doors: Vec<HostPort>,
     /// For `application_name` in `pg_stat_activity`: "group 1".
     pub name: String,
+}
+
+impl HoldOrder {
+    pub(super) fn session_name(&self) -> String {
+        format!("hold {}", self.name)
+    }
+
+    /// The locks that it wants, on the coordinator and on each door alike.
+    pub(super) fn locks<'a>(
+        &self,
+        dialect: &'a Dialect,
+        name: &'a str,
+        deadline: Instant,
+    ) -> LockOrder<'a> {
+        LockOrder {
+            dialect,
+            group: self.group,
+            references: true,
+            name,
+            deadline,
+            cooldown: self.cooldown,
+        }
+    }
 }
 
 /// How long a session may take to give its locks back before it is dropped, which gives them back
@@ -75,14 +99,8 @@ impl Hold {
         let deadline = Instant::now() + order.left;
         let dialect = database.dialect()?;
         let taking = Taking::begin(database, doors, &dialect, order, deadline);
-        let locks = LockOrder {
-            dialect: &dialect,
-            group: order.group,
-            references: true,
-            name: &format!("hold {}", order.name),
-            deadline,
-            cooldown: order.cooldown,
-        };
+        let name = order.session_name();
+        let locks = order.locks(&dialect, &name, deadline);
         let (mut coordinator, _) = database.acquire_for_hold().await?;
         let Locked {
             terminated,
