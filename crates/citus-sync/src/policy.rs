@@ -25,6 +25,9 @@ pub struct Policy {
     /// How many bytes of the log an *asynchronous* standby may lack for reads to be sent to it after
     /// a crash, when no synchronous one is to be had; `None` sends none there.
     pub read_move_max_lag: Option<u64>,
+    /// Whether a failover request in etcd is a reason to hold. Where every member waits for
+    /// `citus-sync hold` before it stops, it need not be: Patroni writes a checkpoint between the two.
+    pub hold_on_request: bool,
     /// Whether writes are held as soon as the leader is lost, without a planned request.
     pub hold_on_leader_loss: bool,
     /// Whether standbys are kept as secondary rows.
@@ -52,6 +55,7 @@ impl Default for Policy {
             lock_cooldown: Duration::from_secs(2),
             read_move: true,
             read_move_max_lag: None,
+            hold_on_request: true,
             hold_on_leader_loss: false,
             secondaries: true,
             use_secondary_nodes: UseSecondaryNodes::Off,
@@ -71,6 +75,7 @@ impl Policy {
         Liberties {
             read_move: self.read_move,
             max_lag: self.read_move_max_lag,
+            hold_on_request: self.hold_on_request,
             hold_on_leader_loss: self.hold_on_leader_loss,
         }
     }

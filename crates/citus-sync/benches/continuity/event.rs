@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::ValueEnum;
+use lab::interruption::Interrupted;
 use lab::{Interruption, Scope, Traffic};
 use serde::Serialize;
+use serde_json::json;
 
 use super::ground::Ground;
 use super::sample::{Sample, Seen};
@@ -17,6 +19,8 @@ use super::story::Story;
 const WRITABLE: Duration = Duration::from_secs(120);
 /// Before an event, everything has been calm for so long.
 const CALM: Duration = Duration::from_secs(1);
+/// As long as a planned event, more or less.
+const NOTHING: Duration = Duration::from_secs(4);
 
 /// Who moves the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +36,8 @@ pub(crate) enum Who {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
+    /// Nothing: what this machine alone costs its clients
+    Nothing,
     /// Patroni is asked for a switchover; the hook does nothing
     Switchover,
     /// The same, with the hook
@@ -46,7 +52,8 @@ pub(crate) enum Event {
 
 impl Event {
     /// What is measured unless told otherwise.
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Nothing,
         Self::Switchover,
         Self::HookedSwitchover,
         Self::HookedRestart,
@@ -67,13 +74,23 @@ impl Event {
         }
     }
 
-    /// Whether somebody asked for it.
-    pub(crate) fn is_planned(self) -> bool {
-        self != Self::Crash
+    /// Whether it is a crash, after which reads have to come back.
+    pub(crate) fn is_crash(self) -> bool {
+        self == Self::Crash
+    }
+
+    /// The policy under which the daemon lives through it: what waits for the hook need not be held
+    /// earlier.
+    pub(crate) fn policy(self) -> serde_json::Value {
+        json!({"hold_on_request": !self.uses_hook()})
     }
 
     fn happen(self, scope: &Scope) -> Result<()> {
         match self {
+            Self::Nothing => {
+                thread::sleep(NOTHING);
+                Ok(())
+            }
             Self::Switchover | Self::HookedSwitchover => scope.switchover(None).map(drop),
             Self::Restart | Self::HookedRestart => scope.restart().map(drop),
             Self::Crash => scope.crash().map(drop),
@@ -84,6 +101,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Nothing => "nothing",
             Self::Switchover => "switchover",
             Self::HookedSwitchover => "switchover, hook",
             Self::Restart => "restart",
@@ -129,7 +147,15 @@ pub(crate) fn run(
     at_once(event, &scopes)?;
     let mut interrupted = Vec::new();
     for (scope, watch) in scopes.iter().zip(&watches) {
-        interrupted.push((scope.group(), watch.wait_over(began, WRITABLE)?));
+        let own = if event == Event::Nothing {
+            Interrupted {
+                stopped: began,
+                writable: began,
+            }
+        } else {
+            watch.wait_over(began, WRITABLE)?
+        };
+        interrupted.push((scope.group(), own));
     }
     for database in ground.lab.databases() {
         ground.wait_rows(database)?;

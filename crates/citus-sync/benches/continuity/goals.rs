@@ -35,8 +35,8 @@ pub(crate) fn goals(cells: &[Cell<'_>]) -> Vec<Goal> {
                 planned(cell, cells, &mut goals);
             }
             Event::Crash => crash(cell, &mut goals),
-            // Nothing announces it.
-            Event::Restart => {}
+            // Nothing announces a restart.
+            Event::Restart | Event::Nothing => {}
         }
     }
     goals

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use citus_sync::report::{History, Passage, State};
 use lab::{Daemon, Lab, Scope, Timeline, Timing, Version, wait_for};
+use serde_json::Value;
 
 use super::GROUPS;
 use super::event::Event;
@@ -24,7 +25,8 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 /// Fields are dropped in this order.
 pub(crate) struct Ground {
-    daemon: Option<Daemon>,
+    /// And what policy it has.
+    daemon: Option<(Daemon, Value)>,
     /// The lab.
     pub(crate) lab: Lab,
     /// The worker scope through whose leader clients enter as well.
@@ -79,41 +81,53 @@ impl Ground {
             .collect()
     }
 
-    /// The daemon, with a configuration that has nothing but what it must, and a token.
-    pub(crate) fn start_daemon(&mut self) -> Result<()> {
+    /// The daemon with this policy, and besides with a configuration that has nothing but what it
+    /// must, and a token. One that runs with another policy is stopped.
+    pub(crate) fn start_daemon(&mut self, policy: &Value) -> Result<()> {
+        if matches!(&self.daemon, Some((_, known)) if known == policy) {
+            return Ok(());
+        }
+        self.stop_daemon()?;
         let listen = match self.lab.hook() {
             Some(hook) => hook.listen(),
             None => self.lab.sandbox().port()?,
         };
         let configuration = self.lab.daemon_configuration(listen)?;
+        let mut configuration: Value = serde_json::from_str(&configuration)?;
+        configuration["policy"] = policy.clone();
+        let configuration = configuration.to_string();
         let daemon = Daemon::start(self.lab.sandbox(), program(), &configuration, listen)?;
         daemon.wait_ready(SETTLED)?;
-        self.daemon = Some(daemon);
+        self.daemon = Some((daemon, policy.clone()));
         Ok(())
     }
 
-    /// The end of the daemon, for good.
+    /// The end of the daemon.
     pub(crate) fn stop_daemon(&mut self) -> Result<()> {
         match self.daemon.take() {
-            Some(daemon) => daemon.stop(SETTLED).map(drop),
+            Some((daemon, _)) => daemon.stop(SETTLED).map(drop),
             None => Ok(()),
         }
     }
 
+    fn running(&self) -> Option<&Daemon> {
+        self.daemon.as_ref().map(|(daemon, _)| daemon)
+    }
+
     /// What the daemon said so far.
     pub(crate) fn daemon_log(&self) -> Option<&Timeline> {
-        self.daemon.as_ref().map(Daemon::log)
+        self.running().map(Daemon::log)
     }
 
     /// What the daemon said last, for an error.
     pub(crate) fn last_words(&self) -> String {
-        let words = self.daemon.as_ref().map(Daemon::last_words);
+        let words = self.running().map(Daemon::last_words);
         words.unwrap_or_default()
     }
 
     /// Every event of a group that the daemon has been through.
     pub(crate) fn passages(&self) -> Result<Vec<Passage>> {
-        let Some(daemon) = &self.daemon else {
+        let Some(daemon) = self.running() else {
             return Ok(Vec::new());
         };
         let (status, body) = daemon.get("/api/v1/history")?;
@@ -140,7 +154,7 @@ impl Ground {
         for database in DATABASES {
             self.wait_synced(database)?;
         }
-        let Some(daemon) = &self.daemon else {
+        let Some(daemon) = self.running() else {
             return Ok(());
         };
         let settled = wait_for("every group to be settled", SETTLED, || {

@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Event::ALL)]
     events: Vec<Event>,
     /// Between two statements of a client
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 30)]
     pause_ms: u64,
     /// Seconds between two looks of the poll that citus-sync is compared with
     #[arg(long, default_value_t = 10)]
@@ -105,7 +105,6 @@ fn main() -> Result<()> {
     );
 
     let mut samples = Vec::new();
-    ground.start_daemon()?;
     for event in &args.events {
         if !ground.can(*event) {
             eprintln!("{event}: this Patroni runs no hook, left out");
@@ -119,6 +118,7 @@ fn main() -> Result<()> {
                 args.rounds
             };
             if round < rounds {
+                ground.start_daemon(&event.policy())?;
                 let sample = event::run(&ground, &mut traffic, Who::Daemon, event, groups, round);
                 samples.push(keep(sample.with_context(|| ground.last_words()))?);
             }
@@ -161,6 +161,8 @@ fn plan(args: &Args, ground: &Ground) -> Vec<(Event, usize)> {
     groups
         .flat_map(|groups| args.events.iter().map(|event| (*event, *groups)))
         .filter(|(event, _)| ground.can(*event))
+        // It is the same for any number of groups.
+        .filter(|(event, groups)| *event != Event::Nothing || Some(groups) == args.groups.last())
         .collect()
 }
 
@@ -169,7 +171,7 @@ fn without_hook(plan: Vec<(Event, usize)>) -> Vec<(Event, usize)> {
     let mut all: Vec<(Event, usize)> = Vec::new();
     for (event, groups) in plan {
         let event = (event.without_hook(), groups);
-        if !all.contains(&event) {
+        if event.0 != Event::Nothing && !all.contains(&event) {
             all.push(event);
         }
     }

@@ -33,7 +33,7 @@ impl Run<'_> {
         );
         println!(
             "ttl {} s, loop_wait {} s; {} sessions, {} ms between two statements, in {} databases; \
-             the poll looks every {} s\n",
+             the poll looks every {} s\nwith the hook: policy.hold_on_request: off\n",
             timing.ttl.as_secs(),
             timing.loop_wait.as_secs(),
             self.sessions,
@@ -171,10 +171,10 @@ fn print_times(cells: &[Cell<'_>]) {
         row.extend(both(cell.spread(|sample| sample.write_gap_beyond)));
         row.push(short(cell.spread(|sample| sample.last_write).median));
         row.extend(both(cell.spread(|sample| sample.first_write)));
-        if cell.event.is_planned() {
-            row.extend(["-".into(), "-".into()]);
-        } else {
+        if cell.event.is_crash() {
             row.extend(both(cell.spread(|sample| sample.reads_back)));
+        } else {
+            row.extend(["-".into(), "-".into()]);
         }
         row.extend(both(cell.spread(|sample| sample.over)));
         row

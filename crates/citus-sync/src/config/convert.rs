@@ -251,6 +251,11 @@ fn policy(out: &mut Text, depth: usize, policy: &Policy) {
         lag(d.read_move_max_lag),
     );
     setting(
+        "hold_on_request",
+        p.hold_on_request.to_string(),
+        d.hold_on_request.to_string(),
+    );
+    setting(
         "hold_on_leader_loss",
         p.hold_on_leader_loss.to_string(),
         d.hold_on_leader_loss.to_string(),

@@ -270,6 +270,7 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
         "lock_cooldown",
         "read_move",
         "read_move_max_lag",
+        "hold_on_request",
         "hold_on_leader_loss",
         "secondaries",
         "use_secondary_nodes",
@@ -299,6 +300,7 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
         Some(at) => max_lag(&at),
         None => Some(base.read_move_max_lag),
     };
+    let hold_on_request = flag("hold_on_request", base.hold_on_request);
     let hold_on_leader_loss = flag("hold_on_leader_loss", base.hold_on_leader_loss);
     let secondaries = flag("secondaries", base.secondaries);
     let use_secondary_nodes = fields
@@ -335,6 +337,7 @@ pub(super) fn policy(at: &At<'_>, base: &Policy) -> Option<Policy> {
         lock_cooldown: lock_cooldown?,
         read_move: read_move?,
         read_move_max_lag: read_move_max_lag?,
+        hold_on_request: hold_on_request?,
         hold_on_leader_loss: hold_on_leader_loss?,
         secondaries: secondaries?,
         use_secondary_nodes: use_secondary_nodes?,

@@ -124,6 +124,9 @@ impl Situation<'_> {
 
     fn request_stands(&self) -> Option<Reason> {
         let request = self.view.failover.as_ref()?;
+        if !self.liberties.hold_on_request {
+            return None;
+        }
         let leader = &self.view.leader.as_ref()?.value;
         let leaves = match (&request.value.leader, &request.value.candidate) {
             (_, Some(candidate)) if candidate == leader => false,

@@ -93,6 +93,8 @@ pub struct Liberties {
     /// … to an asynchronous one that is at most so many bytes behind
     /// (`policy.read_move_max_lag`).
     pub max_lag: Option<u64>,
+    /// Writes are held on a failover request, and not only when asked (`policy.hold_on_request`).
+    pub hold_on_request: bool,
     /// Writes are held when the leader is lost (`policy.hold_on_leader_loss`).
     pub hold_on_leader_loss: bool,
 }

@@ -6,12 +6,13 @@
 use std::thread;
 
 use citus_sync::report::{HoldOutcome, HoldRequest, Passage, PassageKind, PassageOutcome, Phase};
-use lab::wait_for;
+use lab::{Lab, wait_for};
+use serde_json::json;
 
-use crate::clients::{clients, lost_nothing, nothing_failed, was};
+use crate::clients::{ALL_PHASES, clients, lost_nothing, nothing_failed, was};
 use crate::daemon::{Daemon, SOON};
 use crate::world::{
-    DATABASES, HookOn, key_of_group, laboratory, make_whole, moves, scope, settled,
+    DATABASES, HookOn, key_of_group, laboratory, make_whole, moves, scope, settled, switch,
 };
 
 /// The same leader is back, and the row with it.
@@ -45,10 +46,7 @@ fn clients_do_not_notice_a_planned_restart() {
     let traffic = clients(&lab, &[1], Some("wk2"));
     let before = lab.rows("postgres").expect("rows");
     if hook.is_none() {
-        eprintln!("{} has no before_stop: held by hand", lab.version());
-        let (done, said) = daemon.command(&["hold", "--group", "1"]);
-        assert!(done, "{said}\n{}", daemon.log());
-        assert!(said.contains("reads are at"), "{said}");
+        hold_by_hand(&lab, &daemon);
     }
     scope(&lab, "wk1").restart().expect("a restart");
     settled(&lab, &daemon);
@@ -59,6 +57,37 @@ fn clients_do_not_notice_a_planned_restart() {
     was_a_restart(&daemon.passage(1));
     // Back to the leader, in each database.
     assert_eq!(moves(&daemon, 1), 2, "{}", daemon.log());
+}
+
+/// The hold begins when Patroni is about to stop its leader, and not with the request, before the
+/// checkpoint that Patroni writes in between.
+#[test]
+fn a_switchover_is_held_for_when_the_hook_asks() {
+    let lab = laboratory();
+    let daemon = Daemon::start_by(&lab, &json!({"hold_on_request": false}));
+    settled(&lab, &daemon);
+    let hook = HookOn::where_there_is_one(&lab);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    if hook.is_none() {
+        hold_by_hand(&lab, &daemon);
+    }
+    switch(&lab, "wk1");
+    settled(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    nothing_failed(&traffic.report(), &daemon);
+    lost_nothing(traffic, &lab);
+    let passage = daemon.passage(1);
+    let (kind, outcome) = (PassageKind::Switchover, PassageOutcome::Followed);
+    was(&passage, kind, outcome, &ALL_PHASES);
+    assert_eq!(passage.reason, "`citus-sync hold` asked for it");
+}
+
+/// Where Patroni does not ask.
+fn hold_by_hand(lab: &Lab, daemon: &Daemon) {
+    eprintln!("{} has no before_stop: held by hand", lab.version());
+    let (done, said) = daemon.command(&["hold", "--group", "1"]);
+    assert!(done, "{said}\n{}", daemon.log());
+    assert!(said.contains("reads are at"), "{said}");
 }
 
 #[test]

@@ -98,26 +98,30 @@ impl Ground {
         for server in self.workers.iter().chain([&self.coordinator]) {
             server.thaw();
         }
-        for server in self.workers.iter().chain([&self.coordinator]) {
+        // The coordinator first: Citus tells its rows to every worker that is marked. A sync that the
+        // last story began holds the table until it is done everywhere.
+        for server in [&self.coordinator].into_iter().chain(&self.workers) {
             let mut session = Session::open(server, "ground");
             session.run(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
                  AND (application_name LIKE 'story%' OR application_name LIKE 'citus-sync%')",
             );
-            session.run(
-                "DELETE FROM pg_dist_node WHERE noderole <> 'primary' OR groupid NOT IN (0, 1, 2)",
-            );
+            let mut rows = String::new();
             for group in 0..=2 {
-                // Ordered, as ours are: a metadata sync that the last story began may be under way.
-                session.run(&format!(
-                    "BEGIN; LOCK TABLE pg_dist_node IN SHARE ROW EXCLUSIVE MODE; \
-                     UPDATE pg_dist_node SET nodename = '127.0.0.1', nodeport = {port} \
-                     WHERE groupid = {group} AND nodeport <> {port}; COMMIT",
-                    port = self.server(group).port()
-                ));
+                let port = self.server(group).port();
+                let row = format!(
+                    "UPDATE pg_dist_node SET nodename = '127.0.0.1', nodeport = {port} \
+                     WHERE groupid = {group} AND nodeport <> {port}; "
+                );
+                rows.push_str(&row);
             }
-            session.run("UPDATE pg_dist_node SET metadatasynced = true WHERE hasmetadata");
+            session.run(&format!(
+                "BEGIN; LOCK TABLE pg_dist_node IN SHARE ROW EXCLUSIVE MODE; \
+                 DELETE FROM pg_dist_node \
+                 WHERE noderole <> 'primary' OR groupid NOT IN (0, 1, 2); {rows}\
+                 UPDATE pg_dist_node SET metadatasynced = true WHERE hasmetadata; COMMIT"
+            ));
         }
         self.own("postgres");
     }

@@ -111,6 +111,7 @@ impl Story {
             liberties: Liberties {
                 read_move: true,
                 max_lag: None,
+                hold_on_request: true,
                 hold_on_leader_loss: false,
             },
             stopping: false,

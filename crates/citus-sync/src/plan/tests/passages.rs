@@ -8,6 +8,7 @@ fn quiet() -> World {
     let liberties = Liberties {
         read_move: true,
         max_lag: None,
+        hold_on_request: true,
         hold_on_leader_loss: false,
     };
     quiet_with(liberties)
@@ -347,6 +348,7 @@ fn a_crash_with_writes_held_on_it_and_nobody_who_takes_over() {
     let mut world = quiet_with(Liberties {
         read_move: true,
         max_lag: None,
+        hold_on_request: true,
         hold_on_leader_loss: true,
     });
     world.happens(Event::Crash("pg1"));

@@ -148,7 +148,9 @@ prop_compose! {
         second in progress(),
         asked in prop::option::weighted(0.2, (member(), prop::option::of(1..3_i64))),
         given_up in prop::collection::vec(reason(), 0..2),
-        liberties in (prop::bool::weighted(0.8), prop::option::of(0..4_u64), any::<bool>()),
+        liberties in (
+            prop::bool::weighted(0.8), prop::option::of(0..4_u64), prop::bool::weighted(0.8), any::<bool>(),
+        ),
         stopping in prop::bool::weighted(0.1),
         reach in prop::collection::btree_map(
             prop::sample::select(&HOSTS[..]),
@@ -159,13 +161,13 @@ prop_compose! {
             0..4,
         ),
     ) -> Memory {
-        let (read_move, max_lag, hold_on_leader_loss) = liberties;
+        let (read_move, max_lag, hold_on_request, hold_on_leader_loss) = liberties;
         Memory {
             standing: standing.map(|(reason, expired)| Standing { reason, expired }),
             progress: BTreeMap::from([("app".to_owned(), app), ("second".to_owned(), second)]),
             asked: asked.map(|(leader, started)| Asked { id: 1, leader: leader.to_owned(), started }),
             given_up,
-            liberties: Liberties { read_move, max_lag, hold_on_leader_loss },
+            liberties: Liberties { read_move, max_lag, hold_on_request, hold_on_leader_loss },
             stopping,
             reach: reach.into_iter().map(|(host, reach)| (addr(host), reach)).collect(),
         }

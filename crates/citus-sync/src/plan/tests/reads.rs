@@ -126,6 +126,12 @@ fn the_named_candidate_gets_the_reads_whatever_it_is() {
     // It will lead: reads need not move twice.
     let both = story().standby_at("pg3", 100, 100, 1);
     assert_eq!(reads_to(&both.decide()), addr("pg3"));
+    // Also where the request is not what writes are held for.
+    let reason = Reason::Asked { id: 1 };
+    let asked = story().asked("pg1", None).held_because(reason);
+    let asked = asked.liberties(|may| may.hold_on_request = false);
+    let both = asked.standby_at("pg3", 100, 100, 1);
+    assert_eq!(reads_to(&both.decide()), addr("pg3"));
     // But nobody waits for it when another has everything.
     let late = story().standby_at("pg3", 100, 99, 1);
     assert_eq!(reads_to(&late.decide()), addr("pg2"));

@@ -46,6 +46,17 @@ fn a_request_that_names_the_leader_holds() {
     ));
 }
 
+/// Every member's hook asks, and later than the request is written.
+#[test]
+fn a_request_holds_nothing_where_writes_are_held_when_asked() {
+    let when_asked = |story: Story| story.liberties(|may| may.hold_on_request = false);
+    let story = when_asked(Story::quiet().switchover());
+    assert_eq!(story.clone().decide().rule, Rule::Settled);
+    let asked = story.asked("pg1", None);
+    let reason = Reason::Asked { id: 1 };
+    assert_eq!(held_for(&asked.decide()), reason);
+}
+
 #[test]
 fn a_request_that_names_only_a_candidate_makes_the_leader_leave_as_well() {
     assert!(holds(&Story::quiet().requested(request(None, Some("pg2")))));

@@ -133,10 +133,12 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 fn liberties() -> impl Strategy<Value = Liberties> {
     let max_lag = prop::option::weighted(0.3, 0..64_u64);
-    (prop::bool::weighted(0.9), max_lag, any::<bool>()).prop_map(
-        |(read_move, max_lag, hold_on_leader_loss)| Liberties {
+    let usually = prop::bool::weighted(0.9);
+    (usually, max_lag, usually, any::<bool>()).prop_map(
+        |(read_move, max_lag, hold_on_request, hold_on_leader_loss)| Liberties {
             read_move,
             max_lag,
+            hold_on_request,
             hold_on_leader_loss,
         },
     )

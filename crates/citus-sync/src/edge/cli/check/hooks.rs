@@ -15,13 +15,12 @@ const HOSTS_TOLD: usize = 3;
 /// The token, unless everything here is only observed.
 pub(super) fn token(config: &Config) -> Option<Finding> {
     let what = "token";
-    let obeyed = config
-        .formations
-        .iter()
-        .any(|formation| survey::writes(formation) == Writes::Allowed);
-    if !obeyed {
-        return None;
-    }
+    let obeyed = config.formations.iter();
+    let obeyed = obeyed.filter(|formation| survey::writes(formation) == Writes::Allowed);
+    // Whether a request holds everywhere; none where nothing is ever held.
+    let on_request = obeyed
+        .map(|formation| formation.policy.hold_on_request)
+        .reduce(|all, one| all && one)?;
     Some(match &config.token {
         Some(token) => Finding::pass(
             what,
@@ -34,8 +33,15 @@ pub(super) fn token(config: &Config) -> Option<Finding> {
         ),
         None => Finding::warn(
             what,
-            "none: `citus-sync hold` and `release` will be refused, and with them every \
-             before_stop of Patroni, so that restarts of a leader are noticed",
+            format!(
+                "none: `citus-sync hold` and `release` will be refused, and with them every \
+                 before_stop of Patroni, so that restarts of a leader are noticed{}",
+                if on_request {
+                    ""
+                } else {
+                    ", and switchovers as well: `policy.hold_on_request` is off"
+                }
+            ),
             format!(
                 "`openssl rand -hex 32 > FILE`, name that file with `token_file` here and with \
                  --token-file in `postgresql.before_stop` of the workers (or set {TOKEN_VARIABLE})"
@@ -105,6 +111,14 @@ mod tests {
         assert_eq!(token(&config("")).unwrap().verdict, Verdict::Warn);
         let observed = config("policy: {write: never}\n");
         assert_eq!(token(&observed), None);
+    }
+
+    #[test]
+    fn without_a_token_it_is_said_what_goes_unheld() {
+        let told = |more: &str| token(&config(more)).unwrap().detail;
+        assert!(told("").ends_with("restarts of a leader are noticed"));
+        let when_asked = told("policy: {hold_on_request: off}\n");
+        assert!(when_asked.contains("switchovers as well"), "{when_asked}");
     }
 
     #[test]
