@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use dcs_watch::{Freshness, HostPort};
+use dcs_watch::{Freshness, HostPort, Role, SyncState};
 use thiserror::Error;
 
 use super::row::is_temporary;
@@ -254,10 +254,13 @@ fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<
         // leader's, whatever timeline its member key, which is older, speaks of.
         let timelines = view.members.values().map(|other| other.value.timeline);
         let is_older = member.timeline.is_some() && timelines.max() > Some(member.timeline);
-        let in_sync = (view.sync.as_ref()).is_some_and(|sync| sync.value.standbys.contains(name));
-        if (in_sync || !is_older)
-            && (has_what_was_held(situation, held, name, standby)
-                || has_what_was_lost(situation, &step.from, name, standby))
+        let asynchronous = member.role == Role::Replica;
+        let of_leader = synchronous_to_leader(situation, name);
+        let of_lost = synchronous_to_lost(situation, &step.from, name);
+        if (of_leader.is_some() || !is_older)
+            && has_what_was_held(situation, held, name, asynchronous, standby)
+            || (of_lost.is_some() || !is_older)
+                && has_what_was_lost(situation, &step.from, of_lost, asynchronous, standby)
         {
             return Ok(());
         }
@@ -267,11 +270,36 @@ fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<
     })
 }
 
+/// What `/sync` says, if it is about the leader and this member is synchronous to it.
+fn synchronous_to_leader<'a>(situation: &Situation<'a>, name: &String) -> Option<&'a SyncState> {
+    let view = situation.view;
+    let leads = view.leader.as_ref().map(|leader| &leader.value);
+    let sync = view.sync.as_ref().map(|sync| &sync.value)?;
+    (sync.leader.as_ref() == leads && sync.standbys.contains(name)).then_some(sync)
+}
+
+/// The same of the member that is lost: `/sync` outlives the leader that it is about, and that
+/// leader's member key.
+fn synchronous_to_lost<'a>(
+    situation: &Situation<'a>,
+    lost: &HostPort,
+    name: &String,
+) -> Option<&'a SyncState> {
+    let view = situation.view;
+    let sync = view.sync.as_ref().map(|sync| &sync.value)?;
+    let is_about_lost = match view.members.get(sync.leader.as_ref()?) {
+        Some(member) => member.value.address.as_ref() == Some(lost),
+        None => true,
+    };
+    (is_about_lost && sync.standbys.contains(name)).then_some(sync)
+}
+
 /// Nobody writes, and the standby has replayed what the leader had flushed when that began.
 fn has_what_was_held(
     situation: &Situation<'_>,
     held: Held,
     name: &String,
+    asynchronous: bool,
     standby: &Probe,
 ) -> bool {
     let (view, Held::Yes { round }) = (situation.view, held) else {
@@ -280,13 +308,11 @@ fn has_what_was_held(
     let Some(leader) = situation.leader_probe() else {
         return false;
     };
-    let is_synchronous = view.sync.as_ref().is_some_and(|sync| {
-        let leads = view.leader.as_ref().map(|leader| &leader.value);
-        sync.value.leader.as_ref() == leads && sync.value.standbys.contains(name)
-    });
+    let is_synchronous = synchronous_to_leader(situation, name).is_some();
     let is_candidate = (view.failover.as_ref())
         .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
-    let is_allowed = is_synchronous || is_candidate || situation.liberties.max_lag.is_some();
+    let may_lag = asynchronous && situation.liberties.max_lag.is_some();
+    let is_allowed = is_synchronous || is_candidate || may_lag;
     let flushed = leader.position.written;
     leader.state == ProbeState::Writable
         && leader.round >= round
@@ -300,7 +326,8 @@ fn has_what_was_held(
 fn has_what_was_lost(
     situation: &Situation<'_>,
     lost: &HostPort,
-    name: &String,
+    sync: Option<&SyncState>,
+    asynchronous: bool,
     standby: &Probe,
 ) -> bool {
     let view = situation.view;
@@ -315,15 +342,6 @@ fn has_what_was_lost(
     }
     let replayed = standby.position.replayed;
     let of = |probe: &Probe| [probe.position.written, probe.position.replayed];
-    // `/sync` outlives the leader that it is about, and that leader's member key.
-    let sync = view.sync.as_ref().map(|sync| &sync.value).filter(|sync| {
-        let leader = sync.leader.as_ref();
-        let is_about_lost = |leader| match view.members.get(leader) {
-            Some(member) => member.value.address.as_ref() == Some(lost),
-            None => true,
-        };
-        leader.is_some_and(is_about_lost) && sync.standbys.contains(name)
-    });
     if let Some(sync) = sync {
         let voters: Vec<&Probe> = sync
             .standbys
@@ -345,7 +363,7 @@ fn has_what_was_lost(
     let lacks = known
         .map_or(0, |known| known.0)
         .saturating_sub(replayed.map_or(0, |r| r.0));
-    situation.liberties.max_lag.is_some_and(|max| lacks <= max)
+    asynchronous && situation.liberties.max_lag.is_some_and(|max| lacks <= max)
 }
 
 fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Violation> {

@@ -1,6 +1,6 @@
 //! The checker alone, on holds and read moves: a right decision, spoilt, is stopped.
 
-use dcs_watch::Lsn;
+use dcs_watch::{Lsn, Role};
 
 use super::super::*;
 use super::builders::{LEADER_REVISION, Story, addr, row, secondary};
@@ -141,6 +141,43 @@ fn reads_to_a_member_that_is_no_standby() {
         let mut stranger = right.clone();
         stranger.view.members.remove("pg2");
         not_caught_up(&right, &stranger);
+    }
+}
+
+#[test]
+fn reads_to_a_member_left_behind_that_was_synchronous_to_another() {
+    let right = held()
+        .requested(request(Some("pg1"), Some("pg2")))
+        .synchronous("pg3", &["pg2"]);
+    let mut behind = right.clone();
+    for (name, timeline) in [("pg1", 2), ("pg2", 1)] {
+        let member = behind.view.members.get_mut(name).unwrap();
+        member.value.timeline = Some(timeline);
+    }
+    not_caught_up(&right, &behind);
+    // Synchronous to its leader it streams from it, whatever its member key said last.
+    let synchronous = behind.synchronous("pg1", &["pg2"]);
+    assert_eq!(verdict(&synchronous, &right.decision()), Ok(()));
+}
+
+#[test]
+fn reads_by_the_policys_blessing_to_a_member_that_is_no_replica() {
+    let may_lag = |story: Story| {
+        let story = story.synchronous("pg1", &[]).allowing_lag(10);
+        let round = story.answers[&addr("pg2")].round;
+        story.standby_at("pg3", 100, 100, round)
+    };
+    for right in [may_lag(held()), may_lag(lost())] {
+        let decision = right.decision();
+        let Step::ReadMove(step) = &decision.steps["app"] else {
+            panic!("{decision:?}")
+        };
+        let mut other = right.clone();
+        let members = other.view.members.values_mut();
+        for member in members.filter(|member| member.value.address.as_ref() == Some(&step.to)) {
+            member.value.role = Role::StandbyLeader;
+        }
+        not_caught_up(&right, &other);
     }
 }
 
