@@ -26,6 +26,12 @@ pub fn has_replayed(lsn: &str) -> String {
     format!("SELECT pg_catalog.pg_last_wal_replay_lsn() >= {lsn}::pg_catalog.pg_lsn")
 }
 
+/// Whether a node runs no statement of this database that Citus sent it from another node. Their
+/// sessions bear this name since Citus 11, and the other before.
+pub const CITUS_IS_QUIET: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity \
+     WHERE datname = pg_catalog.current_database() AND state = 'active' \
+     AND (application_name LIKE 'citus_internal gpid=%' OR application_name = 'citus'))";
+
 /// Whether the session's server takes writes.
 pub const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 

@@ -82,6 +82,50 @@ fn a_switchover_is_held_for_when_the_hook_asks() {
     assert_eq!(passage.reason, "`citus-sync hold` asked for it");
 }
 
+/// They would fail with the leader; who holds by hand is told of them, and they are not waited for
+/// endlessly.
+#[test]
+fn a_hook_waits_for_reads_that_run_at_the_leader() {
+    let lab = laboratory();
+    if !lab.flavour().is_citus() {
+        eprintln!("skipped: the stand-in sends no statements to workers");
+        return;
+    }
+    let daemon = Daemon::start(&lab);
+    settled(&lab, &daemon);
+    let leader = scope(&lab, "wk1").leader().expect("a leader");
+    let mut gate = leader.connect("second").expect("a session");
+    gate.batch_execute("SELECT pg_advisory_lock(42)")
+        .expect("the gate is shut");
+    let mut reader = lab.coordinator().connect("second").expect("a reader");
+    let key = key_of_group(&mut reader, 1);
+    let read =
+        format!("SELECT count(pg_advisory_xact_lock_shared(42)) FROM ledger WHERE id = {key}");
+    reader
+        .batch_execute(&format!(
+            "INSERT INTO ledger VALUES ({key}, 'read') ON CONFLICT (id) DO NOTHING"
+        ))
+        .expect("a row");
+    let reading = thread::spawn(move || reader.batch_execute(&read));
+    wait_for("the reader to be there", SOON, || {
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        Ok(gate.query_one(waits, &[])?.get::<_, i64>(0) == 1)
+    })
+    .expect("it reads");
+    let answer = daemon.hold(1);
+    assert!(
+        answer.message.contains("still run at the leader"),
+        "{answer:?}"
+    );
+    gate.batch_execute("SELECT pg_advisory_unlock(42)")
+        .expect("the gate is open");
+    reading.join().expect("no panic").expect("what it read");
+    let answer = daemon.hold(1);
+    assert_eq!(answer.message, "", "{answer:?}");
+    daemon.release(1);
+    settled(&lab, &daemon);
+}
+
 /// Where Patroni does not ask.
 fn hold_by_hand(lab: &Lab, daemon: &Daemon) {
     eprintln!("{} has no before_stop: held by hand", lab.version());

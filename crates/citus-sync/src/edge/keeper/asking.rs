@@ -104,6 +104,9 @@ impl Keeper {
             "`citus-sync hold`: writes are to be held"
         );
         self.askers.push(asker);
+        if let Some(leader) = view.leader_address() {
+            self.look_for_readers(leader);
+        }
     }
 
     /// What speaks against a hold, in words.
@@ -162,7 +165,9 @@ impl Keeper {
         });
         let complete = all_held
             && (reads_settled || !patient(READS_PATIENCE))
-            && (doors_settled || !patient(DOORS_PATIENCE));
+            && (doors_settled || !patient(DOORS_PATIENCE))
+            // Where reads stayed nobody's end is waited for.
+            && (self.reads_at.is_none() || self.readers.are_done(now));
         let over = situation.reason_to_hold().is_none();
         for asker in std::mem::take(&mut self.askers) {
             let late = asker.by <= now;
@@ -175,7 +180,9 @@ impl Keeper {
                         (false, true) => HoldOutcome::Partly,
                         (false, false) => HoldOutcome::NotHeld,
                     };
-                    let why = if everywhere {
+                    let why = if everywhere && complete && self.readers.are_left() {
+                        "statements that began before still run at the leader".to_owned()
+                    } else if everywhere {
                         String::new()
                     } else if over {
                         "what it was asked for is over".to_owned()
@@ -193,6 +200,9 @@ impl Keeper {
                 }
                 _ => self.askers.push(asker),
             }
+        }
+        if self.askers.is_empty() {
+            self.readers.forget();
         }
     }
 
@@ -212,7 +222,8 @@ impl Keeper {
     pub(super) fn next_answer(&self) -> Option<Instant> {
         let now = Instant::now();
         let ends = [DOORS_PATIENCE, READS_PATIENCE].map(|patience| Some(self.all_held? + patience));
-        let patience = ends.into_iter().flatten().filter(|end| *end > now);
+        let ends = ends.into_iter().chain([self.readers.until()]);
+        let patience = ends.flatten().filter(|end| *end > now);
         let askers = self.askers.iter().map(|asker| asker.by);
         askers
             .clone()

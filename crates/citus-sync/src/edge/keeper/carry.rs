@@ -58,6 +58,8 @@ pub(super) enum Aside {
     Discarded { database: String },
     /// It is known of each door of a hold whether it is held.
     Doors { database: String },
+    /// A database's readers at a leader are gone, or it cannot be known.
+    Readers { number: u64 },
     /// Doors said where they have this group.
     Told { database: String, told: Vec<Told> },
 }
@@ -455,6 +457,7 @@ impl Keeper {
                     self.doors_joined(&database, &news);
                 }
             }
+            Aside::Readers { number } => self.readers.known(number),
             Aside::Discarded { database } => self.holds.ended(&database),
             Aside::Told { database, told } => self.doors_said(&database, &told),
             Aside::Recovered { database, result } => match result {

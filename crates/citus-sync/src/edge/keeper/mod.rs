@@ -13,6 +13,7 @@ mod events;
 mod holds;
 mod losses;
 mod passages;
+mod readers;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use self::carry::{Aside, Ended, Future};
 use self::holds::Holds;
 use self::losses::Losses;
 use self::passages::Diary;
+use self::readers::Readers;
 use super::board::Board;
 use super::commands::Command;
 use super::sql::{Database, Doors, Probes};
@@ -96,6 +98,7 @@ pub struct Keeper {
     losses: Losses,
     aftercare: Aftercare,
     askers: Vec<Asker>,
+    readers: Readers,
     /// Since when every database is held.
     all_held: Option<Instant>,
     /// Where reads were sent, while they are not at the leader.
@@ -153,6 +156,7 @@ impl Keeper {
             losses: Losses::default(),
             aftercare: Aftercare::default(),
             askers: Vec::new(),
+            readers: Readers::default(),
             all_held: None,
             reads_at: None,
             expired: false,
