@@ -117,6 +117,7 @@ fn a_hook_waits_for_reads_that_run_at_the_leader() {
         answer.message.contains("still run at the leader"),
         "{answer:?}"
     );
+    assert!(answer.took_ms >= 500, "it was not waited for: {answer:?}");
     gate.batch_execute("SELECT pg_advisory_unlock(42)")
         .expect("the gate is open");
     reading.join().expect("no panic").expect("what it read");
