@@ -18,7 +18,7 @@ use crate::sandbox::Sandbox;
 use crate::wait::within;
 
 /// Overall limit for opening a connection to a server of the lab.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_secs(30);
 
 /// A role that must give a password (SCRAM) in every lab server; everybody
