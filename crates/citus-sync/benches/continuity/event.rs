@@ -48,16 +48,19 @@ pub(crate) enum Event {
     HookedRestart,
     /// SIGKILL to Patroni and PostgreSQL
     Crash,
+    /// The same, with writes held for the next leader
+    HeldCrash,
 }
 
 impl Event {
     /// What is measured unless told otherwise.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Nothing,
         Self::Switchover,
         Self::HookedSwitchover,
         Self::HookedRestart,
         Self::Crash,
+        Self::HeldCrash,
     ];
 
     /// Whether Patroni waits for `citus-sync hold`.
@@ -65,24 +68,29 @@ impl Event {
         matches!(self, Self::HookedSwitchover | Self::HookedRestart)
     }
 
-    /// The same event where there is no hook.
-    pub(crate) fn without_hook(self) -> Self {
+    /// The same event where nobody listens to a hook or holds anything.
+    pub(crate) fn without_daemon(self) -> Self {
         match self {
             Self::HookedSwitchover => Self::Switchover,
             Self::HookedRestart => Self::Restart,
+            Self::HeldCrash => Self::Crash,
             other => other,
         }
     }
 
     /// Whether it is a crash, after which reads have to come back.
     pub(crate) fn is_crash(self) -> bool {
-        self == Self::Crash
+        matches!(self, Self::Crash | Self::HeldCrash)
     }
 
-    /// The policy under which the daemon lives through it: what waits for the hook need not be held
-    /// earlier.
+    /// The policy under which the daemon lives through it. What waits for the hook need not be held
+    /// earlier; who waits for a crashed leader waits for its lease first.
     pub(crate) fn policy(self) -> serde_json::Value {
-        json!({"hold_on_request": !self.uses_hook()})
+        match self {
+            Self::HookedSwitchover | Self::HookedRestart => json!({"hold_on_request": false}),
+            Self::HeldCrash => json!({"hold_on_leader_loss": true, "hold_timeout": "60s"}),
+            _ => json!({}),
+        }
     }
 
     fn happen(self, scope: &Scope) -> Result<()> {
@@ -93,7 +101,7 @@ impl Event {
             }
             Self::Switchover | Self::HookedSwitchover => scope.switchover(None).map(drop),
             Self::Restart | Self::HookedRestart => scope.restart().map(drop),
-            Self::Crash => scope.crash().map(drop),
+            Self::Crash | Self::HeldCrash => scope.crash().map(drop),
         }
     }
 }
@@ -107,6 +115,7 @@ impl fmt::Display for Event {
             Self::Restart => "restart",
             Self::HookedRestart => "restart, hook",
             Self::Crash => "crash",
+            Self::HeldCrash => "crash, held",
         })
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn goals(cells: &[Cell<'_>]) -> Vec<Goal> {
             Event::Switchover | Event::HookedSwitchover | Event::HookedRestart => {
                 planned(cell, cells, &mut goals);
             }
-            Event::Crash => crash(cell, &mut goals),
+            Event::Crash | Event::HeldCrash => crash(cell, &mut goals),
             // Nothing announces a restart.
             Event::Restart | Event::Nothing => {}
         }

@@ -112,7 +112,7 @@ fn main() -> Result<()> {
     }
     for round in 0..args.rounds.max(args.crashes) {
         for (event, groups) in plan(&args, &ground) {
-            let rounds = if event == Event::Crash {
+            let rounds = if event.is_crash() {
                 args.crashes
             } else {
                 args.rounds
@@ -130,7 +130,7 @@ fn main() -> Result<()> {
         let poll = Duration::from_secs(args.poll_s);
         let baseline = Baseline::start(&ground.lab, poll);
         for round in 0..args.baseline_rounds {
-            for (event, groups) in without_hook(plan(&args, &ground)) {
+            for (event, groups) in without_daemon(plan(&args, &ground)) {
                 let sample = event::run(&ground, &mut traffic, Who::Poll, event, groups, round);
                 samples.push(keep(sample)?);
             }
@@ -166,11 +166,11 @@ fn plan(args: &Args, ground: &Ground) -> Vec<(Event, usize)> {
         .collect()
 }
 
-/// The same where nobody listens to a hook, each once.
-fn without_hook(plan: Vec<(Event, usize)>) -> Vec<(Event, usize)> {
+/// The same where nobody listens to a hook or holds anything, each once.
+fn without_daemon(plan: Vec<(Event, usize)>) -> Vec<(Event, usize)> {
     let mut all: Vec<(Event, usize)> = Vec::new();
     for (event, groups) in plan {
-        let event = (event.without_hook(), groups);
+        let event = (event.without_daemon(), groups);
         if event.0 != Event::Nothing && !all.contains(&event) {
             all.push(event);
         }

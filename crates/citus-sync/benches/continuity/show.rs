@@ -33,7 +33,7 @@ impl Run<'_> {
         );
         println!(
             "ttl {} s, loop_wait {} s; {} sessions, {} ms between two statements, in {} databases; \
-             the poll looks every {} s\nwith the hook: policy.hold_on_request: off\n",
+             the poll looks every {} s\npolicies: with the hook hold_on_request: off; crash, held: hold_on_leader_loss: on, hold_timeout: 60s\n",
             timing.ttl.as_secs(),
             timing.loop_wait.as_secs(),
             self.sessions,

@@ -5,8 +5,10 @@
 //! it; and what Citus was about to tell its workers may die with the coordinator. So it is looked at, after
 //! each time the group was anything but settled, this program's own start included.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use dcs_watch::HostPort;
 use tracing::{debug, info};
 
 use super::Keeper;
@@ -38,6 +40,8 @@ pub(super) struct Aftercare {
     /// Databases that are being looked at, and whether all doors of those that were knew it.
     under_way: usize,
     all_know: bool,
+    /// Doors that said so, by database; they are not asked again.
+    know: BTreeSet<(String, HostPort)>,
 }
 
 impl Aftercare {
@@ -55,6 +59,7 @@ impl Aftercare {
             self.was_settled |= settled;
             self.pause = self.pause.max(first);
             self.due = settled.then(|| now + self.pause);
+            self.know.clear();
         }
         let due = self.under_way == 0 && self.due.is_some_and(|due| due <= now);
         if due {
@@ -105,7 +110,11 @@ impl Keeper {
                     && row.is_primary()
                     && row.groupid != COORDINATOR_GROUP
             });
-            let targets: Vec<_> = doors.map(|row| row.address.clone()).collect();
+            let name = database.name.to_string();
+            let targets: Vec<_> = doors
+                .map(|row| row.address.clone())
+                .filter(|door| !self.aftercare.know.contains(&(name.clone(), door.clone())))
+                .collect();
             let own = rows
                 .iter()
                 .any(|row| row.groupid == self.group && row.is_primary());
@@ -133,9 +142,12 @@ impl Keeper {
         let mut all_know = true;
         for (door, answer) in told {
             match answer {
-                Ok(Some(there)) if Some(there) == leader => {}
                 // News came first, and will be looked after by itself.
                 _ if !self.aftercare.settled => {}
+                Ok(Some(there)) if Some(there) == leader => {
+                    let whose = (database.to_owned(), door.clone());
+                    self.aftercare.know.insert(whose);
+                }
                 Ok(there) => {
                     all_know = false;
                     info!(

@@ -60,6 +60,8 @@ pub(super) enum Aside {
     Doors { database: String },
     /// A database's readers at a leader are gone, or it cannot be known.
     Readers { number: u64 },
+    /// Sessions on a door were seen to.
+    Warm,
     /// Doors said where they have this group.
     Told { database: String, told: Vec<Told> },
 }
@@ -451,7 +453,7 @@ impl Keeper {
                     self.coordinator_not_asked(&address, failures, &error);
                 }
             }
-            Aside::Over => {}
+            Aside::Over | Aside::Warm => {}
             Aside::Doors { database } => {
                 if let Some(news) = self.open_hold(&database).map(Hold::door_news) {
                     self.doors_joined(&database, &news);

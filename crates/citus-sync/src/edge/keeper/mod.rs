@@ -15,6 +15,7 @@ mod losses;
 mod passages;
 mod readers;
 mod story;
+mod warmth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,7 @@ use self::holds::Holds;
 use self::losses::Losses;
 use self::passages::Diary;
 use self::readers::Readers;
+use self::warmth::Warmth;
 use super::board::Board;
 use super::commands::Command;
 use super::sql::{Database, Doors, Probes};
@@ -97,6 +99,7 @@ pub struct Keeper {
     holds: Holds,
     losses: Losses,
     aftercare: Aftercare,
+    warmth: Warmth,
     askers: Vec<Asker>,
     readers: Readers,
     /// Since when every database is held.
@@ -155,6 +158,7 @@ impl Keeper {
             holds: Holds::default(),
             losses: Losses::default(),
             aftercare: Aftercare::default(),
+            warmth: Warmth::default(),
             askers: Vec::new(),
             readers: Readers::default(),
             all_held: None,
@@ -206,6 +210,7 @@ impl Keeper {
             self.attempts.next_due(),
             self.losses.next_due(),
             self.aftercare.next_due(),
+            self.warmth.next_due(),
             self.next_answer(),
             // Once it has passed and that was seen, what is decided then is what is waited for.
             deadline.filter(|_| !self.deadline_seen),
@@ -283,6 +288,7 @@ impl Keeper {
         self.ask_coordinator(&decision.reach);
         self.again = decision.again_in.map(|pause| Instant::now() + pause);
         self.look_after_doors(&situation, &decision);
+        self.keep_door_warm(&situation, &decision);
         if self.resync_has_to_wait(&decision) {
             self.again = Some(Instant::now() + OTHERS_HELD);
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use super::held_doors::HeldDoors;
 use super::references::References;
 use super::steps::{LeftOut, StepError};
 use super::{Connection, Login, SqlError};
+use crate::plan::COORDINATOR_GROUP;
+use crate::statements::primary_of;
 
 /// How long a connect to a door may take, and its first answer. A door is left out sooner than it is
 /// waited for.
@@ -25,7 +28,7 @@ const CONNECT: Duration = Duration::from_millis(300);
 pub(super) const DOOR_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long a session that nobody uses is kept: a hold is followed by a read move and its end on the
-/// same doors, and one switchover by the next.
+/// same doors, and one switchover by the next. Who [keeps them warm](Doors::keep_warm) comes in time.
 const LINGER: Duration = Duration::from_secs(120);
 
 /// A door, and a database there.
@@ -43,15 +46,20 @@ pub struct Doors {
 #[derive(Debug)]
 struct Shared {
     login: Login,
-    warm: Mutex<BTreeMap<Key, Warm>>,
+    warm: Mutex<BTreeMap<Key, Vec<Warm>>>,
+    numbers: AtomicU64,
     references: Mutex<BTreeMap<Key, References>>,
     /// Doors that are still held, of holds that were lost with the coordinator.
     kept: Mutex<BTreeMap<Whose, HeldDoors>>,
 }
 
+/// Sessions for one hold on a door: one holds, one moves the row.
+const SPARE: usize = 2;
+
 /// One session that waits to be used again; its task drops it when nobody does.
 #[derive(Debug)]
 struct Warm {
+    number: u64,
     session: Option<Connection>,
     expiry: JoinHandle<()>,
 }
@@ -72,13 +80,14 @@ impl Doors {
                     ..login.clone()
                 },
                 warm: Mutex::default(),
+                numbers: AtomicU64::new(0),
                 references: Mutex::default(),
                 kept: Mutex::default(),
             }),
         }
     }
 
-    fn warm(&self) -> MutexGuard<'_, BTreeMap<Key, Warm>> {
+    fn warm(&self) -> MutexGuard<'_, BTreeMap<Key, Vec<Warm>>> {
         self.shared
             .warm
             .lock()
@@ -95,16 +104,39 @@ impl Doors {
         door: &HostPort,
         database: &Arc<str>,
     ) -> Result<Connection, SqlError> {
-        let warm = self.warm().remove(&(door.clone(), database.clone()));
-        let warm = warm.and_then(|mut warm| warm.session.take());
-        if let Some(session) = warm.filter(Connection::is_usable) {
-            return Ok(session);
+        let key = (door.clone(), database.clone());
+        if let Some(warm) = self.warm().get_mut(&key) {
+            while let Some(session) = warm.pop().and_then(|mut warm| warm.session.take()) {
+                if session.is_usable() {
+                    return Ok(session);
+                }
+            }
         }
         let mut session = self.open(door, database).await?;
         if session.verify_within(CONNECT).await? {
             return Err(SqlError::InRecovery);
         }
         Ok(session)
+    }
+
+    /// Sees to it that a door is held, and its row moved, without connecting to it first: keeps as many
+    /// sessions warm as that takes, for as long as this is called again in time.
+    ///
+    /// # Errors
+    ///
+    /// The door cannot be reached, or is none for the moment.
+    pub async fn keep_warm(&self, door: &HostPort, database: &Arc<str>) -> Result<(), SqlError> {
+        let mut sessions = Vec::new();
+        while sessions.len() < SPARE {
+            let mut session = self.session(door, database).await?;
+            // Whether it is alive; and Citus reads on first use what it would have to read later.
+            session.rows(&primary_of(COORDINATOR_GROUP)).await?;
+            sessions.push(session);
+        }
+        for session in sessions {
+            self.put_back(database, session);
+        }
+        Ok(())
     }
 
     fn all_kept(&self) -> MutexGuard<'_, BTreeMap<Whose, HeldDoors>> {
@@ -151,16 +183,28 @@ impl Doors {
             return;
         }
         let key = (session.address.clone(), database.clone());
+        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::downgrade(&self.shared);
         let expiring = key.clone();
         let expiry = tokio::spawn(async move {
             sleep(LINGER).await;
             if let Some(shared) = shared.upgrade() {
-                Self { shared }.warm().remove(&expiring);
+                let doors = Self { shared };
+                let mut warm = doors.warm();
+                if let Some(sessions) = warm.get_mut(&expiring) {
+                    sessions.retain(|session| session.number != number);
+                    if sessions.is_empty() {
+                        warm.remove(&expiring);
+                    }
+                }
             }
         });
-        let session = Some(session);
-        self.warm().insert(key, Warm { session, expiry });
+        let warm = Warm {
+            number,
+            session: Some(session),
+            expiry,
+        };
+        self.warm().entry(key).or_default().push(warm);
     }
 }
 

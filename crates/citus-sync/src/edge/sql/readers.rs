@@ -12,11 +12,8 @@ use crate::statements::CITUS_IS_QUIET;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// So many looks in a row have to find nobody: a statement that was planned before reads were moved is
-/// on its way there for a moment longer.
-const LOOKS: u32 = 2;
-
-/// Completes when the leader runs no statement of this database any more that Citus sent it. The
+/// Completes when the leader runs no statement of this database any more that Citus sent it. (One that was
+/// planned before reads were moved may arrive yet: it has the time that Patroni takes to stop it.) The
 /// session is opened at once; the first look is `moved`'s to begin, which is said when reads have been.
 ///
 /// # Errors
@@ -30,13 +27,7 @@ pub async fn readers_are_gone(
 ) -> Result<(), SqlError> {
     let mut session = doors.session(leader, &database.name).await?;
     if moved.wait_for(|moved| *moved).await.is_ok() {
-        let mut quiet = 0;
-        loop {
-            let nobody = session.boolean(CITUS_IS_QUIET).await?;
-            quiet = if nobody { quiet + 1 } else { 0 };
-            if quiet == LOOKS {
-                break;
-            }
+        while !session.boolean(CITUS_IS_QUIET).await? {
             sleep(PAUSE).await;
         }
     }
