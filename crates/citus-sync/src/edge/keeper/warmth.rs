@@ -7,6 +7,7 @@ use tracing::debug;
 
 use super::Keeper;
 use super::carry::Aside;
+use crate::edge::sql::SPARE;
 use crate::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
 
 /// After the group was settled: clients come first.
@@ -14,6 +15,10 @@ const FIRST: Duration = Duration::from_secs(1);
 
 /// From then on; sessions on doors outlive it.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// Sessions of all doors and databases of a formation together: each costs this program 16 kB and a
+/// server a process. Formations that are larger connect when they have to.
+const AT_MOST: usize = 256;
 
 /// When to see to them.
 #[derive(Default)]
@@ -42,6 +47,11 @@ impl Warmth {
     }
 }
 
+/// Whether sessions may be kept at so many doors, in so many databases.
+fn is_affordable(doors: usize, databases: usize) -> bool {
+    doors * databases * SPARE <= AT_MOST
+}
+
 impl Keeper {
     pub(super) fn keep_door_warm(&mut self, situation: &Situation<'_>, decision: &Decision) {
         let settled = decision.is_settled()
@@ -55,12 +65,17 @@ impl Keeper {
             let Some(Rows::Known(rows)) = situation.rows.get(&*database.name) else {
                 continue;
             };
-            let own = rows.iter().find(|row| {
-                row.groupid == self.group && row.is_primary() && row.has_metadata && row.active
-            });
+            let doors = || {
+                let doors = rows.iter();
+                doors.filter(|row| row.is_primary() && row.has_metadata && row.active)
+            };
+            let own = doors().find(|row| row.groupid == self.group);
             let Some(door) = own.map(|row| row.address.clone()) else {
                 continue;
             };
+            if !is_affordable(doors().count(), self.context.databases.len()) {
+                continue;
+            }
             let (doors, name) = (self.context.doors.clone(), database.name.clone());
             self.aside.push(Box::pin(async move {
                 if let Err(error) = doors.keep_warm(&door, &name).await {
@@ -75,6 +90,13 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_formations_keep_no_sessions_warm() {
+        assert!(is_affordable(64, 2));
+        assert!(!is_affordable(65, 2));
+        assert!(!is_affordable(500, 1));
+    }
 
     #[test]
     fn sessions_are_seen_to_a_moment_after_the_group_is_settled_and_in_time_from_then_on() {

@@ -1,5 +1,5 @@
-//! Sessions on doors: the worker leaders through which clients send queries, too. They are opened
-//! on demand, kept for a while, and a door that cannot be reached costs little (rule 9).
+//! Sessions on doors: the worker leaders through which clients send queries, too. They are kept warm
+//! or opened on demand, live on for a while, and a door that cannot be reached costs little (rule 9).
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
@@ -53,8 +53,8 @@ struct Shared {
     kept: Mutex<BTreeMap<Whose, HeldDoors>>,
 }
 
-/// Sessions for one hold on a door: one holds, one moves the row.
-const SPARE: usize = 2;
+/// Sessions for one hold on a door, in one database: one holds, one moves the row.
+pub const SPARE: usize = 2;
 
 /// One session that waits to be used again; its task drops it when nobody does.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ mod update;
 pub use after::{recover_prepared, resync};
 pub use connect::{Connection, Login};
 pub use database::{Database, DatabaseState, Server};
-pub use doors::Doors;
+pub use doors::{Doors, SPARE};
 pub use error::SqlError;
 pub use held_doors::DoorNews;
 pub use hold::{Hold, HoldOrder};
