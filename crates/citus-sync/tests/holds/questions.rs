@@ -1,9 +1,10 @@
 //! What the coordinator is asked beside holds and moves.
 
-use citus_sync::edge::sql::{can_reach, recover_prepared};
+use citus_sync::edge::sql::{can_reach, readers_are_gone, recover_prepared};
 use dcs_watch::HostPort;
+use tokio::sync::watch;
 
-use crate::ground::{DEAD_PORT, Session, World, ground};
+use crate::ground::{DEAD_PORT, Ground, Session, World, ground};
 
 #[test]
 fn the_coordinator_says_whom_it_reaches() {
@@ -42,4 +43,47 @@ fn what_a_dead_session_left_prepared_is_recovered() {
     worker.run("BEGIN; CREATE TABLE left_behind (); PREPARE TRANSACTION 'citus_0_999999_1_1'");
     assert_eq!(recover().expect("an answer"), 1);
     assert_eq!(worker.one("SELECT count(*) FROM pg_prepared_xacts"), "0");
+}
+
+#[test]
+fn readers_at_a_leader_are_waited_for_while_somebody_wants_to_know() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let (leader, worker) = (ground.address(1), &ground.workers[0]);
+    let mut gate = Session::open(worker, "gate");
+    gate.run("SELECT pg_advisory_lock(42)");
+    let mut reader = Session::open(worker, "reader");
+    // As Citus names its sessions on workers.
+    reader.run("SET application_name = 'citus_internal gpid=1'");
+    let reading = reader.start("SELECT pg_advisory_lock(42)");
+    Ground::wait_blocked(worker, "citus_internal gpid=1", 1);
+
+    let (moved, listens) = watch::channel(true);
+    let (database, doors) = (world.database.clone(), world.doors.clone());
+    let gone = world.runtime.spawn(async move {
+        let gone = readers_are_gone(&database, &doors, &leader, listens).await;
+        gone.map(|()| leader)
+    });
+    // A question of its own, on the same machine: there was time to ask.
+    world
+        .run(can_reach(&world.database, &ground.address(1)))
+        .expect("an answer");
+    assert!(!gone.is_finished());
+    gate.run("SELECT pg_advisory_unlock(42)");
+    let leader = world.run(gone).expect("no panic").expect("an answer");
+    reading.outcome().expect("it reads");
+
+    // Another one who stays, and nobody who wants to know.
+    gate.run("SELECT pg_advisory_lock(43)");
+    let mut reader = Session::open(worker, "reader");
+    reader.run("SET application_name = 'citus_internal gpid=2'");
+    let _reading = reader.start("SELECT pg_advisory_lock(43)");
+    Ground::wait_blocked(worker, "citus_internal gpid=2", 1);
+    let listens = moved.subscribe();
+    let gone = readers_are_gone(&world.database, &world.doors, &leader, listens);
+    let told = async { drop(moved) };
+    world
+        .run(async { tokio::join!(gone, told) })
+        .0
+        .expect("an end");
 }

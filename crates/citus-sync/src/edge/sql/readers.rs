@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 ///
-/// It cannot be known: the leader does not answer, or nobody says `moved` any more.
+/// It cannot be known: the leader does not answer. Where `moved` is gone nobody is waited for.
 pub async fn readers_are_gone(
     database: &Database,
     doors: &Doors,
@@ -27,7 +27,8 @@ pub async fn readers_are_gone(
 ) -> Result<(), SqlError> {
     let mut session = doors.session(leader, &database.name).await?;
     if moved.wait_for(|moved| *moved).await.is_ok() {
-        while !session.boolean(CITUS_IS_QUIET).await? {
+        // For as long as somebody wants to know.
+        while moved.has_changed().is_ok() && !session.boolean(CITUS_IS_QUIET).await? {
             sleep(PAUSE).await;
         }
     }
