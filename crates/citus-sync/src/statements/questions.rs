@@ -20,6 +20,10 @@ pub const WHERE_IT_IS: &str = "SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal
 /// How much of a leader's log is on its disk.
 pub const FLUSHED: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
 
+/// Has all of it put there that was written so far, whatever the standbys do.
+pub const FLUSH: &str = "BEGIN; SET LOCAL synchronous_commit = local; \
+     SELECT pg_catalog.pg_logical_emit_message(true, 'citus-sync', ''); COMMIT";
+
 /// Whether a standby has replayed as much.
 pub fn has_replayed(lsn: &str) -> String {
     let lsn = quote(lsn);

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::{Keeper, Seen};
 use crate::edge::sql::{
     Database, DoorNews, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach, carry_out,
-    move_reads, recover_prepared, resync,
+    flush_log, move_reads, recover_prepared, resync,
 };
 use crate::plan::{COORDINATOR_GROUP, Decision, Held, ProbeState, Rows, Situation, Step};
 
@@ -62,6 +62,8 @@ pub(super) enum Aside {
     Readers { number: u64 },
     /// Sessions on a door were seen to.
     Warm,
+    /// A leader's log is on its disk, or it could not be asked.
+    Flushed,
     /// Doors said where they have this group.
     Told { database: String, told: Vec<Told> },
 }
@@ -350,6 +352,24 @@ impl Keeper {
         }
     }
 
+    /// Reads can only move once a standby has all that is on the leader's disk.
+    fn have_log_flushed(&mut self, name: &str) {
+        let leader = self.view.borrow().leader_address().cloned();
+        let (Some(leader), Some(database)) = (leader, self.database(name)) else {
+            return;
+        };
+        if !self.context.policy.read_move {
+            return;
+        }
+        let doors = self.context.doors.clone();
+        self.aside.push(Box::pin(async move {
+            if let Err(error) = flush_log(&doors, &leader, &database.name).await {
+                debug!(database = %database.name, %leader, "having the log flushed: {error}");
+            }
+            Aside::Flushed
+        }));
+    }
+
     fn hold_is_open(&mut self, name: &str, hold: Box<Hold>) {
         self.round += 1;
         let closing = hold.closing();
@@ -361,6 +381,7 @@ impl Keeper {
         match self.holds.open(name, hold, self.round) {
             Ok((id, over)) => {
                 self.hold_taken(name, &news);
+                self.have_log_flushed(name);
                 if missing {
                     let database = name.to_owned();
                     self.aside.push(Box::pin(async move {
@@ -453,7 +474,7 @@ impl Keeper {
                     self.coordinator_not_asked(&address, failures, &error);
                 }
             }
-            Aside::Over | Aside::Warm => {}
+            Aside::Over | Aside::Warm | Aside::Flushed => {}
             Aside::Doors { database } => {
                 if let Some(news) = self.open_hold(&database).map(Hold::door_news) {
                     self.doors_joined(&database, &news);

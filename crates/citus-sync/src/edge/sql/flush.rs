@@ -1,0 +1,28 @@
+//! Makes a leader put on its disk what it has written of the log.
+
+use std::sync::Arc;
+
+use dcs_watch::HostPort;
+
+use super::{Doors, SqlError};
+use crate::statements::FLUSH;
+
+/// Writes nothing but a message in the log, and waits for the leader's disk alone.
+///
+/// Before reads move, a standby has to replay all that is on the leader's disk. That may end in the middle
+/// of a record, because whole pages are written ahead; and while nobody commits, the rest of the record
+/// follows only with the next turn of PostgreSQL's WAL writer, 200 ms later (`wal_writer_delay`).
+///
+/// # Errors
+///
+/// The leader cannot be reached, or refuses.
+pub async fn flush_log(
+    doors: &Doors,
+    leader: &HostPort,
+    database: &Arc<str>,
+) -> Result<(), SqlError> {
+    let mut session = doors.session(leader, database).await?;
+    session.run(FLUSH).await?;
+    doors.put_back(database, session);
+    Ok(())
+}
