@@ -1,6 +1,8 @@
 //! What the coordinator is asked beside holds and moves.
 
-use citus_sync::edge::sql::{can_reach, readers_are_gone, recover_prepared};
+use std::sync::Arc;
+
+use citus_sync::edge::sql::{can_reach, flush_log, readers_are_gone, recover_prepared};
 use dcs_watch::HostPort;
 use tokio::sync::watch;
 
@@ -86,4 +88,25 @@ fn readers_at_a_leader_are_waited_for_while_somebody_wants_to_know() {
         .run(async { tokio::join!(gone, told) })
         .0
         .expect("an end");
+}
+
+/// Else a standby would wait for the rest of a record until PostgreSQL's WAL writer comes by.
+#[test]
+fn what_a_leader_has_written_is_on_its_disk_once_it_was_flushed() {
+    let ground = ground();
+    let world = World::new(&ground);
+    let mut worker = Session::open(&ground.workers[0], "worker");
+    worker.run("ALTER SYSTEM SET wal_writer_delay = '10s'");
+    worker.run("SELECT pg_reload_conf()");
+    worker.run("SELECT pg_logical_emit_message(false, 'story', 'not on the disk yet')");
+    let end = worker.one("SELECT pg_current_wal_insert_lsn()");
+    let (leader, database) = (ground.address(1), Arc::from("postgres"));
+    world
+        .run(flush_log(&world.doors, &leader, &database))
+        .expect("flushed");
+    let is_there = format!("SELECT pg_current_wal_flush_lsn() >= '{end}'");
+    let is_there = worker.one(&is_there);
+    worker.run("ALTER SYSTEM RESET wal_writer_delay");
+    worker.run("SELECT pg_reload_conf()");
+    assert_eq!(is_there, "t");
 }
