@@ -5,6 +5,8 @@ use std::sync::Arc;
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
 
+use super::COORDINATOR_GROUP;
+
 /// `pg_dist_node.noderole`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,6 +77,11 @@ impl Row {
     /// Whether Citus still has to tell this node of a change.
     pub fn is_unsynced(&self) -> bool {
         self.has_metadata && !self.metadata_synced
+    }
+
+    /// Whether clients may enter through this node beside the coordinator.
+    pub fn is_door(&self) -> bool {
+        self.is_primary() && self.active && self.has_metadata && self.groupid != COORDINATOR_GROUP
     }
 
     /// Whether queries of its group are routed to this row.

@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::Keeper;
 use super::carry::Aside;
 use crate::edge::sql::{Told, ask_doors};
-use crate::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
+use crate::plan::{Decision, Rows, Situation, Writes};
 
 /// After the group was settled: by then Citus has told everybody, if it is about to.
 const FIRST: Duration = Duration::from_secs(3);
@@ -104,12 +104,7 @@ impl Keeper {
             let Some(Rows::Known(rows)) = situation.rows.get(&*database.name) else {
                 continue;
             };
-            let doors = rows.iter().filter(|row| {
-                row.has_metadata
-                    && row.active
-                    && row.is_primary()
-                    && row.groupid != COORDINATOR_GROUP
-            });
+            let doors = rows.iter().filter(|row| row.is_door());
             let name = database.name.to_string();
             let targets: Vec<_> = doors
                 .map(|row| row.address.clone())

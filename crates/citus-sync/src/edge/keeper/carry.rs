@@ -12,7 +12,7 @@ use crate::edge::sql::{
     Database, DoorNews, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach, carry_out,
     flush_log, move_reads, recover_prepared, resync,
 };
-use crate::plan::{COORDINATOR_GROUP, Decision, Held, ProbeState, Rows, Situation, Step};
+use crate::plan::{Decision, Held, ProbeState, Rows, Situation, Step};
 
 pub(super) type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 
@@ -41,7 +41,7 @@ pub(super) enum Done {
 pub(super) enum Aside {
     /// The coordinator closed a holding session.
     Lost { database: String, id: u64 },
-    /// A hold came to its end while its session was open.
+    /// Something came to its end, and what there is to decide may have changed.
     Over,
     /// The coordinator said whether it reaches a member.
     Reach {
@@ -60,10 +60,6 @@ pub(super) enum Aside {
     Doors { database: String },
     /// A database's readers at a leader are gone, or it cannot be known.
     Readers { number: u64 },
-    /// Sessions on a door were seen to.
-    Warm,
-    /// A leader's log is on its disk, or it could not be asked.
-    Flushed,
     /// Doors said where they have this group.
     Told { database: String, told: Vec<Told> },
 }
@@ -153,14 +149,9 @@ impl Keeper {
     /// The doors beside the coordinator: the leaders of the other groups, where they have the
     /// metadata. Clients of this group's own leader lose their connections with it anyway.
     fn doors_of(&self, rows: &[crate::plan::Row]) -> Vec<HostPort> {
-        let doors = rows.iter().filter(|row| {
-            row.has_metadata
-                && row.active
-                && row.is_primary()
-                && !row.is_temporary()
-                && row.groupid != COORDINATOR_GROUP
-                && row.groupid != self.group
-        });
+        let doors = rows
+            .iter()
+            .filter(|row| row.is_door() && !row.is_temporary() && row.groupid != self.group);
         doors.map(|row| row.address.clone()).collect()
     }
 
@@ -366,7 +357,7 @@ impl Keeper {
             if let Err(error) = flush_log(&doors, &leader, &database.name).await {
                 debug!(database = %database.name, %leader, "having the log flushed: {error}");
             }
-            Aside::Flushed
+            Aside::Over
         }));
     }
 
@@ -474,7 +465,7 @@ impl Keeper {
                     self.coordinator_not_asked(&address, failures, &error);
                 }
             }
-            Aside::Over | Aside::Warm | Aside::Flushed => {}
+            Aside::Over => {}
             Aside::Doors { database } => {
                 if let Some(news) = self.open_hold(&database).map(Hold::door_news) {
                     self.doors_joined(&database, &news);

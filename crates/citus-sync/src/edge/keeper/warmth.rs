@@ -65,10 +65,7 @@ impl Keeper {
             let Some(Rows::Known(rows)) = situation.rows.get(&*database.name) else {
                 continue;
             };
-            let doors = || {
-                let doors = rows.iter();
-                doors.filter(|row| row.is_primary() && row.has_metadata && row.active)
-            };
+            let doors = || rows.iter().filter(|row| row.is_door());
             let own = doors().find(|row| row.groupid == self.group);
             let Some(door) = own.map(|row| row.address.clone()) else {
                 continue;
@@ -81,7 +78,7 @@ impl Keeper {
                 if let Err(error) = doors.keep_warm(&door, &name).await {
                     debug!(database = %name, %door, "keeping sessions warm on a door: {error}");
                 }
-                Aside::Warm
+                Aside::Over
             }));
         }
     }

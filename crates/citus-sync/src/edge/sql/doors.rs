@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tokio_postgres::SimpleQueryRow;
 
 use super::held_doors::HeldDoors;
 use super::references::References;
@@ -47,7 +47,6 @@ pub struct Doors {
 struct Shared {
     login: Login,
     warm: Mutex<BTreeMap<Key, Vec<Warm>>>,
-    numbers: AtomicU64,
     references: Mutex<BTreeMap<Key, References>>,
     /// Doors that are still held, of holds that were lost with the coordinator.
     kept: Mutex<BTreeMap<Whose, HeldDoors>>,
@@ -59,7 +58,6 @@ pub const SPARE: usize = 2;
 /// One session that waits to be used again; its task drops it when nobody does.
 #[derive(Debug)]
 struct Warm {
-    number: u64,
     session: Option<Connection>,
     expiry: JoinHandle<()>,
 }
@@ -80,7 +78,6 @@ impl Doors {
                     ..login.clone()
                 },
                 warm: Mutex::default(),
-                numbers: AtomicU64::new(0),
                 references: Mutex::default(),
                 kept: Mutex::default(),
             }),
@@ -139,6 +136,23 @@ impl Doors {
         Ok(())
     }
 
+    /// Runs one query on a session of a door, for its rows.
+    ///
+    /// # Errors
+    ///
+    /// The door cannot be reached, is none for the moment, or refuses.
+    pub(super) async fn ask(
+        &self,
+        door: &HostPort,
+        database: &Arc<str>,
+        query: &str,
+    ) -> Result<Vec<SimpleQueryRow>, SqlError> {
+        let mut session = self.session(door, database).await?;
+        let rows = session.rows(query).await?;
+        self.put_back(database, session);
+        Ok(rows)
+    }
+
     fn all_kept(&self) -> MutexGuard<'_, BTreeMap<Whose, HeldDoors>> {
         let kept = &self.shared.kept;
         kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -183,7 +197,6 @@ impl Doors {
             return;
         }
         let key = (session.address.clone(), database.clone());
-        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::downgrade(&self.shared);
         let expiring = key.clone();
         let expiry = tokio::spawn(async move {
@@ -192,7 +205,8 @@ impl Doors {
                 let doors = Self { shared };
                 let mut warm = doors.warm();
                 if let Some(sessions) = warm.get_mut(&expiring) {
-                    sessions.retain(|session| session.number != number);
+                    let own = tokio::task::id();
+                    sessions.retain(|session| session.expiry.id() != own);
                     if sessions.is_empty() {
                         warm.remove(&expiring);
                     }
@@ -200,7 +214,6 @@ impl Doors {
             }
         });
         let warm = Warm {
-            number,
             session: Some(session),
             expiry,
         };

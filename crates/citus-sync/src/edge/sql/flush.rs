@@ -21,8 +21,5 @@ pub async fn flush_log(
     leader: &HostPort,
     database: &Arc<str>,
 ) -> Result<(), SqlError> {
-    let mut session = doors.session(leader, database).await?;
-    session.run(FLUSH).await?;
-    doors.put_back(database, session);
-    Ok(())
+    doors.ask(leader, database, FLUSH).await.map(drop)
 }

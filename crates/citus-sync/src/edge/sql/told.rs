@@ -29,9 +29,8 @@ async fn ask(
     door: &HostPort,
     group: i32,
 ) -> Result<Option<HostPort>, SqlError> {
-    let mut session = doors.session(door, &database.name).await?;
-    let rows = session.rows(&primary_of(group)).await?;
-    doors.put_back(&database.name, session);
+    let query = primary_of(group);
+    let rows = doors.ask(door, &database.name, &query).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };

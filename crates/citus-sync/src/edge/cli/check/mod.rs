@@ -223,8 +223,7 @@ async fn ask_doors(login: &Login, groups: &Groups, inspected: &Inspected) -> Doo
             .and_then(|facts| facts.citus.as_ref().ok());
         let rows = citus.map(|citus| citus.rows.as_slice()).unwrap_or_default();
         for row in rows {
-            let door = row.is_primary() && row.has_metadata && row.groupid != COORDINATOR_GROUP;
-            let view = groups.views.get(&row.groupid).filter(|_| door);
+            let view = groups.views.get(&row.groupid).filter(|_| row.is_door());
             let Some(address) = view.and_then(|view| view.leader_address()) else {
                 continue;
             };
