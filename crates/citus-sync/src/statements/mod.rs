@@ -19,8 +19,8 @@ pub use holds::{
 };
 pub use nodes::{CANCEL_METADATA_SYNC, HOLDERS};
 pub use questions::{
-    CITUS_IS_QUIET, FLUSH, FLUSHED, IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, has_replayed,
-    primary_of,
+    CITUS_IS_QUIET, FLUSH, FLUSHED, IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, WHERE_IT_IS_NOW,
+    has_replayed, primary_of,
 };
 
 /// How sessions of ours begin their `application_name`. Whoever bears it is never terminated to make

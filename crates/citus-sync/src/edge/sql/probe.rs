@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::connect::SharedLogin;
 use super::{Connection, SqlError};
 use crate::plan::{Ask, Position, Probe, ProbeState};
-use crate::statements::WHERE_IT_IS;
+use crate::statements::{WHERE_IT_IS, WHERE_IT_IS_NOW};
 
 /// A member that no decision asked for in this time is not kept connected any more. Long enough
 /// for a switchover there and back.
@@ -233,9 +233,11 @@ impl Asker {
     ) -> Result<(), SqlError> {
         let name = &self.databases[database];
         let mut session = Connection::open(&self.login, &self.address, name).await?;
+        let mut question = WHERE_IT_IS;
         loop {
             let order = orders.borrow_and_update().clone();
-            let (in_recovery, whereabouts) = look(&mut session).await?;
+            let (in_recovery, whereabouts) = look(&mut session, question).await?;
+            question = WHERE_IT_IS_NOW;
             retry.succeeded();
             let state = if in_recovery {
                 ProbeState::InRecovery
@@ -278,14 +280,14 @@ struct Whereabouts {
 }
 
 /// Whether the server is in recovery, and where it is.
-async fn look(session: &mut Connection) -> Result<(bool, Whereabouts), SqlError> {
-    let rows = session.rows(WHERE_IT_IS).await?;
+async fn look(session: &mut Connection, question: &str) -> Result<(bool, Whereabouts), SqlError> {
+    let rows = session.rows(question).await?;
     let answer = rows.first();
     let text = |column| answer.and_then(|row| row.get(column));
     let in_recovery = match text(0) {
         Some("t") => true,
         Some("f") => false,
-        other => return Err(SqlError::Answer(format!("{other:?} to {WHERE_IT_IS}"))),
+        other => return Err(SqlError::Answer(format!("{other:?} to {question}"))),
     };
     let lsn = |column| text(column).and_then(|text| text.parse::<Lsn>().ok());
     let position = Position {
