@@ -37,6 +37,9 @@ pub struct Summary {
     pub errors: Vec<String>,
     /// The longest time without a success.
     pub longest_gap: Gap,
+    /// The longest time that its client waited: from the first try of a statement until that or a
+    /// later try succeeded. What the gap would be to a client that never pauses.
+    pub longest_wait: Gap,
 }
 
 /// A stretch of time without one success.
@@ -141,6 +144,7 @@ impl Report {
             failed: failed.len(),
             errors,
             longest_gap: self.longest_between(successes.map(|outcome| outcome.ended)),
+            longest_wait: self.longest_wait_in(outcomes),
         }
     }
 
@@ -171,10 +175,17 @@ impl Report {
             .filter(|summary| summary.stream.kind == kind)
             .map(|summary| summary.longest_gap)
             .max_by_key(Gap::length)
-            .unwrap_or(Gap {
-                from: self.from,
-                to: self.from,
-            })
+            .unwrap_or(self.no_gap())
+    }
+
+    /// The longest [wait](Summary::longest_wait) of any stream of this kind.
+    pub fn longest_wait(&self, kind: Kind) -> Gap {
+        let streams = self.streams().into_iter();
+        streams
+            .filter(|summary| summary.stream.kind == kind)
+            .map(|summary| summary.longest_wait)
+            .max_by_key(Gap::length)
+            .unwrap_or(self.no_gap())
     }
 
     /// True when a statement sent after `since` succeeded, and the last one too.
@@ -190,11 +201,33 @@ impl Report {
             .filter(move |outcome| outcome.stream.kind == kind)
     }
 
-    fn longest_between(&self, successes: impl Iterator<Item = Instant>) -> Gap {
-        let mut longest = Gap {
+    fn no_gap(&self) -> Gap {
+        Gap {
             from: self.from,
             to: self.from,
-        };
+        }
+    }
+
+    /// Outcomes of one stream, in order of their end.
+    fn longest_wait_in(&self, outcomes: &[&Outcome]) -> Gap {
+        let mut longest = self.no_gap();
+        let mut first_try = None;
+        for outcome in outcomes {
+            let from = *first_try.get_or_insert(outcome.began);
+            let to = outcome.ended;
+            let wait = Gap { from, to };
+            if wait.length() > longest.length() {
+                longest = wait;
+            }
+            if outcome.error.is_none() {
+                first_try = None;
+            }
+        }
+        longest
+    }
+
+    fn longest_between(&self, successes: impl Iterator<Item = Instant>) -> Gap {
+        let mut longest = self.no_gap();
         let mut last = self.from;
         for moment in successes.chain([self.to]) {
             let gap = Gap {
@@ -285,6 +318,38 @@ mod tests {
         let through = report.only(|stream| &*stream.door == "cn");
         assert!(through.longest_gap(Kind::Write).length() < Duration::from_millis(3));
         assert_eq!(report.groups().len(), 1);
+    }
+
+    #[test]
+    fn a_client_waits_from_its_first_try_to_its_success() {
+        let zero = Instant::now();
+        let after = |ms: u64| zero + Duration::from_millis(ms);
+        let tried = |began, ended, failed| Outcome {
+            began: after(began),
+            ..outcome(zero, 1, ended, failed)
+        };
+        let report = |outcomes| Report::new(zero, after(1000), outcomes);
+        let calm = vec![tried(0, 4, false), tried(54, 60, false)];
+        let wait = report(calm).longest_wait(Kind::Write);
+        assert_eq!(
+            (wait.from, wait.to),
+            (after(54), after(60)),
+            "pauses do not count"
+        );
+        let failing = vec![
+            tried(0, 4, false),
+            tried(54, 60, true),
+            tried(80, 90, true),
+            tried(110, 115, false),
+        ];
+        let wait = report(failing.clone()).longest_wait(Kind::Write);
+        assert_eq!((wait.from, wait.to), (after(54), after(115)));
+        let never = report(failing[..3].to_vec()).longest_wait(Kind::Write);
+        assert_eq!((never.from, never.to), (after(54), after(90)));
+        assert_eq!(
+            report(failing).longest_wait(Kind::Read).length(),
+            Duration::ZERO
+        );
     }
 
     #[test]

@@ -20,6 +20,8 @@ const DATABASES: [&str; 2] = ["postgres", "second"];
 const DOOR: &str = "wk5";
 /// Patroni makes a scope whole again: rewind, start, a synchronous standby.
 const WHOLE: Duration = Duration::from_secs(180);
+/// Whoever moves the rows; the poll may be kept waiting by the locks of clients that hang.
+const MOVED: Duration = Duration::from_secs(180);
 /// The daemon, to find everything in order.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -172,7 +174,7 @@ impl Ground {
     /// Waits until the rows of a database are the leaders'.
     pub(crate) fn wait_rows(&self, database: &str) -> Result<()> {
         let what = format!("the rows of {database} to be the leaders'");
-        let moved = wait_for(&what, SETTLED, || {
+        let moved = wait_for(&what, MOVED, || {
             let (rows, leaders) = (self.lab.rows(database)?, self.lab.leaders()?);
             ensure!(rows == leaders, "rows {rows:?}, leaders {leaders:?}");
             Ok(true)

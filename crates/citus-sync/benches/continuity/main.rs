@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Event::ALL)]
     events: Vec<Event>,
     /// Between two statements of a client
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 150)]
     pause_ms: u64,
     /// Seconds between two looks of the poll that citus-sync is compared with
     #[arg(long, default_value_t = 10)]

@@ -46,7 +46,8 @@ pub(crate) struct Sample {
     pub(crate) failed_elsewhere: usize,
     /// Statements that succeeded, of all sorts.
     pub(crate) succeeded: usize,
-    /// The longest time that one client of these groups wrote or read nothing.
+    /// The longest time that one client of these groups waited for a write or a read, from its first
+    /// try to its success: its gap, if it never paused.
     pub(crate) write_gap: f64,
     pub(crate) read_gap: f64,
     /// The same of multi-shard statements.
@@ -56,7 +57,7 @@ pub(crate) struct Sample {
     pub(crate) stop_to_writable: f64,
     /// By how much the writes of a group were away longer than its leader, the worst group.
     pub(crate) write_gap_beyond: f64,
-    /// The part of it from the last write of a client to the old leader's end, the worst group.
+    /// The part of it from a client's first try to the old leader's end, the worst group.
     pub(crate) last_write: f64,
     /// From a writable leader to the first write, the worst group, database and door.
     pub(crate) first_write: f64,
@@ -86,7 +87,7 @@ impl Sample {
         let of_groups = report.only(hit);
         let elsewhere = report.only(|stream| stream.kind.is_single() && !hit(stream));
         let failed = |report: &Report, kind| report.failures(kind).len();
-        let gap = |report: &Report, kind| ms(report.longest_gap(kind).length());
+        let gap = |report: &Report, kind| ms(report.longest_wait(kind).length());
         let beyond = interrupted
             .iter()
             .map(|(group, own)| gap(&report.of_group(*group), Kind::Write) - ms(own.length()));
@@ -111,8 +112,8 @@ impl Sample {
             multi_read_gap: gap(report, Kind::ReadAll),
             stop_to_writable: worst(interrupted.iter().map(|(_, own)| ms(own.length()))),
             last_write: worst(interrupted.iter().map(|(group, own)| {
-                let gap = report.of_group(*group).longest_gap(Kind::Write);
-                ms(own.stopped.saturating_duration_since(gap.from))
+                let wait = report.of_group(*group).longest_wait(Kind::Write);
+                ms(own.stopped.saturating_duration_since(wait.from))
             })),
             write_gap_beyond: beyond.fold(f64::NEG_INFINITY, f64::max),
             first_write: worst(
@@ -209,8 +210,8 @@ fn reads_back(report: &Report, began: Instant) -> f64 {
         .into_iter()
         .filter(|summary| summary.stream.kind == Kind::Read);
     let silences = outages.filter_map(|summary| {
-        let gap = summary.longest_gap;
-        (gap.length() > OUTAGE).then(|| ms(gap.to.saturating_duration_since(began)))
+        let wait = summary.longest_wait;
+        (wait.length() > OUTAGE).then(|| ms(wait.to.saturating_duration_since(began)))
     });
     let streams = streams(report);
     let readers = streams

@@ -4,7 +4,7 @@ use citus_sync::report::{Passage, PassageOutcome, Phase};
 use serde_json::json;
 
 use super::Args;
-use super::event::Who;
+use super::event::{Event, Who};
 use super::goals::goals;
 use super::ground::Ground;
 use super::machine::Machine;
@@ -92,7 +92,8 @@ impl Run<'_> {
 
     fn print_clients(&self, cells: &[Cell<'_>]) {
         println!(
-            "\nfailed statements, all rounds together; times in ms, median and worst of the rounds"
+            "\nfailed statements, all rounds together; times in ms, median and worst of the rounds\n\
+             gap: the longest time that one client waited for a statement, from its first try to its success"
         );
         let head = [
             "",
@@ -165,7 +166,8 @@ fn print_times(cells: &[Cell<'_>]) {
         "over",
         "worst",
     ];
-    let rows = cells.iter().map(|cell| {
+    let disturbed = cells.iter().filter(|cell| cell.event != Event::Nothing);
+    let rows = disturbed.map(|cell| {
         let mut row = start(cell);
         row.extend(both(cell.spread(|sample| sample.stop_to_writable)));
         row.extend(both(cell.spread(|sample| sample.write_gap_beyond)));

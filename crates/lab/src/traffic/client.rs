@@ -18,6 +18,10 @@ use crate::session::Session;
 /// Between two tries to connect.
 const RECONNECT: Duration = Duration::from_millis(5);
 
+/// The longest pause between a statement that failed and the next try: who waits for an answer does
+/// not rest.
+const RETRY: Duration = Duration::from_millis(20);
+
 /// What it works on.
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
@@ -66,10 +70,10 @@ impl Client {
             let done = self.step(shared, &mut session, turn);
             let error = done.err().map(|error| format!("{error:#}"));
             self.progress.set(began, error.is_none());
-            let pause = if session.is_none() {
-                RECONNECT
-            } else {
-                self.pause
+            let pause = match error {
+                _ if session.is_none() => RECONNECT,
+                Some(_) => self.pause.min(RETRY),
+                None => self.pause,
             };
             shared.note(Outcome {
                 stream: Arc::clone(&self.stream),
