@@ -20,7 +20,7 @@ const RECONNECT: Duration = Duration::from_millis(5);
 
 /// The longest pause between a statement that failed and the next try: who waits for an answer does
 /// not rest.
-const RETRY: Duration = Duration::from_millis(20);
+const RETRY: Duration = Duration::from_millis(50);
 
 /// What it works on.
 #[derive(Clone, Debug)]
