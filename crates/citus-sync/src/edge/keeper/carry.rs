@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::time::Instant;
 
-use dcs_watch::{Freshness, HostPort, ScopeView};
+use dcs_watch::HostPort;
 use futures_util::future::{Aborted, abortable};
 use tracing::{debug, warn};
 
+use super::basis::{Basis, ReadBasis};
 use super::{Keeper, Seen};
 use crate::edge::sql::{
     Database, DoorNews, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach, carry_out,
@@ -62,24 +63,6 @@ pub(super) enum Aside {
     Readers { number: u64 },
     /// Doors said where they have this group.
     Told { database: String, told: Vec<Told> },
-}
-
-/// What a step is built on: when this changed, it is not carried out any more.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Basis {
-    leader: Option<i64>,
-    request: Option<i64>,
-    sync: Option<i64>,
-}
-
-impl Basis {
-    fn of(view: &ScopeView) -> Self {
-        Self {
-            leader: view.leader.as_ref().map(|leader| leader.mod_revision),
-            request: view.failover.as_ref().map(|request| request.mod_revision),
-            sync: view.sync.as_ref().map(|sync| sync.mod_revision),
-        }
-    }
 }
 
 impl Keeper {
@@ -163,17 +146,9 @@ impl Keeper {
         basis: Basis,
     ) -> Future<Result<Done, StepError>> {
         let now = self.view.clone();
-        // A move stands on the leader key alone: Patroni clears the request right after it.
         let leads = {
             let now = now.clone();
-            move || {
-                let view = now.borrow();
-                view.freshness == Freshness::Fresh && Basis::of(&view).leader == basis.leader
-            }
-        };
-        let unchanged = move || {
-            let view = now.borrow();
-            view.freshness == Freshness::Fresh && Basis::of(&view) == basis
+            move || basis.still_leads(&now.borrow())
         };
         let (group, doors) = (self.group, self.context.doors.clone());
         match step.clone() {
@@ -212,14 +187,14 @@ impl Keeper {
                 })
             }
             Step::ReadMove(step) => {
-                // Still held, or still lost.
-                let deadline = self.holds.stood().map(|stood| stood.deadline);
-                let lost = self.losses.is_lost(&step.from);
+                let basis = ReadBasis {
+                    news: basis,
+                    deadline: self.holds.stood().map(|stood| stood.deadline),
+                    lost: self.losses.is_lost(&step.from),
+                };
                 let (answers, from) = (self.probes.listen(), step.from.clone());
                 let still_right = move || {
-                    unchanged()
-                        && deadline.is_none_or(|deadline| Instant::now() < deadline)
-                        && lost == answers.is_lost(&from)
+                    basis.still_stands(&now.borrow(), answers.is_lost(&from), Instant::now())
                 };
                 let hold = self.open_hold(&database.name);
                 let under_hold = hold.map(|hold| hold.reads(&database));

@@ -8,6 +8,7 @@
 mod aftercare;
 mod asking;
 mod attempts;
+mod basis;
 mod carry;
 mod events;
 mod holds;
