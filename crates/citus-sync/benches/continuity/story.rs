@@ -1,9 +1,9 @@
 //! The story of one event, for whoever looks for a reason. In: the lab and the disturbed groups. Out: on
 //! standard error, with milliseconds since the event, what etcd's keys, the members' roles and the
-//! rows did, what the daemon and the hook said, and the first failures of clients.
+//! rows did, what the daemon and the hook said, the first failures of clients and who waited for long.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lab::report::Report;
@@ -13,6 +13,8 @@ use super::ground::Ground;
 
 /// Columns.
 const WIDTH: usize = 400;
+/// What is worth telling of a client that waited.
+const LONG: Duration = Duration::from_millis(250);
 /// Of each stream.
 const FAILURES: usize = 2;
 
@@ -56,6 +58,13 @@ impl Story {
                 let text = format!("{} failed after {took:.1?}: {error}", outcome.stream);
                 self.timeline
                     .add_at(outcome.ended, "client", &text.replace('\n', " "));
+            }
+        }
+        for stream in report.streams() {
+            let wait = stream.longest_wait;
+            if wait.length() > LONG {
+                let text = format!("{} waited for {:.1?}", stream.stream, wait.length());
+                self.timeline.add_at(wait.to, "client", &text);
             }
         }
         eprint!("{}", self.timeline.render(began, ended, WIDTH));
