@@ -170,20 +170,20 @@ impl Report {
     /// The longest time without a success of this kind, per stream, of all
     /// streams; the report's own ends count as successes.
     pub fn longest_gap(&self, kind: Kind) -> Gap {
-        let streams = self.streams().into_iter();
-        streams
-            .filter(|summary| summary.stream.kind == kind)
-            .map(|summary| summary.longest_gap)
-            .max_by_key(Gap::length)
-            .unwrap_or(self.no_gap())
+        self.longest(kind, |summary| summary.longest_gap)
     }
 
     /// The longest [wait](Summary::longest_wait) of any stream of this kind.
     pub fn longest_wait(&self, kind: Kind) -> Gap {
-        let streams = self.streams().into_iter();
+        self.longest(kind, |summary| summary.longest_wait)
+    }
+
+    fn longest(&self, kind: Kind, of: impl Fn(&Summary) -> Gap) -> Gap {
+        let streams = self.streams();
         streams
+            .iter()
             .filter(|summary| summary.stream.kind == kind)
-            .map(|summary| summary.longest_wait)
+            .map(of)
             .max_by_key(Gap::length)
             .unwrap_or(self.no_gap())
     }

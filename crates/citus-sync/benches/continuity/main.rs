@@ -52,6 +52,10 @@ struct Args {
     /// Between two statements of a client
     #[arg(long, default_value_t = 150)]
     pause_ms: u64,
+    /// A writer and a reader for each group in one database, through the coordinator, instead of clients
+    /// of all sorts
+    #[arg(long)]
+    few: bool,
     /// Seconds between two looks of the poll that citus-sync is compared with
     #[arg(long, default_value_t = 10)]
     poll_s: u64,
@@ -93,15 +97,16 @@ fn main() -> Result<()> {
     }
     let mut ground = Ground::prepare(args.patroni, args.stand_in)?;
     ground.stories = args.stories;
+    ground.door = ground.door.filter(|_| !args.few);
     let mut machine = ground.machine()?;
     let pause = Duration::from_millis(args.pause_ms);
-    let mut traffic = clients::start(&ground, pause)?;
+    let mut traffic = clients::start(&ground, pause, args.few)?;
     eprintln!(
         "{} with {}: {} sessions; the door beside the coordinator: {}",
         ground.lab.version(),
         ground.lab.flavour(),
         traffic.sessions(),
-        ground.door.unwrap_or("none, the stand-in plans nothing"),
+        ground.door.unwrap_or("none"),
     );
 
     let mut samples = Vec::new();

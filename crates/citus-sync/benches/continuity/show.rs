@@ -46,6 +46,9 @@ impl Run<'_> {
                 "Half of the clients enter through {door}, a fifth group that nothing happens to; failed \
                  statements are those through the coordinator + those through {door}."
             ),
+            None if self.args.few => println!(
+                "All clients enter through the coordinator, and write and read single shards."
+            ),
             None => println!(
                 "Citus is not used here: no other door than the coordinator, no multi-shard statements, \
                  and of each key the ledger knows the last write only."

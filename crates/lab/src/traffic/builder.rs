@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 
 use super::book::Book;
-use super::client::{Client, Task};
+use super::client::{ALL_SHARDS, Client, Task};
 use super::door::Door;
 use super::statements::{count, create_marks, create_tables, keys_of};
 use super::stream::{Kind, Protocol, Stream};
@@ -179,7 +179,7 @@ impl<'a> TrafficBuilder<'a> {
         database: &str,
     ) -> Result<()> {
         let rows = count(sql)?;
-        let pause = self.load.pause * 10;
+        let pause = self.load.pause * ALL_SHARDS;
         for (door, protocol) in self.sorts(database) {
             for _ in 0..self.multi_shard {
                 let read = stream(Kind::ReadAll, protocol, &door, database, None);

@@ -22,6 +22,9 @@ const RECONNECT: Duration = Duration::from_millis(5);
 /// not rest.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// How much longer than others whoever works on all shards at once pauses: it concerns every node.
+pub(crate) const ALL_SHARDS: u32 = 10;
+
 /// What it works on.
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
@@ -72,7 +75,8 @@ impl Client {
             self.progress.set(began, error.is_none());
             let pause = match error {
                 _ if session.is_none() => RECONNECT,
-                Some(_) => self.pause.min(RETRY),
+                Some(_) if self.stream.kind.is_single() => self.pause.min(RETRY),
+                Some(_) => self.pause.min(RETRY * ALL_SHARDS),
                 None => self.pause,
             };
             shared.note(Outcome {
