@@ -16,28 +16,18 @@ fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
     let two = world.hold(2, &[ground.address(1)]);
     assert_eq!((one.terminated(), two.terminated()), (vec![], vec![]));
     assert_eq!((one.left_out(), two.left_out()), (vec![], vec![]));
-    let writers = [1, 2].map(|group| {
-        ground
-            .session("writer")
-            .start(&ground.write(group, "side by side"))
-    });
-    let mut count = 2;
-    let mut reference = None;
-    if ground.flavour.is_citus() {
-        let writer = ground.session("writer");
-        reference = Some(writer.start(&ground.write_reference("both")));
-        count += 1;
-    }
-    Ground::wait_blocked(&ground.coordinator, "story writer", count);
+    let start = |write: &str| ground.session("writer").start(write);
+    let first = start(&ground.write(1, "side by side"));
+    let second = start(&ground.write(2, "side by side"));
+    let reference = start(&ground.write_reference("both"));
+    Ground::wait_blocked(&ground.coordinator, "story writer", 3);
     world.release(one);
-    let [first, second] = writers;
     first.outcome().expect("group 1 goes on");
     assert!(!second.is_over(), "group 2 is still held");
+    assert!(!reference.is_over(), "and the reference table with it");
     world.release(two);
     second.outcome().expect("group 2 goes on");
-    if let Some(reference) = reference {
-        reference.outcome().expect("the reference table too");
-    }
+    reference.outcome().expect("the reference table too");
 }
 
 /// PostgreSQL queues whoever asks behind those that wait already: the next group must not ask again.
@@ -72,13 +62,9 @@ fn another_instance_that_holds_reference_tables_is_not_in_the_way() {
     let writer = ground
         .session("writer")
         .start(&ground.write_reference("both"));
-    if ground.flavour.is_citus() {
-        Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-        before.release(one);
-        Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-    } else {
-        before.release(one);
-    }
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    before.release(one);
+    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
     after.release(two);
     writer.outcome().expect("it goes on");
 }
