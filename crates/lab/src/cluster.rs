@@ -136,12 +136,19 @@ impl Lab {
         formation::rows(&mut self.coordinator().connect(database)?)
     }
 
-    /// The worker groups whose primaries have the metadata, in one database: clients may enter
-    /// through them. None with the stand-in, which plans nothing.
+    /// The worker groups through which clients may enter, in one database: those that have the
+    /// metadata ([`Lab::with_metadata`]). None with the stand-in, where nobody keeps the workers'
+    /// metadata in step.
     pub fn doors(&self, database: &str) -> Result<Vec<u32>> {
-        if !self.flavour.is_citus() {
-            return Ok(Vec::new());
+        if self.flavour.is_citus() {
+            self.with_metadata(database)
+        } else {
+            Ok(Vec::new())
         }
+    }
+
+    /// The worker groups whose primaries have the metadata, in one database, as `pg_dist_node` says.
+    pub fn with_metadata(&self, database: &str) -> Result<Vec<u32>> {
         let rows = self.coordinator().connect(database)?.query(
             "SELECT groupid FROM pg_dist_node \
              WHERE groupid <> 0 AND noderole = 'primary' AND hasmetadata",

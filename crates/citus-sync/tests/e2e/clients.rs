@@ -35,7 +35,7 @@ pub(crate) fn clients(lab: &Lab, groups: &[u32], door: Option<&str>) -> Traffic 
         }
         Some((name, _)) => {
             eprintln!(
-                "skipped: clients through {name}, which has no metadata with {}",
+                "skipped: clients through {name}, which is no door with {}",
                 lab.flavour()
             );
         }

@@ -14,7 +14,7 @@ use crate::world::{
 fn has_doors(lab: &Lab) -> bool {
     let doors = lab.doors("postgres").expect("doors");
     if !doors.contains(&2) {
-        eprintln!("skipped: no worker has metadata with {}", lab.flavour());
+        eprintln!("skipped: no worker is a door with {}", lab.flavour());
     }
     doors.contains(&2)
 }

@@ -33,7 +33,7 @@ fn held_and_followed(lab: &Lab, daemon: &Daemon, group: u32) -> Passage {
             there.held_us < there.reads_moved_us && there.reads_moved_us < there.released_us,
             "{passage:#?}"
         );
-        let doors = lab.doors(database).expect("doors");
+        let doors = lab.with_metadata(database).expect("doors");
         let others = doors.iter().filter(|door| **door != group).count();
         assert_eq!(there.doors, others, "{passage:#?}");
         assert!(there.terminated.is_empty(), "{passage:#?}");
