@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lab::Version;
-use lab::citus::stand_in_forced;
+use lab::citus::{STAND_IN_VARIABLE, stand_in_forced};
 use lab::installation::Installation;
 
 use crate::{screen, setup, shell, wall};
 
 /// The target that needs a lab, and a machine to itself.
 const END_TO_END: &str = "e2e";
+
+/// The target that tells stories of holds to PostgreSQL alone.
+const HOLDS: &str = "holds";
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -75,6 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     });
     stages.dependencies();
     stages.run("unit and integration tests", unit_tests);
+    stages.holds_on_the_stand_in();
     stages.run("documentation tests", || {
         shell::run(&mut shell::cargo(&[
             "test",
@@ -190,11 +194,22 @@ impl Stages {
         }
     }
 
+    /// Where Citus is installed the stories of holds are told to its stand-in as well: else nobody there
+    /// sees that one has come to be true of Citus alone.
+    fn holds_on_the_stand_in(&mut self) {
+        if !stand_in_at_hand() {
+            self.run("holds, stand-in", || {
+                let mut command = shell::cargo(&["test", "-p", "citus-sync", "--test", HOLDS]);
+                command.env(STAND_IN_VARIABLE, "1");
+                shell::run(in_memory(&mut command))
+            });
+        }
+    }
+
     /// On each Patroni, with Citus where it is installed and its stand-in otherwise;
     /// `LAB_STAND_IN=1` takes the stand-in everywhere.
     fn end_to_end(&mut self, versions: &[Version]) {
-        let citus = Installation::find().is_ok_and(|found| found.has_citus);
-        let stand_in = !citus || stand_in_forced();
+        let stand_in = stand_in_at_hand();
         let contents = if stand_in { "stand-in" } else { "Citus" };
         for version in versions {
             let name = format!("end to end, {version}, {contents}");
@@ -229,6 +244,12 @@ impl Stages {
     }
 }
 
+/// Whether tests run on the stand-in anyway.
+fn stand_in_at_hand() -> bool {
+    let citus = Installation::find().is_ok_and(|found| found.has_citus);
+    !citus || stand_in_forced()
+}
+
 fn end_to_end(version: Version, stand_in: bool) -> Result<()> {
     let mut command = shell::cargo(&[
         "test",
@@ -244,7 +265,7 @@ fn end_to_end(version: Version, stand_in: bool) -> Result<()> {
             "LAB_PATRONI",
             if version == Version::V4_1 { "4" } else { "3" },
         )
-        .env("LAB_STAND_IN", if stand_in { "1" } else { "0" });
+        .env(STAND_IN_VARIABLE, if stand_in { "1" } else { "0" });
     shell::run(in_memory(&mut command))
 }
 
