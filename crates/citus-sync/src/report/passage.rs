@@ -43,9 +43,10 @@ pub struct Passage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PassageKind {
-    /// Asked for, and another member led afterwards.
+    /// Asked for, and another member led afterwards; or Patroni was asked for it, and the leader that
+    /// had stopped for it led again.
     Switchover,
-    /// Asked for, and the same member led afterwards.
+    /// Asked for, and the leader that had stopped led again.
     Restart,
     /// Nobody asked for it.
     Failover,

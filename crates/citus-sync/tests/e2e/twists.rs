@@ -141,8 +141,8 @@ fn when_the_candidate_dies_in_the_middle_the_old_leader_comes_back() {
     let passages = daemon.passages(1);
     if let [only] = &passages[..] {
         assert_eq!(
-            (only.outcome, &only.from),
-            (PassageOutcome::Kept, &only.to),
+            (only.kind, only.outcome, &only.from),
+            (PassageKind::Switchover, PassageOutcome::Kept, &only.to),
             "{only:#?}"
         );
         // Nobody could be read from while both were down. Writes waited all the time, but for those through

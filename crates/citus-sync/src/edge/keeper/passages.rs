@@ -17,7 +17,10 @@ pub(super) struct Diary {
     passage: Passage,
     /// The member that led when it began.
     leader: Option<String>,
+    /// Somebody asked for it: Patroni for a switchover, or `citus-sync hold`.
     asked_for: bool,
+    /// Patroni was asked for a switchover.
+    switchover: bool,
     expired: bool,
     /// Something was done to a row or to writes.
     acted: bool,
@@ -53,6 +56,7 @@ impl Diary {
             passage,
             leader,
             asked_for: false,
+            switchover: false,
             expired: false,
             acted: false,
         }
@@ -63,6 +67,7 @@ impl Diary {
         self.acted = true;
         if matches!(reason, Reason::Request { .. } | Reason::Asked { .. }) {
             self.asked_for = true;
+            self.switchover |= matches!(reason, Reason::Request { .. });
             self.mark(Phase::Requested);
         }
     }
@@ -191,6 +196,7 @@ impl Diary {
         let gone = self.passage.phases.leader_gone_us.is_some();
         self.passage.kind = match (self.asked_for, another, gone) {
             (true, true, _) => PassageKind::Switchover,
+            (true, false, true) if self.switchover => PassageKind::Switchover,
             (true, false, true) => PassageKind::Restart,
             (true, false, false) => PassageKind::Hold,
             (false, _, true) => PassageKind::Failover,
@@ -214,6 +220,49 @@ impl DatabasePassage {
             if !self.left_out.contains(&door) {
                 self.left_out.push(door);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: Reason = Reason::Request { revision: 7 };
+    const ASKED: Reason = Reason::Asked { id: 1 };
+
+    /// What it is called when it was held for these reasons, whether the leader stopped, and who leads
+    /// at the end.
+    fn kind(reasons: &[Reason], stopped: bool, leads: &str) -> PassageKind {
+        let before = Some("wk1-1".to_owned());
+        let mut diary = Diary::begin(("cn", 1, "wk1"), before, None, String::new());
+        for reason in reasons {
+            diary.held_for(*reason);
+        }
+        diary.look_at_leader(Some("wk1-1"), stopped, !stopped);
+        diary.look_at_leader(Some(leads), false, true);
+        diary.released("app");
+        diary.close(Some(leads), None).expect("a passage").kind
+    }
+
+    #[test]
+    fn it_is_called_what_it_was() {
+        use PassageKind::{Failover, Hold, Move, Restart, Switchover};
+        for (reasons, stopped, leads, expected) in [
+            (&[REQUEST][..], true, "wk1-2", Switchover),
+            (&[ASKED], true, "wk1-2", Switchover),
+            (&[ASKED], true, "wk1-1", Restart),
+            (&[ASKED], false, "wk1-1", Hold),
+            // Asked for, and it came to nothing: before the leader had stopped, and after.
+            (&[REQUEST], false, "wk1-1", Hold),
+            (&[REQUEST], true, "wk1-1", Switchover),
+            (&[REQUEST, ASKED], true, "wk1-1", Switchover),
+            (&[], true, "wk1-1", Failover),
+            (&[], true, "wk1-2", Failover),
+            (&[], false, "wk1-1", Move),
+        ] {
+            let found = kind(reasons, stopped, leads);
+            assert_eq!(found, expected, "{reasons:?}, stopped {stopped}, {leads}");
         }
     }
 }
