@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::event::{Event, Who};
 
-/// A read that waited longer for no failure of its own counts as an outage.
-const OUTAGE: Duration = Duration::from_millis(250);
+/// A client that waited longer was without service, though nothing failed: counted of reads, told of all.
+pub(crate) const OUTAGE: Duration = Duration::from_millis(250);
 /// Different errors that are kept.
 const ERRORS: usize = 4;
 

@@ -208,6 +208,9 @@ fn print_phases(cells: &[Cell<'_>]) {
             .iter()
             .flat_map(|sample| &sample.passages)
             .collect();
+        if passages.is_empty() {
+            continue;
+        }
         let databases = || {
             passages
                 .iter()

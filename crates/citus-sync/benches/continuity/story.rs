@@ -3,18 +3,17 @@
 //! rows did, what the daemon and the hook said, the first failures of clients and who waited for long.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use lab::report::Report;
 use lab::{Observer, Scope, Timeline};
 
 use super::ground::Ground;
+use super::sample::OUTAGE;
 
 /// Columns.
 const WIDTH: usize = 400;
-/// What is worth telling of a client that waited.
-const LONG: Duration = Duration::from_millis(250);
 /// Of each stream.
 const FAILURES: usize = 2;
 
@@ -62,7 +61,7 @@ impl Story {
         }
         for stream in report.streams() {
             let wait = stream.longest_wait;
-            if wait.length() > LONG {
+            if wait.length() > OUTAGE {
                 let text = format!("{} waited for {:.1?}", stream.stream, wait.length());
                 self.timeline.add_at(wait.to, "client", &text);
             }

@@ -11,16 +11,23 @@ use crate::edge::sql::{DoorNews, LeftOut};
 use crate::plan::Reason;
 use crate::report::{DatabasePassage, Passage, PassageKind, PassageOutcome, Phase, PhaseTimes};
 
+/// What somebody asked for. A request to Patroni says more than the hook that follows it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    /// `citus-sync hold`.
+    Hold,
+    /// Patroni, for a switchover.
+    Switchover,
+}
+
 /// A passage under way.
 pub(super) struct Diary {
     began: Instant,
     passage: Passage,
     /// The member that led when it began.
     leader: Option<String>,
-    /// Somebody asked for it: Patroni for a switchover, or `citus-sync hold`.
-    asked_for: bool,
-    /// Patroni was asked for a switchover.
-    switchover: bool,
+    /// Whether somebody asked for it.
+    asked: Option<Asked>,
     expired: bool,
     /// Something was done to a row or to writes.
     acted: bool,
@@ -55,8 +62,7 @@ impl Diary {
             began: Instant::now(),
             passage,
             leader,
-            asked_for: false,
-            switchover: false,
+            asked: None,
             expired: false,
             acted: false,
         }
@@ -65,11 +71,13 @@ impl Diary {
     /// A hold began to stand.
     pub(super) fn held_for(&mut self, reason: Reason) {
         self.acted = true;
-        if matches!(reason, Reason::Request { .. } | Reason::Asked { .. }) {
-            self.asked_for = true;
-            self.switchover |= matches!(reason, Reason::Request { .. });
-            self.mark(Phase::Requested);
-        }
+        let asked = match reason {
+            Reason::Request { .. } => Asked::Switchover,
+            Reason::Asked { .. } => Asked::Hold,
+            Reason::Promotion { .. } | Reason::Loss { .. } => return,
+        };
+        self.asked = self.asked.max(Some(asked));
+        self.mark(Phase::Requested);
     }
 
     /// The hold's deadline came first.
@@ -194,13 +202,12 @@ impl Diary {
         }
         let another = leader != self.leader.as_deref();
         let gone = self.passage.phases.leader_gone_us.is_some();
-        self.passage.kind = match (self.asked_for, another, gone) {
-            (true, true, _) => PassageKind::Switchover,
-            (true, false, true) if self.switchover => PassageKind::Switchover,
-            (true, false, true) => PassageKind::Restart,
-            (true, false, false) => PassageKind::Hold,
-            (false, _, true) => PassageKind::Failover,
-            (false, _, false) => PassageKind::Move,
+        self.passage.kind = match (self.asked, another, gone) {
+            (Some(_), true, _) | (Some(Asked::Switchover), _, true) => PassageKind::Switchover,
+            (Some(Asked::Hold), false, true) => PassageKind::Restart,
+            (Some(_), false, false) => PassageKind::Hold,
+            (None, _, true) => PassageKind::Failover,
+            (None, _, false) => PassageKind::Move,
         };
         self.passage.outcome = if self.expired {
             PassageOutcome::Expired
