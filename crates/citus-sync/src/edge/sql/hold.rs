@@ -11,7 +11,8 @@ use dcs_watch::HostPort;
 
 use super::doors::{Part, side_by_side};
 use super::everywhere::{Signal, decide, follow, followers, mark_left_out};
-use super::held_doors::{DoorNews, HeldDoor, HeldDoors, LastState, Taking, place};
+use super::held_doors::{HeldDoor, HeldDoors, Taking, place};
+use super::known_doors::{DoorNews, LastState};
 use super::locking::{LockOrder, Locked, Place, lock};
 use super::pool::Leased;
 use super::reads::ReadsUnderHold;

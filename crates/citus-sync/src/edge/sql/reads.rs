@@ -7,7 +7,7 @@ use dcs_watch::HostPort;
 
 use super::doors::side_by_side;
 use super::everywhere::{Signal, decide, followers, mark_left_out};
-use super::held_doors::Known;
+use super::known_doors::Known;
 use super::steps::{Finished, Phases, StepError};
 use super::update::{Change, Inside};
 use super::{Database, Doors};

@@ -1,0 +1,305 @@
+//! What is known of a hold's doors, without any of the doing: which are held, which are being taken or
+//! left out, and which have yet to follow a read move.
+//!
+//! Enters: what became of each door, where reads were sent, and that the leader is gone. Leaves: who
+//! follows when, what was not told yet, and what is left at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dcs_watch::HostPort;
+use tokio::sync::watch;
+
+use super::held_doors::HeldDoor;
+use super::steps::{LeftOut, StepError};
+use crate::plan::Move;
+
+/// What has become of a hold's doors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoorNews {
+    /// How many are held by now.
+    pub held: usize,
+    /// Doors that were left out, and why, which was not told before. Each is told of once.
+    pub left_out: Vec<LeftOut>,
+    /// Who had to be ended there, in words, and was not told before.
+    pub terminated: Vec<String>,
+}
+
+/// What is known of them; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known(Arc<watch::Sender<State>>);
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Those that are being taken.
+    pub(super) under_way: Vec<HostPort>,
+    pub(super) held: Vec<HeldDoor>,
+    /// Those that were held when the hold was complete, which is when the leader is asked how much a
+    /// standby has to have; and those that came later and have followed.
+    pub(super) in_time: Vec<HostPort>,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) terminated: Vec<String>,
+    /// How many of `left_out` and of `terminated` were told.
+    told: (usize, usize),
+    /// Doors that were not held in time when reads were moved, and where their row is to be.
+    pub(super) behind: BTreeMap<HostPort, Behind>,
+    /// The leader that reads were taken from takes no writes any more.
+    pub(super) leader_is_gone: bool,
+    /// The hold is.
+    pub(super) over: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Behind {
+    pub(super) step: Move,
+    /// It was begun once.
+    pub(super) tried: bool,
+    /// It did not come to anything, and is tried again at the end of the hold.
+    pub(super) failed: bool,
+}
+
+/// The doors at the end of a hold.
+#[derive(Default)]
+pub(super) struct LastState {
+    /// The caller's to end.
+    pub(super) held: Vec<HeldDoor>,
+    /// Those whose row has yet to be moved.
+    pub(super) behind: BTreeMap<HostPort, Move>,
+    /// Those of which somebody was told that they are left out.
+    pub(super) named: Vec<HostPort>,
+    pub(super) news: DoorNews,
+}
+
+impl State {
+    pub(super) fn news(&mut self) -> DoorNews {
+        let (left_out, terminated) = self.told;
+        self.told = (self.left_out.len(), self.terminated.len());
+        DoorNews {
+            held: self.held.len(),
+            left_out: self.left_out[left_out..].to_vec(),
+            terminated: self.terminated[terminated..].to_vec(),
+        }
+    }
+
+    /// A door was taken, or could not be.
+    pub(super) fn note(
+        &mut self,
+        door: HostPort,
+        taken: Result<(HeldDoor, Vec<String>), StepError>,
+    ) {
+        if self.over {
+            return;
+        }
+        self.under_way.retain(|other| *other != door);
+        match taken {
+            Ok((held, terminated)) => {
+                let named = terminated
+                    .into_iter()
+                    .map(|who| format!("{who} at door {door}"));
+                self.terminated.extend(named);
+                self.held.push(held);
+            }
+            Err(error) if error.is_no_door() => {}
+            Err(error) => self.left_out.push(LeftOut {
+                door,
+                error: error.to_string(),
+            }),
+        }
+    }
+
+    pub(super) fn holds(&self, door: &HostPort) -> bool {
+        self.held.iter().any(|held| held.door == *door)
+    }
+
+    /// Whether this door is held, being taken, or known not to be had.
+    pub(super) fn knows(&self, door: &HostPort) -> bool {
+        self.holds(door)
+            || self.under_way.contains(door)
+            || self.left_out.iter().any(|left| left.door == *door)
+    }
+
+    /// Whether nothing is about to change: no door is being taken, and none that is held is about to
+    /// follow a read move.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut behind = self.behind.iter();
+        self.under_way.is_empty() && behind.all(|(door, behind)| behind.failed || !self.holds(door))
+    }
+
+    /// The hold is over: what is left, which is the caller's to end. Doors that are still being taken are
+    /// left out, if they had time enough.
+    pub(super) fn end(&mut self, had_time: bool) -> LastState {
+        self.over = true;
+        let named = self.left_out.iter().map(|left| left.door.clone());
+        let named = named.collect();
+        // Who had no time to be held is not at fault, and nobody has to look after it.
+        for door in self.under_way.drain(..).filter(|_| had_time) {
+            self.left_out.push(LeftOut {
+                door,
+                error: "was not held before the hold ended".to_owned(),
+            });
+        }
+        let news = self.news();
+        let behind = std::mem::take(&mut self.behind).into_iter();
+        LastState {
+            held: std::mem::take(&mut self.held),
+            behind: behind.map(|(door, behind)| (door, behind.step)).collect(),
+            named,
+            news,
+        }
+    }
+
+    /// Whether this door is to follow now.
+    pub(super) fn is_due(&self, door: &HostPort) -> bool {
+        self.behind.get(door).is_some_and(|behind| !behind.tried)
+            && (self.leader_is_gone || self.holds(door))
+    }
+}
+
+impl Known {
+    pub(super) fn look(&self) -> watch::Ref<'_, State> {
+        self.0.borrow()
+    }
+
+    pub(super) fn tell(&self, change: impl FnOnce(&mut State)) {
+        self.0.send_modify(change);
+    }
+
+    /// Completes when it is so, or when the hold is over.
+    pub(super) async fn wait_for(&self, so: impl Fn(&State) -> bool) {
+        let mut news = self.0.subscribe();
+        // This is a sender itself, so there is one.
+        let _ = news.wait_for(|state| state.over || so(state)).await;
+    }
+
+    /// The leader takes no writes any more: nothing keeps a door there.
+    pub(super) fn leader_is_gone(&self) {
+        self.0.send_if_modified(|state| {
+            let news = !state.leader_is_gone;
+            state.leader_is_gone = true;
+            news
+        });
+    }
+
+    /// Which of these doors follow a read move at once: those that were held in time.
+    ///
+    /// At one that is not held, writes would go to the standby with the reads, and fail. So its row
+    /// stays for as long as the leader is there, which serves both. It follows when it is held, and the
+    /// standby has what had been written through it; when the leader is gone; or at the end of the hold.
+    pub(super) fn at_once(&self, targets: &[HostPort]) -> Vec<HostPort> {
+        let state = self.0.borrow();
+        let follows = |door: &&HostPort| {
+            let in_time = state.in_time.contains(door);
+            state.leader_is_gone || in_time && !state.behind.contains_key(*door)
+        };
+        targets.iter().filter(follows).cloned().collect()
+    }
+
+    /// The coordinator's row is moved; these doors follow later.
+    pub(super) fn follow_later(&self, doors: impl IntoIterator<Item = HostPort>, step: &Move) {
+        let behind = Behind {
+            step: step.clone(),
+            tried: false,
+            failed: false,
+        };
+        let doors = doors.into_iter().map(|door| (door, behind.clone()));
+        self.tell(|state| state.behind.extend(doors));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::sql::SqlError;
+
+    fn at(port: u16) -> HostPort {
+        let host = "door".to_owned();
+        HostPort { host, port }
+    }
+
+    fn behind() -> Behind {
+        let step = Move {
+            nodeid: 2,
+            from: at(1),
+            to: at(2),
+            make_way: None,
+        };
+        Behind {
+            step,
+            tried: false,
+            failed: false,
+        }
+    }
+
+    #[test]
+    fn a_door_that_had_no_time_to_be_held_is_not_named_at_the_end() {
+        let named = |had_time| {
+            let mut state = State::default();
+            state.under_way.push(at(7));
+            let last = state.end(had_time);
+            assert_eq!(last.named, []);
+            let left_out = last.news.left_out.into_iter();
+            left_out.map(|left| left.door).collect::<Vec<_>>()
+        };
+        assert_eq!(named(false), []);
+        assert_eq!(named(true), [at(7)]);
+    }
+
+    #[test]
+    fn a_door_that_is_not_held_follows_once_when_the_leader_is_gone() {
+        let mut state = State::default();
+        state.behind.insert(at(7), behind());
+        assert!(!state.is_due(&at(7)), "the leader serves it");
+        state.leader_is_gone = true;
+        assert!(state.is_due(&at(7)));
+        assert!(!state.is_due(&at(8)), "it is where it should be");
+        state.behind.get_mut(&at(7)).expect("behind").tried = true;
+        assert!(!state.is_due(&at(7)), "it was begun");
+    }
+
+    #[test]
+    fn only_doors_that_were_held_in_time_follow_reads_at_once_while_the_leader_is_there() {
+        let known = Known::default();
+        let all = [at(7), at(8), at(9)];
+        known.tell(|state| {
+            state.in_time = vec![at(7), at(8)];
+            state.behind.insert(at(8), behind());
+        });
+        assert_eq!(known.at_once(&all), [at(7)]);
+        known.leader_is_gone();
+        assert_eq!(known.at_once(&all), all);
+    }
+
+    #[test]
+    fn it_is_quiet_when_nothing_is_being_taken_or_about_to_follow() {
+        let mut state = State::default();
+        assert!(state.is_quiet());
+        // Not held, so it waits for the leader's end, or the hold's.
+        state.behind.insert(at(7), behind());
+        assert!(state.is_quiet());
+        state.under_way.push(at(8));
+        assert!(!state.is_quiet());
+    }
+
+    #[test]
+    fn a_door_that_cannot_be_held_is_told_of_once_and_one_that_leads_nothing_never() {
+        let mut state = State {
+            under_way: vec![at(7), at(8), at(9)],
+            ..State::default()
+        };
+        let gone = SqlError::Io("gone".to_owned());
+        state.note(at(7), Err(gone.into()));
+        // Reads of its own group are at a standby: nobody writes there.
+        state.note(at(8), Err(SqlError::InRecovery.into()));
+        let told = state.news();
+        let doors = told.left_out.iter().map(|left| left.door.clone());
+        assert_eq!(doors.collect::<Vec<_>>(), [at(7)]);
+        assert_eq!(state.news(), DoorNews::default());
+        assert_eq!(state.under_way, [at(9)]);
+        // What comes after the end is nobody's business any more.
+        state.over = true;
+        let late = SqlError::Io("late".to_owned());
+        state.note(at(9), Err(late.into()));
+        assert_eq!(state.news(), DoorNews::default());
+    }
+}

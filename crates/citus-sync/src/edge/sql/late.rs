@@ -1,0 +1,103 @@
+//! A door that is held too late for a read move, or not at all, and so follows later: once it is held
+//! and the standby has whatever was written through it, or once the leader is gone.
+//!
+//! Enters: what is known of the hold's doors. Leaves: that it has followed, or failed to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcs_watch::HostPort;
+use tokio::time::sleep;
+
+use super::known_doors::Known;
+use super::steps::StepError;
+use super::update::{Change, Inside};
+use super::{Database, Doors, SqlError};
+use crate::plan::Move;
+use crate::statements::{Dialect, FLUSHED, has_replayed};
+
+/// Pause between questions how far a standby is.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A door that may be held too late for a read move, and follows then.
+pub(super) struct Late {
+    pub(super) database: Database,
+    pub(super) doors: Doors,
+    pub(super) dialect: Arc<Dialect>,
+    pub(super) group: i32,
+    pub(super) door: HostPort,
+    pub(super) known: Known,
+}
+
+impl Late {
+    /// For as long as the hold is open. Who fails is tried again at its end.
+    pub(super) async fn follow(self) {
+        loop {
+            self.known.wait_for(|state| state.is_due(&self.door)).await;
+            let mut step = None;
+            self.known.tell(|state| {
+                if let Some(behind) = state.behind.get_mut(&self.door) {
+                    behind.tried = true;
+                    step = Some(behind.step.clone());
+                }
+            });
+            let Some(step) = step else {
+                return;
+            };
+            tokio::select! {
+                () = self.caught_up(&step) => {}
+                () = self.known.wait_for(|state| state.leader_is_gone) => {}
+            }
+            if self.known.look().over {
+                return;
+            }
+            let moved = self.move_row(&step).await.is_ok();
+            self.known.tell(|state| {
+                // Unless reads were moved once more meanwhile.
+                let behind = state.behind.get_mut(&self.door);
+                let Some(behind) = behind.filter(|behind| behind.step == step) else {
+                    return;
+                };
+                if moved {
+                    state.behind.remove(&self.door);
+                    state.in_time.push(self.door.clone());
+                } else {
+                    behind.failed = true;
+                }
+            });
+        }
+    }
+
+    /// Completes when the standby shows whatever was written through this door before it was held; not
+    /// at all if that cannot be known.
+    async fn caught_up(&self, step: &Move) {
+        let known = async {
+            let mut leader = self.doors.open(&step.from, &self.database.name).await?;
+            let mut standby = self.doors.open(&step.to, &self.database.name).await?;
+            let rows = leader.rows(FLUSHED).await?;
+            let flushed = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+            let question = has_replayed(flushed);
+            while !standby.boolean(&question).await? {
+                sleep(ASK_AGAIN).await;
+            }
+            Ok::<(), SqlError>(())
+        };
+        if known.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// On a session beside the one that may hold the door.
+    async fn move_row(&self, step: &Move) -> Result<(), StepError> {
+        let change = Change {
+            database: &self.database.name,
+            dialect: &self.dialect,
+            group: self.group,
+            step,
+        };
+        let mut session = self.doors.session(&self.door, &self.database.name).await?;
+        change.make(&mut session, Inside::Own, || true).await?;
+        self.doors.put_back(&self.database.name, session);
+        Ok(())
+    }
+}
