@@ -197,19 +197,15 @@ impl Stages {
     /// Where Citus is installed the stories of holds are told to its stand-in as well: else nobody there
     /// sees that one has come to be true of Citus alone.
     fn holds_on_the_stand_in(&mut self) {
-        if !stand_in_at_hand() {
-            self.run("holds, stand-in", || {
-                let mut command = shell::cargo(&["test", "-p", "citus-sync", "--test", HOLDS]);
-                command.env(STAND_IN_VARIABLE, "1");
-                shell::run(in_memory(&mut command))
-            });
+        if !runs_on_stand_in() {
+            self.run("holds, stand-in", || shell::run(&mut test_on(HOLDS, true)));
         }
     }
 
     /// On each Patroni, with Citus where it is installed and its stand-in otherwise;
     /// `LAB_STAND_IN=1` takes the stand-in everywhere.
     fn end_to_end(&mut self, versions: &[Version]) {
-        let stand_in = stand_in_at_hand();
+        let stand_in = runs_on_stand_in();
         let contents = if stand_in { "stand-in" } else { "Citus" };
         for version in versions {
             let name = format!("end to end, {version}, {contents}");
@@ -244,29 +240,27 @@ impl Stages {
     }
 }
 
-/// Whether tests run on the stand-in anyway.
-fn stand_in_at_hand() -> bool {
+/// Whether tests run on the stand-in: Citus is not installed, or somebody wants it so.
+fn runs_on_stand_in() -> bool {
     let citus = Installation::find().is_ok_and(|found| found.has_citus);
     !citus || stand_in_forced()
 }
 
-fn end_to_end(version: Version, stand_in: bool) -> Result<()> {
-    let mut command = shell::cargo(&[
-        "test",
-        "-p",
-        "citus-sync",
-        "--test",
-        END_TO_END,
-        "--",
-        "--test-threads=1",
-    ]);
+/// One of the product's test targets, on the stand-in or on Citus.
+fn test_on(target: &str, stand_in: bool) -> Command {
+    let mut command = shell::cargo(&["test", "-p", "citus-sync", "--test", target]);
+    command.env(STAND_IN_VARIABLE, if stand_in { "1" } else { "0" });
+    in_memory(&mut command);
     command
-        .env(
-            "LAB_PATRONI",
-            if version == Version::V4_1 { "4" } else { "3" },
-        )
-        .env(STAND_IN_VARIABLE, if stand_in { "1" } else { "0" });
-    shell::run(in_memory(&mut command))
+}
+
+fn end_to_end(version: Version, stand_in: bool) -> Result<()> {
+    let patroni = if version == Version::V4_1 { "4" } else { "3" };
+    let mut command = test_on(END_TO_END, stand_in);
+    command
+        .env("LAB_PATRONI", patroni)
+        .args(["--", "--test-threads=1"]);
+    shell::run(&mut command)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    pub(super) fn holds(&self, door: &HostPort) -> bool {
+    fn holds(&self, door: &HostPort) -> bool {
         self.held.iter().any(|held| held.door == *door)
     }
 
@@ -187,7 +187,7 @@ impl Known {
     /// stays for as long as the leader is there, which serves both. It follows when it is held, and the
     /// standby has what had been written through it; when the leader is gone; or at the end of the hold.
     pub(super) fn at_once(&self, targets: &[HostPort]) -> Vec<HostPort> {
-        let state = self.0.borrow();
+        let state = self.look();
         let follows = |door: &&HostPort| {
             let in_time = state.in_time.contains(door);
             state.leader_is_gone || in_time && !state.behind.contains_key(*door)
@@ -217,18 +217,17 @@ mod tests {
         HostPort { host, port }
     }
 
-    fn behind() -> Behind {
+    /// Reads were moved, and this door follows later.
+    fn with_one_behind(door: u16) -> Known {
         let step = Move {
             nodeid: 2,
             from: at(1),
             to: at(2),
             make_way: None,
         };
-        Behind {
-            step,
-            tried: false,
-            failed: false,
-        }
+        let known = Known::default();
+        known.follow_later([at(door)], &step);
+        known
     }
 
     #[test]
@@ -247,24 +246,20 @@ mod tests {
 
     #[test]
     fn a_door_that_is_not_held_follows_once_when_the_leader_is_gone() {
-        let mut state = State::default();
-        state.behind.insert(at(7), behind());
-        assert!(!state.is_due(&at(7)), "the leader serves it");
-        state.leader_is_gone = true;
-        assert!(state.is_due(&at(7)));
-        assert!(!state.is_due(&at(8)), "it is where it should be");
-        state.behind.get_mut(&at(7)).expect("behind").tried = true;
-        assert!(!state.is_due(&at(7)), "it was begun");
+        let known = with_one_behind(7);
+        assert!(!known.look().is_due(&at(7)), "the leader serves it");
+        known.leader_is_gone();
+        assert!(known.look().is_due(&at(7)));
+        assert!(!known.look().is_due(&at(8)), "it is where it should be");
+        known.tell(|state| state.behind.get_mut(&at(7)).expect("behind").tried = true);
+        assert!(!known.look().is_due(&at(7)), "it was begun");
     }
 
     #[test]
     fn only_doors_that_were_held_in_time_follow_reads_at_once_while_the_leader_is_there() {
-        let known = Known::default();
+        let known = with_one_behind(8);
         let all = [at(7), at(8), at(9)];
-        known.tell(|state| {
-            state.in_time = vec![at(7), at(8)];
-            state.behind.insert(at(8), behind());
-        });
+        known.tell(|state| state.in_time = vec![at(7), at(8)]);
         assert_eq!(known.at_once(&all), [at(7)]);
         known.leader_is_gone();
         assert_eq!(known.at_once(&all), all);
@@ -272,13 +267,12 @@ mod tests {
 
     #[test]
     fn it_is_quiet_when_nothing_is_being_taken_or_about_to_follow() {
-        let mut state = State::default();
-        assert!(state.is_quiet());
+        assert!(State::default().is_quiet());
         // Not held, so it waits for the leader's end, or the hold's.
-        state.behind.insert(at(7), behind());
-        assert!(state.is_quiet());
-        state.under_way.push(at(8));
-        assert!(!state.is_quiet());
+        let known = with_one_behind(7);
+        assert!(known.look().is_quiet());
+        known.tell(|state| state.under_way.push(at(8)));
+        assert!(!known.look().is_quiet());
     }
 
     #[test]
