@@ -91,6 +91,22 @@ pub struct Rights {
     pub edit: bool,
 }
 
+/// The versions that crash PostgreSQL with `SET LOCAL application_name` in a transaction that changes
+/// `pg_dist_node`: the first, and the first in which it is fixed. Seen on 11.3.1 and 12.1.6.
+const CRASHES_ON_RENAMED_SESSIONS: ([u32; 3], [u32; 3]) = ([11, 2, 0], [12, 1, 7]);
+
+/// What ends a [known fault](Dialect::known_fault).
+pub const FAULT_FIXED_BY: &str = "install Citus 12.1.7, 13.0.0 or later";
+
+/// The three numbers in `Citus 12.1.6`, whatever follows; none for what is no release.
+fn number_in(version: &str) -> Option<[u32; 3]> {
+    let version = version.strip_prefix("Citus ")?;
+    let end = version.find(|c: char| c != '.' && !c.is_ascii_digit());
+    let mut numbers = version[..end.unwrap_or(version.len())].split('.');
+    let mut next = || numbers.next()?.parse().ok();
+    Some([next()?, next()?, next()?])
+}
+
 impl Dialect {
     /// From the catalogue's answers.
     ///
@@ -140,6 +156,21 @@ impl Dialect {
     /// Without that a hold can be taken all the same, but reads cannot be moved.
     pub fn moves_plainly(&self) -> bool {
         self.edits && self.locks_shards
+    }
+
+    /// What this very version is known to do wrong, for the person on call. What helps is
+    /// [`FAULT_FIXED_BY`].
+    pub fn known_fault(&self) -> Option<String> {
+        let (first, fixed) = CRASHES_ON_RENAMED_SESSIONS;
+        let version = number_in(&self.version)?;
+        (first..fixed).contains(&version).then(|| {
+            format!(
+                "{} crashes PostgreSQL when a transaction that changed pg_dist_node takes an \
+                 application_name back (citus#7791); citus-sync sends no such transaction, other \
+                 clients may",
+                self.version
+            )
+        })
     }
 
     /// Whether workers may have metadata, and so become doors (Citus 11 and later; by hand before).

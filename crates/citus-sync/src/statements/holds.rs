@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{APPLICATION, Dialect, batch, quote, set_local};
+use super::{APPLICATION, Dialect, batch, set_local};
 
 /// `ExclusiveLock` in PostgreSQL's lock table: the strongest that `lock_shard_metadata` takes, and
 /// enough to make writers (`ShareLock`) wait.
@@ -33,11 +33,9 @@ pub enum Shards {
 
 /// The locks of one transaction.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardLocks<'a> {
+pub struct ShardLocks {
     /// Of which shards.
     pub shards: Shards,
-    /// What for, shown in `pg_stat_activity` behind [`APPLICATION`].
-    pub name: &'a str,
     /// How long the locks may be waited for: each of them, and with little more all of them.
     pub wait: Duration,
     /// When the transaction ends at the latest, counted on the server from its beginning.
@@ -54,13 +52,11 @@ impl Dialect {
 
     /// Begins a transaction, takes the locks, and leaves the transaction open for what is left of
     /// its time. `None` before Citus 8.
-    pub fn lock_shards(&self, locks: &ShardLocks<'_>) -> Option<String> {
+    pub fn lock_shards(&self, locks: &ShardLocks) -> Option<String> {
         self.locks_shards.then(|| {
-            let name = quote(&format!("{APPLICATION}: {}", locks.name));
             let statement = locks.wait + STATEMENT;
             let mut texts = vec![
                 "BEGIN".to_owned(),
-                format!("SET LOCAL application_name = {name}"),
                 set_local("lock_timeout", locks.wait.min(locks.left)),
                 set_local("statement_timeout", statement.min(locks.left)),
                 lock(locks.shards),

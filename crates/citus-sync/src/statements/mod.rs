@@ -13,7 +13,9 @@ mod questions;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-pub use dialect::{COLUMNS, Dialect, FUNCTIONS, Function, NoCitus, RIGHTS, Rights, VERSION};
+pub use dialect::{
+    COLUMNS, Dialect, FAULT_FIXED_BY, FUNCTIONS, Function, NoCitus, RIGHTS, Rights, VERSION,
+};
 pub use holds::{
     HAS_REFERENCE_TABLES, ShardLocks, Shards, idle_until, terminate_blockers, untangle_blockers,
 };
@@ -26,6 +28,12 @@ pub use questions::{
 /// How sessions of ours begin their `application_name`. Whoever bears it is never terminated to make
 /// way: it is the hold of another group, or another instance of this program.
 pub const APPLICATION: &str = "citus-sync";
+
+/// Gives the session another name in `pg_stat_activity`. To be run as a transaction of its own: never
+/// in one that changes `pg_dist_node`, nor by `SET LOCAL` (citus#7791).
+pub fn rename(name: &str) -> String {
+    format!("SET application_name = {}", quote(name))
+}
 
 /// Several statements as one simple-protocol batch.
 pub fn batch<'a>(statements: impl IntoIterator<Item = &'a str>) -> String {

@@ -208,21 +208,17 @@ fn around_holds(dialect: &Dialect, text: &mut String) {
         host: "o'brien".to_owned(),
         port: 5433,
     };
-    let locks = |shards, name| {
+    let locks = |shards| {
         let locks = ShardLocks {
             shards,
-            name,
             wait: Duration::from_secs(4),
             left: Duration::from_secs(30),
         };
         dialect.lock_shards(&locks).into_iter().collect()
     };
     for (title, statements) in [
-        ("hold", locks(Shards::OfGroup(1), "hold group 1")),
-        (
-            "hold of reference tables",
-            locks(Shards::OfReferenceTables, "hold reference tables"),
-        ),
+        ("hold", locks(Shards::OfGroup(1))),
+        ("hold of reference tables", locks(Shards::OfReferenceTables)),
         (
             "order for a plain move",
             dialect
@@ -283,6 +279,46 @@ fn quotes_are_closed_whatever_stands_inside() {
     assert_eq!(quote("plain"), "'plain'");
     assert_eq!(quote("o'brien"), "'o''brien'");
     assert_eq!(quote("a\\'b"), " E'a\\\\''b'");
+}
+
+#[test]
+fn versions_that_crash_on_renamed_sessions_are_named() {
+    let named = |version: &str| {
+        let dialect = Dialect {
+            version: version.to_owned(),
+            ..citus_13()
+        };
+        dialect.known_fault()
+    };
+    for faulty in [
+        "Citus 11.2.0",
+        "Citus 11.3.1",
+        "Citus 12.0.0",
+        "Citus 12.1.6",
+    ] {
+        let fault = named(faulty).expect(faulty);
+        assert!(fault.starts_with(faulty) && fault.contains("citus#7791"));
+    }
+    for sound in [
+        "Citus 11.1.7",
+        "Citus 12.1.7",
+        "Citus 12.1.12",
+        "Citus 13.0.0",
+        "Citus 14.0.1",
+        "Citus 12.1devel",
+        "unknown version",
+    ] {
+        assert_eq!(named(sound), None, "{sound}");
+    }
+}
+
+/// Citus 11.2.0 to 12.1.6 crash PostgreSQL when such a transaction ends (citus#7791).
+#[test]
+fn no_transaction_of_ours_names_its_session() {
+    for dialect in [citus_8_0(), citus_9_5(), citus_13()] {
+        assert!(!everything(&dialect).contains("application_name ="));
+    }
+    assert_eq!(rename("o'brien"), "SET application_name = 'o''brien'");
 }
 
 #[test]

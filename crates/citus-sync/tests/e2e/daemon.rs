@@ -250,6 +250,26 @@ impl Daemon {
         )
     }
 
+    /// `citus-sync check …` or another command that reads this daemon's configuration: whether it
+    /// succeeded, and what it said on both streams.
+    pub(crate) fn configured(&self, arguments: &[&str]) -> (bool, String) {
+        let file = self.sandbox.root().join("configured.yml");
+        self.sandbox
+            .write(&file, &self.configuration)
+            .expect("a configuration");
+        let output = Command::new(env!("CARGO_BIN_EXE_citus-sync"))
+            .args(arguments)
+            .arg("-c")
+            .arg(&file)
+            .output()
+            .expect("the program");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
     /// Waits until the standing hold of a group is complete, in every one of its databases.
     pub(crate) fn wait_held(&self, group: i32) {
         let held = wait_for(&format!("group {group} to be held"), SOON, || {

@@ -16,6 +16,7 @@ mod doors;
 mod etcd;
 mod failover;
 mod hook;
+mod hostile;
 mod interrupted;
 mod overtaken;
 mod requests;

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::daemon::{DEADLINE, Place, json_line, watch};
-use super::stdout::{complain, print, print_json};
+use super::daemon::{DEADLINE, Place, watch};
+use super::stdout::{complain, json_line, print, print_json};
 use super::{Done, Failed, Outcome, block_on};
 use crate::edge::http::{ClientError, fetch_history};
 use crate::render;

@@ -21,7 +21,7 @@ use super::references::References;
 use super::{Connection, SqlError};
 use crate::plan::{Row, Rows};
 use crate::policy::Policy;
-use crate::statements::Dialect;
+use crate::statements::{Dialect, FAULT_FIXED_BY};
 
 /// The coordinator leader as this database's sessions know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,6 +324,9 @@ impl Database {
             database = %self.name, member = target.member, address = %target.address,
             citus = dialect.version, rows = rows.len(), "connected to the coordinator leader"
         );
+        if let Some(fault) = dialect.known_fault() {
+            warn!(database = %self.name, member = target.member, "{fault}: {FAULT_FIXED_BY}");
+        }
         let closing = session.closing();
         self.shared.pool.serve(target.clone(), session);
         self.publish(|state| {

@@ -192,10 +192,11 @@ impl Doors {
     }
 
     /// Keeps a session for a while, if it is still good for something.
-    pub(super) fn put_back(&self, database: &Arc<str>, session: Connection) {
+    pub(super) fn put_back(&self, database: &Arc<str>, mut session: Connection) {
         if !session.is_usable() {
             return;
         }
+        session.unname();
         let key = (session.address.clone(), database.clone());
         let shared = Arc::downgrade(&self.shared);
         let expiring = key.clone();

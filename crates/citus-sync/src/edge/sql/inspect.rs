@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use dcs_watch::HostPort;
+use dcs_watch::text::excerpt;
 use tokio_postgres::SimpleQueryRow;
 
 use super::catalogue::{detect, read_rows};
@@ -189,7 +190,7 @@ pub async fn database(login: &Login, address: &HostPort, name: &str) -> Result<F
         .rows(SETTINGS)
         .await?
         .iter()
-        .map(|row| (cell(row, 0).to_owned(), cell(row, 1).to_owned()))
+        .map(|row| (cell(row, 0), cell(row, 1)))
         .collect();
     let workers_running = if sees_workers {
         session
@@ -219,8 +220,8 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
         .await?
         .iter()
         .map(|row| CallableFunction {
-            name: cell(row, 0).to_owned(),
-            signature: cell(row, 1).to_owned(),
+            name: cell(row, 0),
+            signature: cell(row, 1),
             allowed: row.get(2) == Some("t"),
         })
         .collect();
@@ -232,7 +233,7 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
         Some((cell(row, 0).parse().ok()?, cell(row, 1).parse().ok()?))
     });
     let other_owners = session.rows(OTHER_OWNERS).await.unwrap_or_default();
-    let other_owners = other_owners.iter().map(|row| cell(row, 0).to_owned());
+    let other_owners = other_owners.iter().map(|row| cell(row, 0));
     Ok(CitusFacts {
         dialect,
         rows,
@@ -260,9 +261,13 @@ pub async fn door(login: &Login, address: &HostPort, name: &str) -> Result<DoorF
     })
 }
 
-fn cell(row: &SimpleQueryRow, column: usize) -> &str {
-    row.get(column).unwrap_or_default()
+/// What a column says, fit to be shown: a setting or a name may hold anything.
+fn cell(row: &SimpleQueryRow, column: usize) -> String {
+    excerpt(row.get(column).unwrap_or_default(), CELL).into_owned()
 }
+
+/// The longest value of a setting that `check` judges, in bytes.
+const CELL: usize = 1 << 10;
 
 /// Whether one database of the coordinator leader itself can reach an address; on a session of its
 /// own, because Citus may wait for a silent host until our deadline. `None` where this Citus

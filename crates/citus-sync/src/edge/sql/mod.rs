@@ -2,6 +2,7 @@
 //! databases, holds and the steps of a decision there and on the doors, and the probes of members.
 
 mod after;
+mod bounded;
 mod catalogue;
 mod connect;
 mod database;
@@ -22,11 +23,13 @@ mod reach;
 mod readers;
 mod reads;
 mod references;
+mod socket;
 mod steps;
 mod told;
 mod update;
 
 pub use after::{recover_prepared, resync};
+pub use bounded::Limits;
 pub use connect::{Connection, Login};
 pub use database::{Database, DatabaseState, Server};
 pub use doors::{Doors, SPARE};

@@ -35,6 +35,6 @@ pub async fn can_reach(database: &Database, address: &HostPort) -> Result<bool, 
     match answer?.last().and_then(|row| row.get(0)) {
         Some("t") => Ok(true),
         Some("f") => Ok(false),
-        other => Err(SqlError::Answer(format!("{other:?} to {question}"))),
+        other => Err(SqlError::unexpected(other, &question)),
     }
 }

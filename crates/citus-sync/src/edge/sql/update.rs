@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use dcs_watch::text::{NAME_BYTES, excerpt};
 use tracing::info;
 
 use super::steps::{StepError, commit, ensure, in_the_way};
@@ -149,7 +150,10 @@ pub(super) async fn name_holders(session: &mut Connection, error: StepError) -> 
         return error;
     };
     let rows = session.rows(HOLDERS).await.unwrap_or_default();
-    let holders: Vec<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
+    let holders: Vec<_> = rows
+        .iter()
+        .filter_map(|row| Some(excerpt(row.get(0)?, NAME_BYTES)))
+        .collect();
     if holders.is_empty() {
         return error.into();
     }

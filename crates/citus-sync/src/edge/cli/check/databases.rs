@@ -9,6 +9,7 @@ use crate::edge::cli::survey::Groups;
 use crate::edge::sql::inspect::{CallableFunction, CitusFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
 use crate::render::{Finding, counted};
+use crate::statements::FAULT_FIXED_BY;
 
 /// What `citus.node_conninfo` should say for the coordinator to notice a silent worker within
 /// seconds (citus#5203, #6259); without it cached connections linger for many minutes.
@@ -42,10 +43,17 @@ pub(super) fn judge(
     for (database, answer) in inspected {
         found.push(one(coordinator, address, database, answer));
     }
+    let mut faults = PerDatabase::of(formation);
     let mut rights = PerDatabase::of(formation);
     let mut sessions = PerDatabase::of(formation);
     for (database, facts) in facts(inspected) {
         if let Ok(citus) = &facts.citus {
+            if let Some(fault) = citus.dialect.known_fault() {
+                faults.add(
+                    database,
+                    Finding::warn("Citus version", fault, FAULT_FIXED_BY),
+                );
+            }
             rights.add(
                 database,
                 may(coordinator, formation.register, facts.superuser, citus),
@@ -55,6 +63,7 @@ pub(super) fn judge(
             sessions.add(database, finding);
         }
     }
+    found.extend(faults.finish());
     found.extend(rights.finish());
     found.extend(sessions.finish());
     if let Some((_, first)) = facts(inspected).next() {
