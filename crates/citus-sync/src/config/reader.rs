@@ -8,6 +8,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use strsim::levenshtein;
+
 use super::error::Problem;
 use super::yaml::{self, Node, Step, Target};
 
@@ -400,26 +402,10 @@ fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     }
     known
         .iter()
-        .map(|k| (distance(&folded, k), *k))
+        .map(|k| (levenshtein(&folded, k), *k))
         .filter(|(far, k)| *far <= if k.len() > 3 { 2 } else { 1 })
         .min()
         .map(|(_, k)| k)
-}
-
-/// How many letters must be changed, added or taken away to turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -445,9 +431,12 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_edit_distances() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
+    fn a_key_may_be_two_mistakes_away_and_a_short_one_one() {
+        assert_eq!(nearest("kitten", &["mitton"]), Some("mitton"));
+        assert_eq!(nearest("kitten", &["sitting"]), None);
+        assert_eq!(nearest("cb", &["ca"]), Some("ca"));
+        assert_eq!(nearest("db", &["ca"]), None);
+        assert_eq!(nearest("uesr", &["user"]), Some("user"));
+        assert_eq!(nearest("", &["ca"]), None);
     }
 }

@@ -308,6 +308,22 @@ fn a_name_server_that_never_answers_does_not_hold_it_up() {
 }
 
 #[test]
+fn a_proxy_in_the_environment_is_not_asked() {
+    let (daemon, proxy) = (
+        Fake::says(200, &answer("held")),
+        Fake::says(502, &json!({})),
+    );
+    let token = token();
+    let (path, url) = (token.path(), daemon.url());
+    let mut command = command(&["hold", "--group", "1", "--url", &url, "--token-file", &path]);
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, proxy.url());
+    }
+    run(command).ended(0);
+    assert_eq!((daemon.count(), proxy.count()), (1, 0));
+}
+
+#[test]
 fn what_is_missing_is_told_at_once() {
     let daemon = Fake::says(200, &answer("held"));
     let url = daemon.url();

@@ -1,6 +1,7 @@
 //! What to do about a server that could not be asked, and about a name that is not there.
 
 use dcs_watch::HostPort;
+use strsim::levenshtein;
 
 use crate::config::{Coordinator, Origin, Password};
 use crate::edge::sql::SqlError;
@@ -101,30 +102,17 @@ pub(super) fn name(text: &str) -> String {
 }
 
 /// The names that are most like `wanted`, the most alike first: a typing mistake or two away.
+/// Case does not count.
 pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     // One slip in short names, more in long ones; more than that is another name.
     let limit = (wanted.chars().count() / 3).max(1);
+    let wanted = wanted.to_lowercase();
     let mut near: Vec<(usize, &str)> = names
-        .map(|name| (distance(wanted, name), name))
+        .map(|name| (levenshtein(&wanted, &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= limit)
         .collect();
     near.sort_unstable();
     near.into_iter().map(|(_, name)| name).take(3).collect()
-}
-
-/// How many letters must be put in, taken out or changed (Levenshtein), without regard to case.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.to_lowercase().chars().enumerate() {
-        let mut line = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let change = above[j] + usize::from(x != *y);
-            line.push(change.min(above[j + 1] + 1).min(line[j] + 1));
-        }
-        above = line;
-    }
-    above[b.len()]
 }
 
 #[cfg(test)]
