@@ -14,6 +14,10 @@ use crate::world::{coordinator, laboratory, scope, settled, switch};
 /// What a function of the hostile role writes to the server's log when a session of ours calls it.
 const CANARY: &str = "CANARY: called by a session of citus-sync";
 
+/// What follows is done on this server alone: Citus repeats nothing elsewhere.
+const HERE_ALONE: &str = "SET citus.enable_ddl_propagation = off; \
+                          SET citus.enable_create_role_propagation = off;";
+
 /// Operators that an ordinary role may make in a schema where it may create, and a function for
 /// each that does what the real one does. The types of the first lot are not those of any operator of
 /// PostgreSQL, which is found by a cast: an exact match in any schema of `search_path` comes first.
@@ -78,7 +82,9 @@ impl<'a> Mallory<'a> {
             // What the owner of a database can do to whoever connects to it.
             let mut admin = scope.connect("second").expect("a server");
             admin
-                .batch_execute("ALTER DATABASE second SET search_path = public, pg_catalog")
+                .batch_execute(&format!(
+                    "{HERE_ALONE} ALTER DATABASE second SET search_path = public, pg_catalog"
+                ))
                 .expect("a search path");
         }
         mallory
@@ -98,27 +104,22 @@ impl Drop for Mallory<'_> {
                 let Ok(mut admin) = scope.connect(database) else {
                     continue;
                 };
-                let _ = admin.batch_execute(
-                    "SET search_path = pg_catalog; SET citus.enable_ddl_propagation = off; \
-                     SET citus.enable_create_role_propagation = off; \
-                     ALTER DATABASE second RESET search_path; DROP OWNED BY mallory CASCADE",
-                );
-                let _ = admin.batch_execute(
-                    "SET citus.enable_ddl_propagation = off; \
-                     SET citus.enable_create_role_propagation = off; DROP ROLE mallory",
-                );
+                let _ = admin.batch_execute(&format!(
+                    "{HERE_ALONE} SET search_path = pg_catalog; \
+                     ALTER DATABASE second RESET search_path; DROP OWNED BY mallory CASCADE"
+                ));
+                let _ = admin.batch_execute(&format!("{HERE_ALONE} DROP ROLE mallory"));
             }
         }
     }
 }
 
 fn makes_operators() -> String {
-    let mut sql = "SET citus.enable_ddl_propagation = off; \
-         SET citus.enable_create_role_propagation = off; \
-         DO $$ BEGIN CREATE ROLE mallory NOSUPERUSER; \
+    let mut sql = format!(
+        "{HERE_ALONE} DO $$ BEGIN CREATE ROLE mallory NOSUPERUSER; \
          EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
          GRANT CREATE, USAGE ON SCHEMA public TO mallory; SET ROLE mallory; "
-        .to_owned();
+    );
     for (number, (left, operator, right, result, truth)) in OPERATORS.iter().enumerate() {
         sql += &format!(
             "CREATE FUNCTION public.trap_{number}({left}, {right}) RETURNS {result} \
