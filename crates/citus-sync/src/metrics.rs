@@ -225,7 +225,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Phase;
+    use citus_core::report::Phase;
 
     #[test]
     fn the_exposition_is_openmetrics_and_ends_so() {
@@ -308,7 +308,9 @@ mod tests {
         let phase = Phase::ReadsMoved;
         metrics
             .phases
-            .get_or_create(&PhaseLabels { phase })
+            .get_or_create(&PhaseLabels {
+                phase: phase.name(),
+            })
             .observe(0.02);
 
         let text = metrics.expose(&WatchNumbers::default(), true);

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use citus_sync::report::{History, State};
+use citus_core::report::{History, State};
 use lab::{Daemon, Sandbox, wait_for};
 use world::{WORLD, black_hole, native, run};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use citus_sync::report::{History, Passage, State};
+use citus_core::report::{History, Passage, State};
 use lab::{Daemon, Lab, Scope, Timeline, Timing, Version, wait_for};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use citus_sync::report::Passage;
+use citus_core::report::Passage;
 use lab::interruption::Interrupted;
 use lab::report::{Kind, Outcome, Report, Stream};
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! What the bench prints. In: the samples. Out: tables, goals and errors, or one JSON document.
 
-use citus_sync::report::{Passage, PassageOutcome, Phase};
+use citus_core::report::{Passage, PassageOutcome, Phase};
 use serde_json::json;
 
 use super::Args;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use citus_sync::report::GroupReport;
+use citus_core::report::GroupReport;
 use etcd_client::Client;
 use tokio::runtime::Runtime;
 use tokio_postgres::{NoTls, Statement};

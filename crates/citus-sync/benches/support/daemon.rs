@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use citus_sync::report::{GroupReport, State};
+use citus_core::report::{GroupReport, State};
 use lab::{Sandbox, wait_for};
 
 /// The start takes milliseconds; a busy machine may need longer.

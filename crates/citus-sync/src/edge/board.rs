@@ -15,8 +15,10 @@ use tokio::sync::mpsc;
 use super::commands::{self, Command, Line, NoLine};
 use super::sql::Database;
 use crate::metrics::{Metrics, WatchNumbers};
-use crate::plan::{Rows, Writes};
-use crate::report::{DatabaseReport, EtcdReport, FormationReport, GroupReport, Passage, State};
+use citus_core::plan::{Rows, Writes};
+use citus_core::report::{
+    DatabaseReport, EtcdReport, FormationReport, GroupReport, Passage, State,
+};
 
 /// A loop that has not turned for this long is stuck: its longest sleep is a few seconds.
 const STUCK_AFTER: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::report::{HoldAnswer, HoldRequest};
+use citus_core::report::{HoldAnswer, HoldRequest};
 
 /// Commands that may wait for one keeper. More wait at their senders.
 pub(super) const WAITING: usize = 16;

@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 use super::board::Board;
 use super::formation::Formation;
 use super::{http, notify};
-use crate::config::Config;
 use crate::metrics::Metrics;
+use citus_core::config::Config;
 
 /// How often the main loop turns at least, to say that it does.
 const HEARTBEAT: Duration = Duration::from_secs(5);

@@ -15,9 +15,9 @@ use tracing::{error, info, warn};
 use super::board::{Board, FormationBoard};
 use super::keeper::{Context, Keeper};
 use super::sql::{Database, Doors, Login, Probes};
-use crate::config::Formation as Settings;
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::policy::Write;
+use citus_core::config::Formation as Settings;
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::policy::Write;
 
 /// How soon scopes are looked for again while some group has none: a scope appears in etcd before
 /// its members tell their addresses.

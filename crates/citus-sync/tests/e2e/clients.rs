@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use citus_sync::report::{Passage, PassageKind, PassageOutcome, Phase};
+use citus_core::report::{Passage, PassageKind, PassageOutcome, Phase};
 use lab::report::Outcome;
 use lab::{Kind, Lab, Load, Protocol, Report, Traffic, wait_for};
 use time::OffsetDateTime;

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use citus_sync::plan::{Stay, Wait};
-use citus_sync::report::{PassageKind, PassageOutcome};
+use citus_core::plan::{Stay, Wait};
+use citus_core::report::{PassageKind, PassageOutcome};
 use lab::{Lab, Scope, wait_for};
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use citus_sync::report::{
+use citus_core::report::{
     GroupReport, History, HoldAnswer, HoldOutcome, HoldRequest, Passage, State,
 };
 use lab::{Lab, Sandbox, wait_for, wait_until};

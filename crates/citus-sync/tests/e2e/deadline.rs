@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use citus_sync::report::{PassageKind, PassageOutcome};
+use citus_core::report::{PassageKind, PassageOutcome};
 use lab::{Kind, Lab, wait_for};
 use serde_json::json;
 

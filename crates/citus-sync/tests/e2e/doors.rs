@@ -1,6 +1,6 @@
 //! Doors that cannot be reached: left out at once, named and counted, and right again in the end.
 
-use citus_sync::report::HoldAnswer;
+use citus_core::report::HoldAnswer;
 use lab::{Lab, Scope, wait_for};
 use serde_json::json;
 

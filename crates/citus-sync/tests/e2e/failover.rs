@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use citus_sync::report::PassageOutcome;
+use citus_core::report::PassageOutcome;
 use lab::wait_for;
 
 use crate::daemon::{Daemon, SOON};

@@ -5,7 +5,7 @@
 
 use std::thread;
 
-use citus_sync::report::{HoldOutcome, HoldRequest, Passage, PassageKind, PassageOutcome, Phase};
+use citus_core::report::{HoldOutcome, HoldRequest, Passage, PassageKind, PassageOutcome, Phase};
 use lab::{Lab, wait_for};
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use citus_sync::report::{PassageKind, PassageOutcome, Phase};
+use citus_core::report::{PassageKind, PassageOutcome, Phase};
 use lab::wait_for;
 use serde_json::json;
 use time::OffsetDateTime;

@@ -1,6 +1,6 @@
 //! A role with few rights: what it may do is done, what it may not is said.
 
-use citus_sync::report::{PassageKind, PassageOutcome, Phase};
+use citus_core::report::{PassageKind, PassageOutcome, Phase};
 use serde_json::json;
 
 use crate::bare::Bare;

@@ -159,7 +159,7 @@ fn a_formation_that_patroni_manages_is_only_observed() {
     kv.put("/service/citus/1/leader", "other").expect("put");
     wait_for("the new leader to be seen", SOON, || {
         Ok(daemon.group(1)?.leader.as_deref() == Some("other")
-            && daemon.group(1)?.rule == citus_sync::plan::Rule::Blocked)
+            && daemon.group(1)?.rule == citus_core::plan::Rule::Blocked)
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
     assert_eq!(

@@ -5,7 +5,7 @@
 
 use std::thread;
 
-use citus_sync::report::{Passage, PassageKind, PassageOutcome};
+use citus_core::report::{Passage, PassageKind, PassageOutcome};
 use lab::Lab;
 
 use crate::clients::{

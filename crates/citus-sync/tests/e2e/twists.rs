@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use citus_sync::report::{PassageKind, PassageOutcome};
+use citus_core::report::{PassageKind, PassageOutcome};
 use lab::{Kind, Lab, Member, wait_for, wait_until};
 use serde_json::json;
 

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
+use citus_core::plan::{Rows, Step};
+use citus_core::policy::Policy;
 use citus_sync::edge::sql::{Hold, carry_out};
-use citus_sync::plan::{Rows, Step};
-use citus_sync::policy::Policy;
 
 use crate::ground::{
     DEAD_PORT, Ground, Session, World, ground, holder, until, wait_for_holder, wait_for_nobody,

@@ -11,10 +11,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use citus_sync::config::Password;
+use citus_core::config::Password;
+use citus_core::plan::{Move, Rows};
+use citus_core::policy::Policy;
 use citus_sync::edge::sql::{Database, DoorNews, Doors, Hold, HoldOrder, Login};
-use citus_sync::plan::{Move, Rows};
-use citus_sync::policy::Policy;
 use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView, Versioned};
 use lab::postgres::error::SqlState;
 use lab::postgres::{Client, SimpleQueryMessage};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use citus_core::plan::Step;
 use citus_sync::edge::sql::{DoorNews, Hold, LeftOut, ask_doors, carry_out, move_reads};
-use citus_sync::plan::Step;
 use dcs_watch::HostPort;
 use lab::Postgres;
 

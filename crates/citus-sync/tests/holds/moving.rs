@@ -1,8 +1,8 @@
 //! Rows that move: reads under a hold, at the end of a hold, and without one.
 
+use citus_core::plan::{MakeWay, Move, Step};
+use citus_core::policy::Policy;
 use citus_sync::edge::sql::{Hold, StepError, carry_out, move_reads, resync};
-use citus_sync::plan::{MakeWay, Move, Step};
-use citus_sync::policy::Policy;
 use dcs_watch::HostPort;
 use lab::wait_for;
 

@@ -1,7 +1,7 @@
 //! What news has overtaken is not carried out: whoever changes rows asks once more right before.
 
+use citus_core::plan::{Register, Repair, Step};
 use citus_sync::edge::sql::{StepError, carry_out, resync};
-use citus_sync::plan::{Register, Repair, Step};
 use dcs_watch::HostPort;
 
 use crate::ground::{DEAD_PORT, World, ground};

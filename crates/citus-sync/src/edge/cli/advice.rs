@@ -3,8 +3,8 @@
 use dcs_watch::HostPort;
 use strsim::levenshtein;
 
-use crate::config::{Coordinator, Origin, Password};
 use crate::edge::sql::SqlError;
+use citus_core::config::{Coordinator, Origin, Password};
 
 /// The error without words that only a developer needs.
 pub(super) fn say(error: &SqlError) -> String {
@@ -120,7 +120,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::Secret;
+    use citus_core::config::Secret;
 
     fn coordinator(password: Password) -> Coordinator {
         let databases = vec!["app".to_owned()];

@@ -7,7 +7,7 @@ use dcs_watch::edge::watcher::list_once;
 use super::stdout::{complain, print};
 use super::survey::etcd_settings;
 use super::{Done, Failed, Outcome, Source, block_on};
-use crate::config::{self, Config, Workers};
+use citus_core::config::{self, Config, Workers};
 
 /// Prints the native file. Where worker groups are known only by addresses, etcd is asked once
 /// which scopes live there.

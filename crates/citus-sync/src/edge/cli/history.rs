@@ -6,7 +6,7 @@ use super::daemon::{DEADLINE, Place, watch};
 use super::stdout::{complain, json_line, print, print_json};
 use super::{Done, Failed, Outcome, block_on};
 use crate::edge::http::{ClientError, fetch_history};
-use crate::render;
+use citus_core::render;
 
 /// What the columns mean, below `--help`.
 pub(super) const HELP: &str = "\

@@ -18,10 +18,10 @@ use self::bound::Bound;
 use super::daemon::{DEFAULT_URL, url_of};
 use super::stdout::{complain, print, print_json};
 use super::{Done, Failed, Outcome, block_on, load};
-use crate::config::{Config, Member, Origin, Secret, TOKEN_VARIABLE, token};
 use crate::edge::http::{Order, is_address};
-use crate::render;
-use crate::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
+use citus_core::config::{Config, Member, Origin, Secret, TOKEN_VARIABLE, token};
+use citus_core::render;
+use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
 
 /// What stands below `hold --help`. One line a paragraph: the terminal's width breaks them.
 pub(super) const HOLD_HELP: &str = "\

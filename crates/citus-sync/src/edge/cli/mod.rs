@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use citus_core::config::Config;
 use logs::Logs;
 
 /// Keeps `pg_dist_node` of a Citus cluster true to what Patroni decided.

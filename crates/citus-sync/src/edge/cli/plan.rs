@@ -13,10 +13,10 @@ use super::advice::say;
 use super::stdout::{complain, print, print_json};
 use super::survey::{self, Answers, Groups, Views};
 use super::{Done, Outcome, block_on, load};
-use crate::config::Formation;
 use crate::edge::sql::inspect;
-use crate::plan::{Rows, Step, Wait};
-use crate::render::{self, PlanLine};
+use citus_core::config::Formation;
+use citus_core::plan::{Rows, Step, Wait};
+use citus_core::render::{self, PlanLine};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

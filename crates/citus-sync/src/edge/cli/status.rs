@@ -7,8 +7,8 @@ use super::daemon::{DEADLINE, Place, watch};
 use super::stdout::{complain, json_line, print, print_json};
 use super::{Done, Failed, Outcome, block_on};
 use crate::edge::http::{ClientError, fetch_history, fetch_state};
-use crate::render;
-use crate::report::{Passage, State};
+use citus_core::render;
+use citus_core::report::{Passage, State};
 
 /// Passages that the page shows. `history` shows them all.
 const PASSAGES: usize = 5;

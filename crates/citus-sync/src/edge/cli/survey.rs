@@ -10,11 +10,11 @@ use futures_util::stream;
 use super::Failed;
 use time::OffsetDateTime;
 
-use crate::config::{Config, Formation, Unresolved};
 use crate::edge::daemon;
 use crate::edge::formation;
 use crate::edge::sql::{Login, SqlError, inspect};
-use crate::plan::{
+use citus_core::config::{Config, Formation, Unresolved};
+use citus_core::plan::{
     self, COORDINATOR_GROUP, Decision, Position, Probe, ProbeState, Rows, Situation, Writes,
 };
 
@@ -150,7 +150,7 @@ pub(super) fn decide(
         now: OffsetDateTime::now_utc(),
     };
     let decision = plan::decide(&situation);
-    if let Err(violation) = plan::check(&situation, &decision) {
+    if let Err(violation) = citus_core::invariants::check(&situation, &decision) {
         tracing::error!(
             group,
             "please report this as a bug, `run` would refuse it: {violation}"

@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::config::Secret;
-use crate::report::{History, HoldAnswer, HoldRequest, Refusal, State};
+use citus_core::config::Secret;
+use citus_core::report::{History, HoldAnswer, HoldRequest, Refusal, State};
 
 /// The path of the state.
 const STATE: &str = "/api/v1/state";

@@ -15,9 +15,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::server::Daemon;
-use crate::config::TOKEN_VARIABLE;
 use crate::edge::commands::{Line, NoLine};
-use crate::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
+use citus_core::config::TOKEN_VARIABLE;
+use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
 
 /// When the answer comes unless the request says so.
 const WAIT: Duration = Duration::from_secs(5);

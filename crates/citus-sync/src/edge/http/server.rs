@@ -21,9 +21,9 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::holds;
-use crate::config::Secret;
 use crate::edge::board::Board;
-use crate::report::{History, State};
+use citus_core::config::Secret;
+use citus_core::report::{History, State};
 
 /// What Prometheus takes for OpenMetrics; with any other content type it falls back to the older
 /// format, which does not know `# EOF`.

@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 
 use super::client::{Called, Order, call, fetch_history};
 use super::server::serve;
-use crate::config::{Origin, Secret};
 use crate::edge::board::{Board, FormationBoard};
 use crate::edge::commands::Command;
 use crate::metrics::Metrics;
-use crate::plan::Writes;
-use crate::report::{
+use citus_core::config::{Origin, Secret};
+use citus_core::plan::Writes;
+use citus_core::report::{
     HoldAnswer, HoldOutcome, HoldRequest, Passage, PassageKind, PassageOutcome, PhaseTimes,
     Refusal, RefusalKind,
 };

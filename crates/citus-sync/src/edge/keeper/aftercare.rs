@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::Keeper;
 use super::carry::Aside;
 use crate::edge::sql::{Told, ask_doors};
-use crate::plan::{Decision, Rows, Situation, Writes};
+use citus_core::plan::{Decision, Rows, Situation, Writes};
 
 /// After the group was settled: by then Citus has told everybody, if it is about to.
 const FIRST: Duration = Duration::from_secs(3);

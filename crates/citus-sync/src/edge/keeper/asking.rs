@@ -9,8 +9,10 @@ use tracing::info;
 
 use super::Keeper;
 use crate::edge::commands::Command;
-use crate::plan::{COORDINATOR_GROUP, Decision, Held, Reason, Situation, Stay, Step, Wait, Writes};
-use crate::report::{HoldAnswer, HoldOutcome, HoldRequest};
+use citus_core::plan::{
+    COORDINATOR_GROUP, Decision, Held, Reason, Situation, Stay, Step, Wait, Writes,
+};
+use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest};
 
 /// When an answer has to be there unless the request says so.
 const WAIT: Duration = Duration::from_secs(5);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use dcs_watch::edge::retry::Retry;
 
 use crate::edge::sql::StepError;
-use crate::plan::Step;
-use crate::report::RetryReport;
+use citus_core::plan::Step;
+use citus_core::report::RetryReport;
 
 /// The first pause after a failed step.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -13,7 +13,7 @@ use crate::edge::sql::{
     Database, DoorNews, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach, carry_out,
     flush_log, move_reads, recover_prepared, resync,
 };
-use crate::plan::{Decision, Held, ProbeState, Rows, Situation, Step};
+use citus_core::plan::{Decision, Held, ProbeState, Rows, Situation, Step};
 
 pub(super) type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 
@@ -131,7 +131,7 @@ impl Keeper {
 
     /// The doors beside the coordinator: the leaders of the other groups, where they have the
     /// metadata. Clients of this group's own leader lose their connections with it anyway.
-    fn doors_of(&self, rows: &[crate::plan::Row]) -> Vec<HostPort> {
+    fn doors_of(&self, rows: &[citus_core::plan::Row]) -> Vec<HostPort> {
         let doors = rows
             .iter()
             .filter(|row| row.is_door() && !row.is_temporary() && row.groupid != self.group);

@@ -10,8 +10,8 @@ use super::Keeper;
 use super::story::millis;
 use crate::edge::sql::{DoorNews, Finished, LeftOut, SqlError, StepError};
 use crate::metrics::{DatabaseLabels, DoorLabels, GroupLabels, HoldEnd, HoldLabels, PhaseLabels};
-use crate::plan::{Decision, Held, Move, Situation};
-use crate::report::{Passage, PassageOutcome, Phase};
+use citus_core::plan::{Decision, Held, Move, Situation};
+use citus_core::report::{Passage, PassageOutcome, Phase};
 
 impl Keeper {
     fn group_labels(&self) -> GroupLabels {
@@ -287,7 +287,9 @@ impl Keeper {
                 .board
                 .metrics()
                 .phases
-                .get_or_create(&PhaseLabels { phase })
+                .get_or_create(&PhaseLabels {
+                    phase: phase.name(),
+                })
                 .observe(seconds);
         }
         let phases: Vec<String> = passage

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::edge::board::now_text;
 use crate::edge::sql::Hold;
-use crate::plan::{Asked, Held, Progress, Reason, Situation, Standing};
+use citus_core::plan::{Asked, Held, Progress, Reason, Situation, Standing};
 
 /// How much earlier than the server we end a hold: with the row's move, and with a word about it.
 /// At the deadline itself the server ends it, whatever we do.

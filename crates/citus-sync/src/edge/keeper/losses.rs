@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dcs_watch::HostPort;
 
 use crate::edge::sql::SqlError;
-use crate::plan::{Probe, ProbeState, Reach};
+use citus_core::plan::{Probe, ProbeState, Reach};
 
 /// How long the coordinator's word counts. It is asked again after that, for as long as we do not
 /// reach the member ourselves: what was so an hour ago is no reason to move anything.
@@ -155,7 +155,7 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Position;
+    use citus_core::plan::Position;
 
     fn lost() -> (HostPort, BTreeMap<HostPort, Probe>) {
         let address: HostPort = "10.0.0.1:5432".parse().unwrap();

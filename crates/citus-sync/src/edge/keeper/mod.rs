@@ -1,4 +1,4 @@
-//! One task a group: waits for news, asks [`crate::plan`], carries it out, and asks again.
+//! One task a group: waits for news, asks [`citus_core::plan`], carries it out, and asks again.
 //!
 //! News is a new view of the scope, new rows in some database, a member's answer, a command, the
 //! end of a step or of a holding session, or a moment that was waited for. Databases are held and
@@ -42,9 +42,9 @@ use self::warmth::Warmth;
 use super::board::Board;
 use super::commands::Command;
 use super::sql::{Database, Doors, Probes};
-use crate::plan::{self, Decision, ProbeState, Rows, Rule, Situation, Step, Wait, Writes};
-use crate::policy::Policy;
-use crate::report::MoveReport;
+use citus_core::plan::{self, Decision, ProbeState, Rows, Rule, Situation, Step, Wait, Writes};
+use citus_core::policy::Policy;
+use citus_core::report::MoveReport;
 
 /// How long steps that are under way, and holds, may take to end once we are asked to stop. What
 /// is cut off then is rolled back by the server.
@@ -265,7 +265,7 @@ impl Keeper {
 
         let decision = plan::decide(&situation);
         self.note(&situation, &decision);
-        if let Err(violation) = plan::check(&situation, &decision) {
+        if let Err(violation) = citus_core::invariants::check(&situation, &decision) {
             self.context.board.metrics().violations.inc();
             error!(
                 formation = self.context.name, group = self.group, scope = %self.scope,

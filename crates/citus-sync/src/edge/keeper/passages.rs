@@ -8,8 +8,10 @@ use dcs_watch::HostPort;
 
 use crate::edge::board::now_text;
 use crate::edge::sql::{DoorNews, LeftOut};
-use crate::plan::Reason;
-use crate::report::{DatabasePassage, Passage, PassageKind, PassageOutcome, Phase, PhaseTimes};
+use citus_core::plan::Reason;
+use citus_core::report::{
+    DatabasePassage, Passage, PassageKind, PassageOutcome, Phase, PhaseTimes,
+};
 
 /// What somebody asked for. A request to Patroni says more than the hook that follows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,7 +146,7 @@ impl Diary {
     pub(super) fn doors(&mut self, database: &str, news: &DoorNews) {
         let entry = self.database(database);
         entry.doors = entry.doors.max(news.held);
-        entry.add_left_out(&news.left_out);
+        add_left_out(entry, &news.left_out);
         entry.terminated.extend_from_slice(&news.terminated);
     }
 
@@ -152,7 +154,7 @@ impl Diary {
         let now = micros(self.began.elapsed());
         let entry = self.database(database);
         entry.reads_moved_us = Some(now);
-        entry.add_left_out(left_out);
+        add_left_out(entry, left_out);
         self.mark_last(Phase::ReadsMoved, now);
     }
 
@@ -166,7 +168,7 @@ impl Diary {
         let entry = self.database(database);
         entry.committed_us = Some(now);
         entry.error = None;
-        entry.add_left_out(left_out);
+        add_left_out(entry, left_out);
         entry.terminated.extend_from_slice(terminated);
         self.mark_last(Phase::Committed, now);
     }
@@ -221,12 +223,10 @@ impl Diary {
     }
 }
 
-impl DatabasePassage {
-    fn add_left_out(&mut self, left_out: &[LeftOut]) {
-        for door in left_out.iter().map(ToString::to_string) {
-            if !self.left_out.contains(&door) {
-                self.left_out.push(door);
-            }
+fn add_left_out(entry: &mut DatabasePassage, left_out: &[LeftOut]) {
+    for door in left_out.iter().map(ToString::to_string) {
+        if !entry.left_out.contains(&door) {
+            entry.left_out.push(door);
         }
     }
 }

@@ -9,8 +9,8 @@ use super::{Keeper, Seen};
 use crate::edge::board::{now_text, text_of};
 use crate::edge::sql::{Finished, StepError};
 use crate::metrics::{GroupLabels, Operation, OperationLabels, Outcome, RowLabels, StepLabels};
-use crate::plan::{Decision, ProbeState, Rows, Rule, Situation, Step, Wait};
-use crate::report::{GroupDatabaseReport, GroupReport, HoldReport, MoveReport};
+use citus_core::plan::{Decision, ProbeState, Rows, Rule, Situation, Step, Wait};
+use citus_core::report::{GroupDatabaseReport, GroupReport, HoldReport, MoveReport};
 
 /// What the log last said of this group: a line is written when this changes, not on each turn.
 #[derive(Clone, Debug, PartialEq, Eq)]

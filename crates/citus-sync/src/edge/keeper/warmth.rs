@@ -8,7 +8,7 @@ use tracing::debug;
 use super::Keeper;
 use super::carry::Aside;
 use crate::edge::sql::SPARE;
-use crate::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
+use citus_core::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
 
 /// After the group was settled: clients come first.
 const FIRST: Duration = Duration::from_secs(1);

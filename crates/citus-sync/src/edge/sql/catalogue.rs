@@ -7,8 +7,8 @@ use dcs_watch::text::{NAME_BYTES, excerpt};
 use tokio_postgres::SimpleQueryRow;
 
 use super::{Connection, SqlError};
-use crate::plan::{NodeRole, Row};
-use crate::statements::{COLUMNS, Dialect, FUNCTIONS, Function, RIGHTS, Rights, VERSION};
+use citus_core::plan::{NodeRole, Row};
+use citus_core::sql::{COLUMNS, Dialect, FUNCTIONS, Function, RIGHTS, Rights, VERSION};
 
 /// Learns which Citus this database has.
 pub(super) async fn detect(session: &mut Connection) -> Result<Dialect, SqlError> {

@@ -18,9 +18,9 @@ use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
 use super::SqlError;
 use super::bounded::{Bounded, Limits};
 use super::socket::{self, Keepalive};
-use crate::config::{Password, passfile};
-use crate::policy::Policy;
-use crate::statements::{APPLICATION, VERIFY, rename};
+use citus_core::config::{Password, passfile};
+use citus_core::policy::Policy;
+use citus_core::sql::{APPLICATION, VERIFY, rename};
 
 /// Who logs in, and the deadlines of its sessions.
 #[derive(Clone, Debug)]

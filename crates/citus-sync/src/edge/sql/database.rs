@@ -19,9 +19,9 @@ use super::connect::SharedLogin;
 use super::pool::{Leased, Pool};
 use super::references::References;
 use super::{Connection, SqlError};
-use crate::plan::{Row, Rows};
-use crate::policy::Policy;
-use crate::statements::{Dialect, FAULT_FIXED_BY};
+use citus_core::plan::{Row, Rows};
+use citus_core::policy::Policy;
+use citus_core::sql::{Dialect, FAULT_FIXED_BY};
 
 /// The coordinator leader as this database's sessions know it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use super::held_doors::HeldDoors;
 use super::references::References;
 use super::steps::{LeftOut, StepError};
 use super::{Connection, Login, SqlError};
-use crate::plan::COORDINATOR_GROUP;
-use crate::statements::primary_of;
+use citus_core::plan::COORDINATOR_GROUP;
+use citus_core::sql::primary_of;
 
 /// How long a connect to a door may take, and its first answer. A door is left out sooner than it is
 /// waited for.

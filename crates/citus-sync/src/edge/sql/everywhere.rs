@@ -12,7 +12,7 @@ use super::pool::Leased;
 use super::steps::{LeftOut, StepError};
 use super::update::{Change, Inside, UNSYNCED};
 use super::{Connection, Database, Doors, SqlError};
-use crate::statements::{Dialect, batch};
+use citus_core::sql::{Dialect, batch};
 
 /// The coordinator's word to the doors: whether its row is moved.
 #[derive(Clone, Debug)]

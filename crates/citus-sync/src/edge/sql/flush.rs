@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dcs_watch::HostPort;
 
 use super::{Doors, SqlError};
-use crate::statements::FLUSH;
+use citus_core::sql::FLUSH;
 
 /// Writes nothing but a message in the log, and waits for the leader's disk alone.
 ///

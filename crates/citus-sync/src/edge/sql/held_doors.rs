@@ -23,7 +23,7 @@ use super::locking::{Place, lock};
 use super::references::Part;
 use super::steps::{LeftOut, StepError};
 use super::{Connection, Database, Doors};
-use crate::statements::Dialect;
+use citus_core::sql::Dialect;
 
 /// What holds one door.
 #[derive(Debug)]

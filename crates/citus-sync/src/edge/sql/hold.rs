@@ -20,8 +20,8 @@ use super::references;
 use super::steps::{Finished, LeftOut, Phases, StepError};
 use super::update::{Change, Inside};
 use super::{Connection, Database, Doors, SqlError};
-use crate::plan::Move;
-use crate::statements::Dialect;
+use citus_core::plan::Move;
+use citus_core::sql::Dialect;
 
 /// What is to be held, in one database.
 #[derive(Clone, Debug)]

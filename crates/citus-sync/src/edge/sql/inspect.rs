@@ -9,8 +9,8 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::catalogue::{detect, read_rows};
 use super::{Connection, Login, SqlError};
-use crate::plan::Row;
-use crate::statements::{Dialect, IN_RECOVERY};
+use citus_core::plan::Row;
+use citus_core::sql::{Dialect, IN_RECOVERY};
 
 /// Asks a member whether it is in recovery. The databases are tried in turn while only the
 /// database is at fault: the question is about the server.

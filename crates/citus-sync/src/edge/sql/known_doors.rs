@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::held_doors::HeldDoor;
 use super::steps::{LeftOut, StepError};
-use crate::plan::Move;
+use citus_core::plan::Move;
 
 /// What has become of a hold's doors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

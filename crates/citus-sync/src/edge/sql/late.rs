@@ -13,8 +13,8 @@ use super::known_doors::Known;
 use super::steps::StepError;
 use super::update::{Change, Inside};
 use super::{Database, Doors, SqlError};
-use crate::plan::Move;
-use crate::statements::{Dialect, FLUSHED, has_replayed};
+use citus_core::plan::Move;
+use citus_core::sql::{Dialect, FLUSHED, has_replayed};
 
 /// Pause between questions how far a standby is.
 const ASK_AGAIN: Duration = Duration::from_millis(5);

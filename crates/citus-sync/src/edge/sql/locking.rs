@@ -19,7 +19,7 @@ use super::connect::GRACE;
 use super::references::{Part, References};
 use super::steps::StepError;
 use super::{Connection, Database, Doors, SqlError};
-use crate::statements::{
+use citus_core::sql::{
     APPLICATION, Dialect, HAS_REFERENCE_TABLES, ShardLocks, Shards, terminate_blockers,
     untangle_blockers,
 };

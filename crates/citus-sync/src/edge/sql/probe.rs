@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep};
 
 use super::connect::SharedLogin;
 use super::{Connection, SqlError};
-use crate::plan::{Ask, Position, Probe, ProbeState};
-use crate::statements::{WHERE_IT_IS, WHERE_IT_IS_NOW};
+use citus_core::plan::{Ask, Position, Probe, ProbeState};
+use citus_core::sql::{WHERE_IT_IS, WHERE_IT_IS_NOW};
 
 /// A member that no decision asked for in this time is not kept connected any more. Long enough
 /// for a switchover there and back.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Database, Doors, SqlError};
-use crate::statements::CITUS_IS_QUIET;
+use citus_core::sql::CITUS_IS_QUIET;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -11,7 +11,7 @@ use super::known_doors::Known;
 use super::steps::{Finished, Phases, StepError};
 use super::update::{Change, Inside};
 use super::{Database, Doors};
-use crate::plan::Move;
+use citus_core::plan::Move;
 
 /// Plain updates outside of any hold: the coordinator's row, and as soon as that is moved those of
 /// the doors (`targets`), concurrently. The coordinator decides the result; doors that fail or do not

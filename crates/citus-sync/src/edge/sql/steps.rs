@@ -27,8 +27,8 @@ use super::locking::{LockOrder, try_lock};
 use super::pool::Leased;
 use super::update::{Change, Inside, LONGER, UNSYNCED};
 use super::{Connection, Database, Doors, SqlError};
-use crate::plan::Step;
-use crate::statements::{Dialect, batch};
+use citus_core::plan::Step;
+use citus_core::sql::{Dialect, batch};
 
 /// How long each phase of a step took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use dcs_watch::HostPort;
 use futures_util::future::join_all;
 
 use super::{Database, Doors, SqlError};
-use crate::statements::primary_of;
+use citus_core::sql::primary_of;
 
 /// What a door's own copy says: where the group's primary is, if it has a row for it.
 pub type Told = (HostPort, Result<Option<HostPort>, SqlError>);

@@ -11,8 +11,8 @@ use tracing::info;
 
 use super::steps::{StepError, commit, ensure, in_the_way};
 use super::{Connection, SqlError};
-use crate::plan::Move;
-use crate::statements::{CANCEL_METADATA_SYNC, Dialect, HOLDERS, batch, idle_until};
+use citus_core::plan::Move;
+use citus_core::sql::{CANCEL_METADATA_SYNC, Dialect, HOLDERS, batch, idle_until};
 
 /// A move does not wait for the disk, nor for the coordinator's synchronous standby, which may be the
 /// very thing that is gone. Lost with a crash, it is as if it had never been made: whoever leads

@@ -3,13 +3,13 @@
 use dcs_watch::HostPort;
 
 use super::{Inspected, PerDatabase, databases_named};
-use crate::config::{Coordinator, Formation};
 use crate::edge::cli::advice::{advice, name, say};
 use crate::edge::cli::survey::Groups;
 use crate::edge::sql::inspect::{CallableFunction, CitusFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
-use crate::render::{Finding, counted};
-use crate::statements::FAULT_FIXED_BY;
+use citus_core::config::{Coordinator, Formation};
+use citus_core::render::{Finding, counted};
+use citus_core::sql::FAULT_FIXED_BY;
 
 /// What `citus.node_conninfo` should say for the coordinator to notice a silent worker within
 /// seconds (citus#5203, #6259); without it cached connections linger for many minutes.

@@ -4,12 +4,12 @@
 use dcs_watch::HostPort;
 
 use super::{Doors, PerDatabase};
-use crate::config::Formation;
 use crate::edge::cli::advice::{advice, name, say};
 use crate::edge::cli::survey::{Answers, Groups};
 use crate::edge::sql::SqlError;
 use crate::edge::sql::inspect::DoorFacts;
-use crate::render::Finding;
+use citus_core::config::Formation;
+use citus_core::render::Finding;
 
 pub(super) fn judge(
     formation: &Formation,
@@ -110,9 +110,9 @@ fn door(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Coordinator, Password, Workers};
-    use crate::policy::Policy;
-    use crate::render::Verdict;
+    use citus_core::config::{Coordinator, Password, Workers};
+    use citus_core::policy::Policy;
+    use citus_core::render::Verdict;
 
     fn said(answer: &Result<DoorFacts, SqlError>) -> (Verdict, String) {
         let formation = Formation {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::edge::cli::survey::Views;
-use crate::render::{Finding, counted};
+use citus_core::render::{Finding, counted};
 
 type Answer = Result<Views, ListError>;
 
@@ -110,7 +110,7 @@ mod tests {
     use dcs_watch::ScopeView;
 
     use super::*;
-    use crate::render::Verdict;
+    use citus_core::render::Verdict;
 
     fn settings() -> Settings {
         Settings::new(vec![

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use dcs_watch::ScopeView;
 
 use super::{Inspected, PerDatabase};
-use crate::config::Formation;
 use crate::edge::cli::survey::{self, Answers, Groups};
-use crate::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
-use crate::render::Finding;
+use citus_core::config::Formation;
+use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
+use citus_core::render::Finding;
 
 pub(super) fn judge(
     formation: &Formation,

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::config::{Config, Origin, TOKEN_VARIABLE};
 use crate::edge::cli::survey::{self, Groups};
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::render::Finding;
+use citus_core::config::{Config, Origin, TOKEN_VARIABLE};
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::render::Finding;
 
 /// Hosts that are named; more have the same cause.
 const HOSTS_TOLD: usize = 3;
@@ -95,7 +95,7 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::Verdict;
+    use citus_core::render::Verdict;
 
     fn config(more: &str) -> Config {
         let text = format!(

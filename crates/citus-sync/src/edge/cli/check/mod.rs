@@ -24,11 +24,11 @@ use futures_util::{StreamExt as _, stream};
 use super::stdout::{print, print_json};
 use super::survey::{self, Groups, Views};
 use super::{Done, Outcome, block_on, load};
-use crate::config::{Config, Formation, Workers};
 use crate::edge::sql::inspect::{self, DoorFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::render::{self, Finding, Verdict, counted};
+use citus_core::config::{Config, Formation, Workers};
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::render::{self, Finding, Verdict, counted};
 
 /// The longest that one statement of `check` may take, whatever the policy grants to those of
 /// `run`: a person is waiting.

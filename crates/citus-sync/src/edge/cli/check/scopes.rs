@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use dcs_watch::{HostPort, ScopeView};
 
-use crate::config::Formation;
 use crate::edge::cli::advice::nearest;
 use crate::edge::cli::survey::{Groups, Views};
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::render::{Finding, counted};
+use citus_core::config::Formation;
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::render::{Finding, counted};
 
 /// Unreadable keys that are told one by one; a scope with more has one common cause.
 const PROBLEMS_TOLD: usize = 5;

@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep_until;
 
-use crate::config::Secret;
 use crate::edge::http::{Called, ClientError, Order, call};
-use crate::report::{HoldAnswer, Refusal, RefusalKind};
+use citus_core::config::Secret;
+use citus_core::report::{HoldAnswer, Refusal, RefusalKind};
 
 /// A daemon that says nothing for this long is not waited for alone: the next one is asked as
 /// well. Taking a hold is a matter of milliseconds, but for sessions that are in its way.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::{Password, Workers};
-use crate::policy::Policy;
-use crate::render::Verdict;
-use crate::statements::{Dialect, Function, Rights};
+use citus_core::config::{Password, Workers};
+use citus_core::policy::Policy;
+use citus_core::render::Verdict;
+use citus_core::sql::{Dialect, Function, Rights};
 
 fn coordinator() -> Coordinator {
     Coordinator {
