@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod invariants;
+pub mod outcome;
 pub mod plan;
 pub mod policy;
 pub mod render;

@@ -160,6 +160,10 @@ struct Ended(Option<Arc<str>>);
 
 /// An open session.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing, and they vary independently"
+)]
 pub struct Connection {
     client: tokio_postgres::Client,
     /// Drives the socket; ends when it closes.
