@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::plan::Liberties;
+use crate::plan::Limits;
 
 /// The settings of one formation that shape decisions and deadlines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +71,8 @@ impl Default for Policy {
 
 impl Policy {
     /// What decisions may do beyond following a leader.
-    pub fn liberties(&self) -> Liberties {
-        Liberties {
+    pub fn limits(&self) -> Limits {
+        Limits {
             read_move: self.read_move,
             max_lag: self.read_move_max_lag,
             hold_on_request: self.hold_on_request,

@@ -6,7 +6,7 @@ use dcs_watch::value::HostPort;
 pub(super) struct Wrong {
     pub(super) found: String,
     pub(super) expected: &'static str,
-    pub(super) mend: String,
+    pub(super) fix: String,
 }
 
 pub(super) const EXPECTED: &str = "an etcd address such as http://10.0.0.1:2379";
@@ -18,10 +18,10 @@ pub(super) const NO_TLS: &str = "this version speaks no TLS and will not fall ba
 /// Brings an address to the form `http://host:port`.
 pub(super) fn parse(text: &str) -> Result<String, Wrong> {
     let shown = format!("the text {text:?}");
-    let wrong = |found: String, mend: String| Wrong {
+    let wrong = |found: String, fix: String| Wrong {
         found,
         expected: EXPECTED,
-        mend,
+        fix,
     };
     let text = text.trim();
     // Before anything else: a password must not be shown by a later complaint.
@@ -41,17 +41,14 @@ pub(super) fn parse(text: &str) -> Result<String, Wrong> {
             return Err(Wrong {
                 found: shown,
                 expected: EXPECTED,
-                mend: NO_TLS.to_owned(),
+                fix: NO_TLS.to_owned(),
             });
         }
         _ => return Err(wrong(shown, "the scheme must be http".to_owned())),
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['/', '?', '#']) {
-        return Err(wrong(
-            shown,
-            "leave out everything after the port".to_owned(),
-        ));
+        return Err(wrong(shown, "skip everything after the port".to_owned()));
     }
     match rest.parse::<HostPort>() {
         Ok(address) if !is_host(&address.host) => {
@@ -97,13 +94,10 @@ mod tests {
             ("http://etcd-1:2379/v3", "after the port"),
             ("http://etcd!1:2379", "no host"),
         ] {
-            let mend = parse(text)
-                .err()
-                .map(|wrong| wrong.mend)
-                .unwrap_or_default();
-            assert!(mend.contains(part), "{text}: {mend}");
+            let fix = parse(text).err().map(|wrong| wrong.fix).unwrap_or_default();
+            assert!(fix.contains(part), "{text}: {fix}");
         }
         let wrong = parse("http://root:s3cret@etcd-1:2379").err().unwrap();
-        assert!(!format!("{}{}", wrong.found, wrong.mend).contains("s3cret"));
+        assert!(!format!("{}{}", wrong.found, wrong.fix).contains("s3cret"));
     }
 }

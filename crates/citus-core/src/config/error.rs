@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, said so that the person who reads it can mend it.
+//! What is wrong with a configuration, said so that the person who reads it can fix it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Problem {
     /// What was expected there.
     pub expected: String,
     /// What to do about it.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 struct Listing<'a> {
@@ -65,8 +65,8 @@ impl fmt::Display for Listing<'_> {
                 ": found {}; expected {}",
                 problem.found, problem.expected
             )?;
-            if let Some(mend) = &problem.mend {
-                write!(f, "\n    {mend}")?;
+            if let Some(fix) = &problem.fix {
+                write!(f, "\n    {fix}")?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::login;
 use super::reader::{At, Fields};
 use super::workers::MAX_GROUP;
 use super::yaml::Node;
-use super::{Coordinator, Discover, Formation, Workers, World};
+use super::{Coordinator, Discover, Fixture, Formation, Workers};
 use crate::policy::{Policy, UseSecondaryNodes, Write, limits};
 
 /// What an entry of `formations` may have.
@@ -25,16 +25,16 @@ pub(super) const KEYS: &[&str] = &[
 pub(super) fn read(
     fields: &Fields<'_>,
     base: Option<&Policy>,
-    world: &World<'_>,
+    fixture: &Fixture<'_>,
 ) -> Option<Formation> {
-    let mend = "for example: coordinator: {scope: cn, databases: [postgres], user: postgres}";
+    let fix = "for example: coordinator: {scope: cn, databases: [postgres], user: postgres}";
     let coordinator = fields
         .require(
             "coordinator",
             "the coordinator's scope, databases and user",
-            mend,
+            fix,
         )
-        .and_then(|at| coordinator(&at, world));
+        .and_then(|at| coordinator(&at, fixture));
     let workers = workers(fields, coordinator.as_ref());
     let name = match fields.get("name") {
         Some(at) => at.text("a name for the formation").map(str::to_owned),
@@ -63,7 +63,7 @@ pub(super) fn read(
     })
 }
 
-fn coordinator(at: &At<'_>, world: &World<'_>) -> Option<Coordinator> {
+fn coordinator(at: &At<'_>, fixture: &Fixture<'_>) -> Option<Coordinator> {
     let known = [
         "scope",
         "databases",
@@ -82,8 +82,8 @@ fn coordinator(at: &At<'_>, world: &World<'_>) -> Option<Coordinator> {
         .and_then(|at| {
             let scope = scope(&at)?;
             if scope.group.is_some_and(|group| group != 0) {
-                let mend = "in Patroni's own Citus layout the coordinator is group 0";
-                at.bad("a coordinator's scope, such as cn or citus/0", mend);
+                let fix = "in Patroni's own Citus layout the coordinator is group 0";
+                at.bad("a coordinator's scope, such as cn or citus/0", fix);
                 return None;
             }
             Some(scope)
@@ -99,8 +99,8 @@ fn coordinator(at: &At<'_>, world: &World<'_>) -> Option<Coordinator> {
         Some(at) => at.text("the role to log in as").map(str::to_owned),
         None => Some("postgres".to_owned()),
     };
-    let named = login::named(&fields, world, login::PGPASSWORD);
-    let password = login::for_postgres(named, &fields, world);
+    let named = login::named(&fields, fixture, login::PGPASSWORD);
+    let password = login::for_postgres(named, &fields, fixture);
     Some(Coordinator {
         scope: scope?,
         databases: databases?,
@@ -153,8 +153,8 @@ fn workers(fields: &Fields<'_>, coordinator: Option<&Coordinator>) -> Option<Wor
         (Some(at), None) => listed(&at, coordinator).map(Workers::Listed),
         (None, Some(at)) => discover(&at).map(Workers::Discovered),
         (Some(_), Some(at)) => {
-            let mend = "remove one of them; `discover` finds new scopes by itself";
-            at.bad_key("`discover` beside `workers`", "one or the other", mend);
+            let fix = "remove one of them; `discover` finds new scopes by itself";
+            at.bad_key("`discover` beside `workers`", "one or the other", fix);
             None
         }
         (None, None) => {
@@ -207,8 +207,8 @@ fn listed(at: &At<'_>, coordinator: Option<&Coordinator>) -> Option<BTreeMap<u32
         }
         if let Some((other, _)) = groups.iter().find(|(_, theirs)| **theirs == scope) {
             let found = format!("scope {scope}, which group {other} has too");
-            let mend = "a scope has one leader, so it can serve one group: correct one of them";
-            scope_at.bad_found(&found, "each scope once", mend);
+            let fix = "a scope has one leader, so it can serve one group: correct one of them";
+            scope_at.bad_found(&found, "each scope once", fix);
             whole = false;
         }
         if coordinator.is_some_and(|c| c.scope == scope) {
@@ -222,8 +222,8 @@ fn listed(at: &At<'_>, coordinator: Option<&Coordinator>) -> Option<BTreeMap<u32
         }
         if scope.group.is_some_and(|theirs| theirs != group) {
             let found = format!("scope {scope} for group {group}");
-            let mend = "in Patroni's own Citus layout the number after the slash is the group";
-            scope_at.bad_found(&found, &format!("{}/{group}", scope.name), mend);
+            let fix = "in Patroni's own Citus layout the number after the slash is the group";
+            scope_at.bad_found(&found, &format!("{}/{group}", scope.name), fix);
             whole = false;
         }
         groups.insert(group, scope);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::{At, Fields};
 use super::secret::{Origin, Secret};
-use super::{Password, World};
+use super::{Fixture, Password};
 
 /// The password of the coordinator's role.
 pub(super) const PGPASSWORD: &str = "PGPASSWORD";
@@ -27,16 +27,16 @@ pub(super) enum Named<'a> {
 }
 
 /// The keys of a native file: `password_file`, `passfile`, and `password`, which is refused.
-pub(super) fn named<'a>(fields: &Fields<'a>, world: &World<'_>, variable: &str) -> Named<'a> {
+pub(super) fn named<'a>(fields: &Fields<'a>, fixture: &Fixture<'_>, variable: &str) -> Named<'a> {
     refuse_inline(fields, variable);
     let secret = fields.get("password_file").and_then(|at| {
-        let file = world.beside(at.text("the path of a file that holds only the password")?);
-        let secret = secret_file(&at, &file, world, EXPECTED_FILE)?;
+        let file = fixture.beside(at.text("the path of a file that holds only the password")?);
+        let secret = secret_file(&at, &file, fixture, EXPECTED_FILE)?;
         Some((at, secret))
     });
     let passfile = fields.get("passfile").and_then(|at| {
-        let file = world.beside(at.text("the path of a pgpass file")?);
-        readable(&at, &file, world)?;
+        let file = fixture.beside(at.text("the path of a pgpass file")?);
+        readable(&at, &file, fixture)?;
         Some((at, file))
     });
     match (secret, passfile) {
@@ -73,8 +73,12 @@ fn refuse_inline(fields: &Fields<'_>, variable: &str) {
 }
 
 /// Decides between the file and the environment for a PostgreSQL role.
-pub(super) fn for_postgres(named: Named<'_>, fields: &Fields<'_>, world: &World<'_>) -> Password {
-    if let Some(value) = world.env(PGPASSWORD) {
+pub(super) fn for_postgres(
+    named: Named<'_>,
+    fields: &Fields<'_>,
+    fixture: &Fixture<'_>,
+) -> Password {
+    if let Some(value) = fixture.env(PGPASSWORD) {
         match &named {
             Named::Secret(at, secret) if secret.expose() != value => overridden(at, PGPASSWORD),
             Named::Passfile(at, _) => overridden(at, PGPASSWORD),
@@ -82,7 +86,7 @@ pub(super) fn for_postgres(named: Named<'_>, fields: &Fields<'_>, world: &World<
         }
         return Password::Literal(Secret::new(value, Origin::Env(PGPASSWORD)));
     }
-    let from_env = world.env(PGPASSFILE).map(PathBuf::from);
+    let from_env = fixture.env(PGPASSFILE).map(PathBuf::from);
     match (named, from_env) {
         (Named::Secret(_, secret), _) => Password::Literal(secret),
         (Named::Passfile(at, file), Some(theirs)) if theirs != file => {
@@ -91,7 +95,7 @@ pub(super) fn for_postgres(named: Named<'_>, fields: &Fields<'_>, world: &World<
         }
         (Named::Passfile(_, file), _) => Password::Passfile(file),
         (Named::Nothing, Some(file)) => {
-            if let Err(error) = (world.read)(&file) {
+            if let Err(error) = (fixture.read)(&file) {
                 fields.at.bad_found(
                     &format!("PGPASSFILE={} in the environment: {error}", file.display()),
                     "a pgpass file that can be read",
@@ -100,8 +104,8 @@ pub(super) fn for_postgres(named: Named<'_>, fields: &Fields<'_>, world: &World<
             }
             Password::Passfile(file)
         }
-        (Named::Nothing, None) => match world.env("HOME").map(|home| home_passfile(&home)) {
-            Some(file) if (world.read)(&file).is_ok() => Password::Passfile(file),
+        (Named::Nothing, None) => match fixture.env("HOME").map(|home| home_passfile(&home)) {
+            Some(file) if (fixture.read)(&file).is_ok() => Password::Passfile(file),
             _ => Password::None,
         },
     }
@@ -116,9 +120,9 @@ pub(super) fn for_etcd(
     fields: &Fields<'_>,
     username: Option<String>,
     named: Option<(At<'_>, Secret)>,
-    world: &World<'_>,
+    fixture: &Fixture<'_>,
 ) -> (Option<String>, Option<Secret>) {
-    let from_env = world.env(ETCD_PASSWORD);
+    let from_env = fixture.env(ETCD_PASSWORD);
     if let (Some((at, secret)), Some(value)) = (&named, &from_env)
         && secret.expose() != value
     {
@@ -168,10 +172,10 @@ pub(super) fn overridden(at: &At<'_>, variable: &str) {
 pub(super) fn secret_file(
     at: &At<'_>,
     file: &Path,
-    world: &World<'_>,
+    fixture: &Fixture<'_>,
     expected: &str,
 ) -> Option<Secret> {
-    let text = match (world.read)(file) {
+    let text = match (fixture.read)(file) {
         Ok(text) => text,
         Err(error) => {
             let found = format!("{}, which cannot be read: {error}", file.display());
@@ -195,8 +199,8 @@ pub(super) fn secret_file(
     None
 }
 
-fn readable(at: &At<'_>, file: &Path, world: &World<'_>) -> Option<()> {
-    match (world.read)(file) {
+fn readable(at: &At<'_>, file: &Path, fixture: &Fixture<'_>) -> Option<()> {
+    match (fixture.read)(file) {
         Ok(_) => Some(()),
         Err(error) => {
             let found = format!("{}, which cannot be read: {error}", file.display());

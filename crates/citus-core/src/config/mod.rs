@@ -64,20 +64,20 @@ impl Config {
                     key: String::new(),
                     found: format!("text that is no YAML ({})", error.message),
                     expected: "one YAML document".to_owned(),
-                    mend: None,
+                    fix: None,
                 }]);
             }
         };
-        let world = World {
+        let fixture = Fixture {
             file: path,
             env,
             read,
         };
         let doc = reader::Doc::new(&text);
         let config = if patroni::is_patroni(&node) {
-            patroni::read(&doc, &node, &world)
+            patroni::read(&doc, &node, &fixture)
         } else {
-            native::read(&doc, &node, &world)
+            native::read(&doc, &node, &fixture)
         };
         match (config, doc.finish()) {
             (Some(config), Ok(warnings)) => Ok(Self { warnings, ..config }),
@@ -88,20 +88,20 @@ impl Config {
                 key: String::new(),
                 found: "a file that could not be understood".to_owned(),
                 expected: "a configuration".to_owned(),
-                mend: None,
+                fix: None,
             }]),
         }
     }
 }
 
 /// What the readers may ask of the world, passed in so that they stay pure.
-struct World<'a> {
+struct Fixture<'a> {
     file: &'a Path,
     env: &'a dyn Fn(&str) -> Option<String>,
     read: &'a dyn Fn(&Path) -> io::Result<String>,
 }
 
-impl World<'_> {
+impl Fixture<'_> {
     /// An environment variable; an empty one counts as unset, as libpq has it.
     fn env(&self, name: &str) -> Option<String> {
         (self.env)(name).filter(|value| !value.is_empty())

@@ -8,7 +8,7 @@ use dcs_watch::key::{Namespace, ScopeId};
 use super::login::{self, Named};
 use super::reader::{At, Doc, Fields};
 use super::yaml::Node;
-use super::{Config, Election, Etcd, Formation, World, endpoint, formation, token};
+use super::{Config, Election, Etcd, Fixture, Formation, endpoint, formation, token};
 use crate::policy::{Policy, limits};
 
 /// Where HTTP is served unless told otherwise: nothing but this host can reach it.
@@ -35,12 +35,12 @@ const TOP: &[&str] = &[
 ];
 
 /// Reads a native file. `None` when a problem was noted.
-pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> Option<Config> {
+pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, fixture: &Fixture<'_>) -> Option<Config> {
     let root = At::root(doc, node);
     let expected = "a mapping with at least `etcd`, `coordinator` and `workers`";
     let fields = root.fields(TOP, expected)?;
     let etcd = match fields.require("etcd", "the etcd that Patroni uses", ETCD_EXAMPLE) {
-        Some(at) => etcd(&at, world),
+        Some(at) => etcd(&at, fixture),
         None => None,
     };
     let namespace = match fields.get("namespace") {
@@ -51,7 +51,7 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
         Some(at) => listen(&at),
         None => Some(DEFAULT_LISTEN),
     };
-    let token = token::read(&fields, world);
+    let token = token::read(&fields, fixture);
     if let Some(at) = fields.get("tls") {
         tls(&at);
     }
@@ -64,8 +64,8 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
         None => Some(Policy::default()),
     };
     let formations = match fields.get("formations") {
-        Some(at) => many(&fields, &at, policy.as_ref(), world),
-        None => formation::read(&fields, policy.as_ref(), world).map(|one| vec![one]),
+        Some(at) => many(&fields, &at, policy.as_ref(), fixture),
+        None => formation::read(&fields, policy.as_ref(), fixture).map(|one| vec![one]),
     };
     Some(Config {
         listen: listen?,
@@ -75,13 +75,13 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
         formations: formations?,
         election: election?,
         warnings: Vec::new(),
-        source: world.file.to_owned(),
+        source: fixture.file.to_owned(),
     })
 }
 
 const ETCD_EXAMPLE: &str = "for example: etcd: {endpoints: [\"http://10.0.0.1:2379\"]}";
 
-fn etcd(at: &At<'_>, world: &World<'_>) -> Option<Etcd> {
+fn etcd(at: &At<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
     let known = [
         "endpoints",
         "username",
@@ -101,11 +101,11 @@ fn etcd(at: &At<'_>, world: &World<'_>) -> Option<Etcd> {
         Some(at) => Some(at.text("the name of an etcd user")?.to_owned()),
         None => None,
     };
-    let named = match login::named(&fields, world, login::ETCD_PASSWORD) {
+    let named = match login::named(&fields, fixture, login::ETCD_PASSWORD) {
         Named::Secret(at, secret) => Some((at, secret)),
         Named::Passfile(..) | Named::Nothing => None,
     };
-    let (username, password) = login::for_etcd(&fields, username, named, world);
+    let (username, password) = login::for_etcd(&fields, username, named, fixture);
     let list = fields.require("endpoints", "a list of etcd addresses", ETCD_EXAMPLE)?;
     Some(Etcd {
         endpoints: endpoints(&list)?,
@@ -138,7 +138,7 @@ fn endpoints(at: &At<'_>) -> Option<Vec<String>> {
             }
             Ok(address) => endpoints.push(address),
             Err(wrong) => {
-                item.bad_found(&wrong.found, wrong.expected, &wrong.mend);
+                item.bad_found(&wrong.found, wrong.expected, &wrong.fix);
                 whole = false;
             }
         }
@@ -161,7 +161,7 @@ pub(super) fn namespace(at: &At<'_>) -> Option<String> {
 fn listen(at: &At<'_>) -> Option<SocketAddr> {
     let expected = "an IP address and a port such as 127.0.0.1:8009";
     let text = at.text(expected)?;
-    let mend = match text.parse::<SocketAddr>() {
+    let fix = match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => return Some(address),
         Ok(_) => "port 0 would be another one after every start".to_owned(),
         Err(_) => match text.strip_prefix(':') {
@@ -172,7 +172,7 @@ fn listen(at: &At<'_>) -> Option<SocketAddr> {
             None => "an IPv6 address goes in brackets: [::1]:8009".to_owned(),
         },
     };
-    at.bad(expected, &mend);
+    at.bad(expected, &fix);
     None
 }
 
@@ -226,15 +226,15 @@ fn many(
     top: &Fields<'_>,
     at: &At<'_>,
     policy: Option<&Policy>,
-    world: &World<'_>,
+    fixture: &Fixture<'_>,
 ) -> Option<Vec<Formation>> {
     for key in ["coordinator", "workers", "discover", "register"] {
         if let Some(at) = top.get(key) {
-            let mend = format!("move `{key}` into an entry of `formations`");
+            let fix = format!("move `{key}` into an entry of `formations`");
             at.bad_key(
                 &format!("`{key}` beside `formations`"),
                 "one or the other",
-                &mend,
+                &fix,
             );
         }
     }
@@ -256,7 +256,7 @@ fn many(
             let fields = item.fields(formation::KEYS, "a mapping with `coordinator`");
             (
                 item,
-                fields.and_then(|fields| formation::read(&fields, policy, world)),
+                fields.and_then(|fields| formation::read(&fields, policy, fixture)),
             )
         })
         .collect();

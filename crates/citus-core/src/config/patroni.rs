@@ -13,7 +13,7 @@ use super::reader::{At, Doc, Fields};
 use super::secret::{Origin, Secret};
 use super::yaml::Node;
 use super::{
-    Config, Coordinator, Discover, Election, Formation, Workers, World, formation, native,
+    Config, Coordinator, Discover, Election, Fixture, Formation, Workers, formation, native,
     patroni_etcd, token,
 };
 use crate::policy::{Policy, Write};
@@ -29,7 +29,7 @@ pub(super) fn is_patroni(node: &Node) -> bool {
 }
 
 /// Reads Patroni's file. `None` when a problem was noted.
-pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> Option<Config> {
+pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, fixture: &Fixture<'_>) -> Option<Config> {
     let fields = At::root(doc, node).open_fields("a mapping")?;
     let scope = fields
         .require(
@@ -42,8 +42,8 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
         Some(at) => native::namespace(&at),
         None => Some(native::DEFAULT_NAMESPACE.to_owned()),
     };
-    let etcd = patroni_etcd::read(&fields, world);
-    let login = login(&fields, world);
+    let etcd = patroni_etcd::read(&fields, fixture);
+    let login = login(&fields, fixture);
     let citus = fields
         .require(
             "citus",
@@ -70,7 +70,7 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
     Some(Config {
         listen: native::DEFAULT_LISTEN,
         // The `citus:` section is the old script's, whose keys are the only ones it may have.
-        token: token::from_environment(&fields.at, world),
+        token: token::from_environment(&fields.at, fixture),
         etcd,
         namespace,
         formations: vec![Formation {
@@ -90,7 +90,7 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, world: &World<'_>) -> O
         }],
         election: Election::default(),
         warnings: Vec::new(),
-        source: world.file.to_owned(),
+        source: fixture.file.to_owned(),
     })
 }
 
@@ -150,9 +150,9 @@ fn ticked(keys: &[&str]) -> String {
 
 /// Patroni's own integration: scopes are `<scope>/<group>`, and every group is Patroni's to keep.
 fn managed(at: &At<'_>, fields: &Fields<'_>, scope: Option<&ScopeId>) -> Option<Citus> {
-    let mend = "Patroni ignores the section unless it has both `database` and `group`";
-    let database = fields.require("database", "the Citus database", mend)?;
-    let group = fields.require("group", "the Citus group of this node", mend)?;
+    let fix = "Patroni ignores the section unless it has both `database` and `group`";
+    let database = fields.require("database", "the Citus database", fix)?;
+    let group = fields.require("group", "the Citus group of this node", fix)?;
     let database = database.text("the Citus database")?.to_owned();
     group.number(
         &(0..=super::workers::MAX_GROUP),
@@ -286,7 +286,7 @@ fn nodes(at: &At<'_>, before: &BTreeMap<u32, Vec<HostPort>>) -> Option<Vec<HostP
 }
 
 /// The superuser of `postgresql.authentication`, and where its password is.
-fn login(fields: &Fields<'_>, world: &World<'_>) -> Option<(String, super::Password)> {
+fn login(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<(String, super::Password)> {
     let postgresql = match fields.given("postgresql") {
         Some(at) => Some(at.open_fields("a mapping")?),
         None => None,
@@ -299,8 +299,8 @@ fn login(fields: &Fields<'_>, world: &World<'_>) -> Option<(String, super::Passw
         .and_then(|f| f.given("superuser"))
         .and_then(|at| at.open_fields("a mapping"));
     let Some(superuser) = superuser else {
-        let named = passfile(postgresql.as_ref(), world);
-        let password = login::for_postgres(named, postgresql.as_ref().unwrap_or(fields), world);
+        let named = passfile(postgresql.as_ref(), fixture);
+        let password = login::for_postgres(named, postgresql.as_ref().unwrap_or(fields), fixture);
         return Some(("postgres".to_owned(), password));
     };
     let user = match superuser.given("username") {
@@ -318,30 +318,30 @@ fn login(fields: &Fields<'_>, world: &World<'_>) -> Option<(String, super::Passw
     }
     let named = match superuser.given("password") {
         Some(at) => {
-            let secret = key_secret(&at, world)?;
+            let secret = key_secret(&at, fixture)?;
             Named::Secret(at, secret)
         }
-        None => passfile(postgresql.as_ref(), world),
+        None => passfile(postgresql.as_ref(), fixture),
     };
-    Some((user, login::for_postgres(named, &superuser, world)))
+    Some((user, login::for_postgres(named, &superuser, fixture)))
 }
 
 /// `postgresql.pgpass` is a file that Patroni writes when it starts a standby: it may not exist.
-fn passfile<'a>(postgresql: Option<&Fields<'a>>, world: &World<'_>) -> Named<'a> {
+fn passfile<'a>(postgresql: Option<&Fields<'a>>, fixture: &Fixture<'_>) -> Named<'a> {
     let Some(at) = postgresql.and_then(|fields| fields.given("pgpass")) else {
         return Named::Nothing;
     };
     match at
         .text("the path of a pgpass file")
-        .map(|text| world.beside(text))
+        .map(|text| fixture.beside(text))
     {
-        Some(file) if (world.read)(&file).is_ok() => Named::Passfile(at, file),
+        Some(file) if (fixture.read)(&file).is_ok() => Named::Passfile(at, file),
         _ => Named::Nothing,
     }
 }
 
 /// A password that stands in Patroni's file itself.
-pub(super) fn key_secret(at: &At<'_>, world: &World<'_>) -> Option<Secret> {
+pub(super) fn key_secret(at: &At<'_>, fixture: &Fixture<'_>) -> Option<Secret> {
     let value = match at.node {
         Node::Text(text) if !text.is_empty() => text.clone(),
         // YAML takes `password: 123456` for a number, and Patroni does not mind.
@@ -356,7 +356,7 @@ pub(super) fn key_secret(at: &At<'_>, world: &World<'_>) -> Option<Secret> {
         }
     };
     let origin = Origin::Key {
-        file: world.file.to_owned(),
+        file: fixture.file.to_owned(),
         key: at.path.to_string(),
     };
     Some(Secret::new(value, origin))

@@ -4,13 +4,13 @@
 use super::reader::{At, Fields};
 use super::secret::{Origin, Secret};
 use super::yaml::Node;
-use super::{Etcd, World, endpoint, login, patroni};
+use super::{Etcd, Fixture, endpoint, login, patroni};
 
 /// The port of etcd where Patroni's file names none.
 const ETCD_PORT: u16 = 2379;
 
 /// Reads the etcd section of Patroni's file. `None` when a problem was noted.
-pub(super) fn read(fields: &Fields<'_>, world: &World<'_>) -> Option<Etcd> {
+pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
     const V2: &str = "Patroni keeps its keys in etcd's API v2 then, and they cannot be seen through \
          API v3, which is what can be watched (patroni#1822)";
     match (fields.get("etcd3"), fields.get("etcd")) {
@@ -19,9 +19,9 @@ pub(super) fn read(fields: &Fields<'_>, world: &World<'_>) -> Option<Etcd> {
                 "etcd: beside etcd3, and Patroni takes the `etcd` section first; {V2}. Remove the \
                  `etcd` section and restart Patroni"
             ));
-            etcd3(&v3, world)
+            etcd3(&v3, fixture)
         }
-        (Some(v3), None) => etcd3(&v3, world),
+        (Some(v3), None) => etcd3(&v3, fixture),
         (None, Some(v2)) => {
             v2.bad_key(
                 "an `etcd` section and no `etcd3`",
@@ -32,20 +32,20 @@ pub(super) fn read(fields: &Fields<'_>, world: &World<'_>) -> Option<Etcd> {
         }
         (None, None) => {
             let other = ["consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
-            let mend = match other.into_iter().find(|key| fields.has(key)) {
+            let fix = match other.into_iter().find(|key| fields.has(key)) {
                 Some(key) => {
                     format!("Patroni uses {key} here, which is not supported: only etcd is")
                 }
                 None => "if Patroni takes it from PATRONI_ETCD3_HOSTS, write a native file instead"
                     .to_owned(),
             };
-            fields.missing("etcd3", "the `etcd3` section of Patroni", &mend);
+            fields.missing("etcd3", "the `etcd3` section of Patroni", &fix);
             None
         }
     }
 }
 
-fn etcd3(at: &At<'_>, world: &World<'_>) -> Option<Etcd> {
+fn etcd3(at: &At<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
     let fields = at.open_fields("a mapping with `host` or `hosts`")?;
     let mut plain = true;
     for key in ["cacert", "cert", "key"] {
@@ -65,7 +65,7 @@ fn etcd3(at: &At<'_>, world: &World<'_>) -> Option<Etcd> {
         None => None,
     };
     let mut named = match fields.given("password") {
-        Some(at) => patroni::key_secret(&at, world).map(|secret| (at, secret)),
+        Some(at) => patroni::key_secret(&at, fixture).map(|secret| (at, secret)),
         None => None,
     };
     // The order in which Patroni looks at them.
@@ -77,7 +77,7 @@ fn etcd3(at: &At<'_>, world: &World<'_>) -> Option<Etcd> {
         );
         return None;
     } else if let Some(at) = fields.given("url") {
-        let (address, user) = url(&at, world)?;
+        let (address, user) = url(&at, fixture)?;
         // Patroni takes user and password from the URL alone when there is one.
         (username, named) = match user {
             Some((user, secret)) => (Some(user), secret.map(|secret| (at, secret))),
@@ -90,17 +90,17 @@ fn etcd3(at: &At<'_>, world: &World<'_>) -> Option<Etcd> {
         let port = default_port(&fields)?;
         vec![address(&at, at.text("an etcd host")?, port)?]
     } else {
-        let mend = match ["srv", "srv_suffix", "discovery_srv"]
+        let fix = match ["srv", "srv_suffix", "discovery_srv"]
             .into_iter()
             .find(|k| fields.has(k))
         {
             Some(key) => format!("`{key}` is not supported: name the hosts"),
             None => String::new(),
         };
-        fields.missing("hosts", "the etcd hosts, as `hosts` or `host`", &mend);
+        fields.missing("hosts", "the etcd hosts, as `hosts` or `host`", &fix);
         return None;
     };
-    let (username, password) = login::for_etcd(&fields, username, named, world);
+    let (username, password) = login::for_etcd(&fields, username, named, fixture);
     plain.then_some(Etcd {
         endpoints,
         username,
@@ -171,7 +171,7 @@ fn address(at: &At<'_>, text: &str, port: u16) -> Option<String> {
 type User = (String, Option<Secret>);
 
 /// `http://user:password@host:port`, of which only the host is needed.
-fn url(at: &At<'_>, world: &World<'_>) -> Option<(String, Option<User>)> {
+fn url(at: &At<'_>, fixture: &Fixture<'_>) -> Option<(String, Option<User>)> {
     let text = at.text(endpoint::EXPECTED)?.trim();
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let (login, host) = match rest.rsplit_once('@') {
@@ -187,7 +187,7 @@ fn url(at: &At<'_>, world: &World<'_>) -> Option<(String, Option<User>)> {
     match endpoint::parse(&format!("{scheme}://{host}")) {
         Ok(address) => {
             let origin = Origin::Key {
-                file: world.file.to_owned(),
+                file: fixture.file.to_owned(),
                 key: at.path.to_string(),
             };
             let user = login.map(|login| match login.split_once(':') {
@@ -197,7 +197,7 @@ fn url(at: &At<'_>, world: &World<'_>) -> Option<(String, Option<User>)> {
             Some((address, user))
         }
         Err(wrong) => {
-            at.bad_found(&wrong.found, wrong.expected, &wrong.mend);
+            at.bad_found(&wrong.found, wrong.expected, &wrong.fix);
             None
         }
     }

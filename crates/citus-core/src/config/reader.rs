@@ -96,29 +96,29 @@ impl<'a> At<'a> {
         self.path.0.is_empty()
     }
 
-    fn note(&self, path: &KeyPath, target: Target, found: String, expected: &str, mend: &str) {
+    fn note(&self, path: &KeyPath, target: Target, found: String, expected: &str, fix: &str) {
         self.doc.problems.borrow_mut().push(Problem {
             location: yaml::locate(self.doc.text, &path.0, target),
             key: path.to_string(),
             found,
             expected: expected.to_owned(),
-            mend: (!mend.is_empty()).then(|| mend.to_owned()),
+            fix: (!fix.is_empty()).then(|| fix.to_owned()),
         });
     }
 
-    /// Notes that this value is not what was expected. An empty `mend` is left out.
-    pub(super) fn bad(&self, expected: &str, mend: &str) {
-        self.bad_found(&describe(self.node), expected, mend);
+    /// Notes that this value is not what was expected. An empty `fix` is skipped.
+    pub(super) fn bad(&self, expected: &str, fix: &str) {
+        self.bad_found(&describe(self.node), expected, fix);
     }
 
     /// As [`At::bad`], with other words for what was found (a secret must not be shown).
-    pub(super) fn bad_found(&self, found: &str, expected: &str, mend: &str) {
-        self.note(&self.path, Target::Value, found.to_owned(), expected, mend);
+    pub(super) fn bad_found(&self, found: &str, expected: &str, fix: &str) {
+        self.note(&self.path, Target::Value, found.to_owned(), expected, fix);
     }
 
     /// Notes that this key should not be here.
-    pub(super) fn bad_key(&self, found: &str, expected: &str, mend: &str) {
-        self.note(&self.path, Target::Key, found.to_owned(), expected, mend);
+    pub(super) fn bad_key(&self, found: &str, expected: &str, fix: &str) {
+        self.note(&self.path, Target::Key, found.to_owned(), expected, fix);
     }
 
     /// A text that is not empty.
@@ -240,9 +240,9 @@ impl<'a> At<'a> {
     }
 
     /// The items of a list.
-    pub(super) fn list(&self, expected: &str, mend: &str) -> Option<Vec<At<'a>>> {
+    pub(super) fn list(&self, expected: &str, fix: &str) -> Option<Vec<At<'a>>> {
         let Node::List(items) = self.node else {
-            self.bad(expected, mend);
+            self.bad(expected, fix);
             return None;
         };
         Some(
@@ -271,16 +271,10 @@ impl<'a> At<'a> {
                 .filter(|(other, _)| other == key)
                 .count();
             if !known.contains(&key.as_str()) {
-                let mend = nearest(key, known).map(|near| format!("did you mean `{near}`?"));
+                let fix = nearest(key, known).map(|near| format!("did you mean `{near}`?"));
                 let one_of = format!("one of {}", known.join(", "));
                 let found = format!("the unknown key `{key}`");
-                self.note(
-                    &path,
-                    Target::Key,
-                    found,
-                    &one_of,
-                    &mend.unwrap_or_default(),
-                );
+                self.note(&path, Target::Key, found, &one_of, &fix.unwrap_or_default());
             } else if before == 1 {
                 let found = format!("the key `{key}` twice");
                 self.note(
@@ -332,23 +326,23 @@ impl<'a> Fields<'a> {
     }
 
     /// The value under `key`; its absence is noted.
-    pub(super) fn require(&self, key: &str, expected: &str, mend: &str) -> Option<At<'a>> {
+    pub(super) fn require(&self, key: &str, expected: &str, fix: &str) -> Option<At<'a>> {
         let value = self.get(key);
         if value.is_none() {
-            self.missing(key, expected, mend);
+            self.missing(key, expected, fix);
         }
         value
     }
 
     /// Notes that `key` is not there. The place shown is that of the mapping.
-    pub(super) fn missing(&self, key: &str, expected: &str, mend: &str) {
+    pub(super) fn missing(&self, key: &str, expected: &str, fix: &str) {
         let at = &self.at;
         at.doc.problems.borrow_mut().push(Problem {
             location: yaml::locate(at.doc.text, &at.path.0, Target::Value),
             key: at.path.with(Step::Key(key.to_owned())).to_string(),
             found: "nothing".to_owned(),
             expected: expected.to_owned(),
-            mend: (!mend.is_empty()).then(|| mend.to_owned()),
+            fix: (!fix.is_empty()).then(|| fix.to_owned()),
         });
     }
 }

@@ -226,7 +226,7 @@ impl Workers {
 }
 
 impl Formation {
-    /// As [`Workers::resolve`], with the coordinator's own scope left out: a pattern may match it
+    /// As [`Workers::resolve`], with the coordinator's own scope skipped: a pattern may match it
     /// without harm, but an address of a worker must not lead to it.
     pub fn resolve<'a>(
         &self,

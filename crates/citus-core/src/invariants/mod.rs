@@ -7,7 +7,7 @@ use dcs_watch::{Freshness, HostPort, Role, SyncState};
 use thiserror::Error;
 
 use crate::plan::{
-    COORDINATOR_GROUP, Decision, Held, Move, NodeRole, Probe, ProbeState, Reach, Row, Rows,
+    COORDINATOR_GROUP, Decision, Held, Move, NodeRole, Probe, ProbeState, Reachability, Row, Rows,
     Situation, Step, Writes,
 };
 use crate::topology::is_temporary;
@@ -115,9 +115,11 @@ fn check_step(
         return Err(Violation::HoldUnderWay);
     }
     match step {
-        Step::Settled | Step::Wait(_) | Step::LetGo => Ok(()),
+        Step::InSync | Step::Wait(_) | Step::LetGo => Ok(()),
         Step::Hold(step) => {
-            let expired = situation.standing.is_some_and(|standing| standing.expired);
+            let expired = situation
+                .active_hold
+                .is_some_and(|active_hold| active_hold.expired);
             let again = situation.given_up.contains(&step.reason);
             if expired || again || situation.stopping || situation.group == COORDINATOR_GROUP {
                 return Err(Violation::NoHoldNow);
@@ -245,7 +247,7 @@ fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<
         .map(|(name, member)| (name, &member.value));
     let standby = (situation.answers.get(&step.to))
         .filter(|probe| probe.state == ProbeState::InRecovery && !is_temporary(&step.to));
-    if situation.liberties.read_move
+    if situation.limits.read_move
         && !lineage_is_new
         && let Some((name, member)) = member
         && let Some(standby) = standby
@@ -311,7 +313,7 @@ fn has_what_was_held(
     let is_synchronous = synchronous_to_leader(situation, name).is_some();
     let is_candidate = (view.failover.as_ref())
         .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
-    let may_lag = asynchronous && situation.liberties.max_lag.is_some();
+    let may_lag = asynchronous && situation.limits.max_lag.is_some();
     let is_allowed = is_synchronous || is_candidate || may_lag;
     let flushed = leader.position.written;
     leader.state == ProbeState::Writable
@@ -332,8 +334,8 @@ fn has_what_was_lost(
 ) -> bool {
     let view = situation.view;
     let state = situation.answers.get(lost).map(|probe| &probe.state);
-    let (Some(ProbeState::Unreachable(_)), Some(Reach::Unreachable { round })) =
-        (state, situation.reach.get(lost))
+    let (Some(ProbeState::Unreachable(_)), Some(Reachability::Unreachable { round })) =
+        (state, situation.reachability.get(lost))
     else {
         return false;
     };
@@ -363,7 +365,7 @@ fn has_what_was_lost(
     let lacks = known
         .map_or(0, |known| known.0)
         .saturating_sub(replayed.map_or(0, |r| r.0));
-    asynchronous && situation.liberties.max_lag.is_some_and(|max| lacks <= max)
+    asynchronous && situation.limits.max_lag.is_some_and(|max| lacks <= max)
 }
 
 fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Violation> {

@@ -6,8 +6,8 @@ use dcs_watch::{Freshness, HostPort, Role};
 
 use super::follow::{follow, point_at, the_primary_row};
 use super::{
-    Ask, Decision, Held, Hold, ProbeState, Reach, Reason, Row, Rows, Rule, Situation, Stay, Step,
-    Wait, Writes, reads,
+    Ask, Decision, Held, Hold, ProbeState, Reachability, Reason, Row, Rows, Rule, Situation, Stay,
+    Step, Wait, Writes, reads,
 };
 
 /// What the leader key and its holder say.
@@ -26,7 +26,7 @@ enum Leader<'a> {
 
 /// What is to become of writes.
 #[derive(Clone, Copy)]
-enum Stance {
+enum HoldIntent {
     /// They are to wait.
     Hold(Reason),
     /// A hold that is open stays as it is.
@@ -37,7 +37,9 @@ enum Stance {
 
 /// Decides completely what to do for one group.
 pub fn decide(situation: &Situation<'_>) -> Decision {
-    let expired = situation.standing.is_some_and(|standing| standing.expired);
+    let expired = situation
+        .active_hold
+        .is_some_and(|active_hold| active_hold.expired);
     // 1: etcd gone is not leader gone. Only a hold still ends, at its deadline or with us.
     let stale = match &situation.view.freshness {
         Freshness::Fresh => None,
@@ -60,24 +62,24 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
             rule,
             steps,
             ask: vec![],
-            reach: vec![],
+            reachability: vec![],
             again_in: None,
         };
     }
 
     let leader = leader(situation);
-    let stance = stance(situation, &leader, expired);
+    let hold_intent = hold_intent(situation, &leader, expired);
     let steps = each(situation, |database, rows| {
-        let step = in_database(situation, &leader, stance, database, rows);
+        let step = in_database(situation, &leader, hold_intent, database, rows);
         permitted(situation.writes, step)
     });
-    let rule = rule(situation, &leader, stance, &steps, expired);
-    let (ask, reach) = questions(situation, &leader, stance, &steps);
+    let rule = rule(situation, &leader, hold_intent, &steps, expired);
+    let (ask, reachability) = questions(situation, &leader, hold_intent, &steps);
     Decision {
         rule,
         steps,
         ask,
-        reach,
+        reachability,
         again_in: situation.until_due(),
     }
 }
@@ -114,14 +116,14 @@ fn leader<'a>(situation: &Situation<'a>) -> Leader<'a> {
     }
 }
 
-fn stance(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) -> Stance {
+fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) -> HoldIntent {
     // 2: the deadline has passed.
     if expired || situation.stopping {
-        return Stance::LetGo;
+        return HoldIntent::LetGo;
     }
     // 3: a reason to hold stands.
     if let Some(reason) = situation.reason_to_hold() {
-        return Stance::Hold(reason);
+        return HoldIntent::Hold(reason);
     }
     let revision = situation
         .view
@@ -136,16 +138,16 @@ fn stance(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) -> Stan
         }
         // 7 and 8: only if the policy says so.
         Leader::Lost(address, _)
-            if situation.liberties.hold_on_leader_loss
+            if situation.limits.hold_on_leader_loss
                 && matches!(
-                    situation.reach.get(*address),
-                    Some(Reach::Unreachable { .. })
+                    situation.reachability.get(*address),
+                    Some(Reachability::Unreachable { .. })
                 ) =>
         {
             Some(Reason::Loss { revision })
         }
         Leader::Nobody(Rule::LeaderGone, Wait::LeaderGone)
-            if situation.liberties.hold_on_leader_loss =>
+            if situation.limits.hold_on_leader_loss =>
         {
             Some(Reason::Loss { revision })
         }
@@ -154,10 +156,10 @@ fn stance(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) -> Stan
     // Once a hold ran into its deadline, no fact that goes with it is a reason for another.
     let own = own.filter(|_| situation.can_be_held() && situation.given_up.is_empty());
     match (own, leader) {
-        (Some(reason), _) => Stance::Hold(reason),
-        (None, Leader::Writable(_)) => Stance::LetGo,
-        (None, _) if situation.standing.is_some() => Stance::Keep,
-        (None, _) => Stance::LetGo,
+        (Some(reason), _) => HoldIntent::Hold(reason),
+        (None, Leader::Writable(_)) => HoldIntent::LetGo,
+        (None, _) if situation.active_hold.is_some() => HoldIntent::Keep,
+        (None, _) => HoldIntent::LetGo,
     }
 }
 
@@ -171,14 +173,14 @@ fn leads_a_standby_cluster(situation: &Situation<'_>) -> bool {
 fn in_database(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
-    stance: Stance,
+    hold_intent: HoldIntent,
     database: &str,
     rows: &Rows,
 ) -> Step {
     let held = situation.progress_of(database).held;
     let rows = match rows {
         Rows::Known(rows) => rows,
-        Rows::Unknown(_) if held != Held::No && matches!(stance, Stance::LetGo) => {
+        Rows::Unknown(_) if held != Held::No && matches!(hold_intent, HoldIntent::LetGo) => {
             return Step::LetGo;
         }
         Rows::Unknown(why) => return Step::Wait(Wait::RowsUnknown { why: why.clone() }),
@@ -187,27 +189,27 @@ fn in_database(
         Leader::Writable(address) => follow(situation, database, address, rows),
         _ => without_leader(situation, leader, database, rows),
     };
-    match (stance, held) {
-        (Stance::LetGo | Stance::Keep, Held::No) => unheld(),
+    match (hold_intent, held) {
+        (HoldIntent::LetGo | HoldIntent::Keep, Held::No) => unheld(),
         // The hold ends with the row's move; otherwise it just ends.
-        (Stance::LetGo, Held::Yes { .. }) => match unheld() {
+        (HoldIntent::LetGo, Held::Yes { .. }) => match unheld() {
             step @ Step::Move(_) => step,
             _ => Step::LetGo,
         },
-        (Stance::LetGo, Held::Taking) => Step::LetGo,
-        (Stance::Hold(reason), Held::No) => match unheld() {
+        (HoldIntent::LetGo, Held::Taking) => Step::LetGo,
+        (HoldIntent::Hold(reason), Held::No) => match unheld() {
             // Not held yet, and the row is not where this leader's reads are: first things first.
             step @ (Step::Move(_) | Step::ReadMove(_)) if !moved_already(situation, rows) => step,
             _ => hold(situation, rows, reason),
         },
-        (Stance::Hold(reason), Held::Taking) => Step::Wait(Wait::Taking { what_for: reason }),
-        (Stance::Hold(reason), Held::Yes { round }) => {
+        (HoldIntent::Hold(reason), Held::Taking) => Step::Wait(Wait::Taking { what_for: reason }),
+        (HoldIntent::Hold(reason), Held::Yes { round }) => {
             while_held(situation, leader, database, rows, round, reason)
         }
-        (Stance::Keep, Held::Taking) => Step::Wait(Wait::Taking {
+        (HoldIntent::Keep, Held::Taking) => Step::Wait(Wait::Taking {
             what_for: kept_for(situation),
         }),
-        (Stance::Keep, Held::Yes { round }) => {
+        (HoldIntent::Keep, Held::Yes { round }) => {
             let reason = kept_for(situation);
             while_held(situation, leader, database, rows, round, reason)
         }
@@ -215,8 +217,8 @@ fn in_database(
 }
 
 fn kept_for(situation: &Situation<'_>) -> Reason {
-    let standing = situation.standing.map(|standing| standing.reason);
-    standing.unwrap_or(Reason::Loss { revision: 0 })
+    let active_hold = situation.active_hold.map(|active_hold| active_hold.reason);
+    active_hold.unwrap_or(Reason::Loss { revision: 0 })
 }
 
 fn moved_already(situation: &Situation<'_>, rows: &[Row]) -> bool {
@@ -309,7 +311,7 @@ fn without_leader(
     if moved {
         let stranded = match leader {
             Leader::Lost(address, _)
-                if situation.reach.get(*address) == Some(&Reach::Reachable) =>
+                if situation.reachability.get(*address) == Some(&Reachability::Reachable) =>
             {
                 Some((*address).clone())
             }
@@ -348,14 +350,14 @@ fn permitted(writes: Writes, step: Step) -> Step {
 fn rule(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
-    stance: Stance,
+    hold_intent: HoldIntent,
     steps: &BTreeMap<String, Step>,
     expired: bool,
 ) -> Rule {
     if expired {
         return Rule::Expired;
     }
-    if situation.reason_to_hold().is_some() && matches!(stance, Stance::Hold(_)) {
+    if situation.reason_to_hold().is_some() && matches!(hold_intent, HoldIntent::Hold(_)) {
         return Rule::Hold;
     }
     match leader {
@@ -369,8 +371,8 @@ fn rule(
                 Rule::Move
             } else if steps.values().any(Step::acts) {
                 Rule::Resync
-            } else if steps.values().all(|step| *step == Step::Settled) {
-                Rule::Settled
+            } else if steps.values().all(|step| *step == Step::InSync) {
+                Rule::InSync
             } else {
                 Rule::Blocked
             }
@@ -382,7 +384,7 @@ fn rule(
 fn questions(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
-    stance: Stance,
+    hold_intent: HoldIntent,
     steps: &BTreeMap<String, Step>,
 ) -> (Vec<Ask>, Vec<HostPort>) {
     // Writers are waiting, or fail until the row is back.
@@ -392,7 +394,7 @@ fn questions(
         };
         moved_already(situation, rows)
     };
-    let hurry = situation.standing.is_some() || situation.rows.values().any(moved);
+    let hurry = situation.active_hold.is_some() || situation.rows.values().any(moved);
     let mut ask: Vec<Ask> = Vec::new();
     let mut add = |address: &HostPort, eager: bool| {
         if let Some(present) = ask.iter_mut().find(|ask| ask.address == *address) {
@@ -417,8 +419,8 @@ fn questions(
             add(address, false);
         }
     }
-    let mut reach = Vec::new();
-    if situation.liberties.read_move {
+    let mut reachability = Vec::new();
+    if situation.limits.read_move {
         let waiting = |step: &Step| {
             let stay = match step {
                 Step::Wait(Wait::Held { stay, .. }) => stay.as_ref(),
@@ -431,7 +433,7 @@ fn questions(
             )
         };
         let pressing = steps.values().any(waiting);
-        if matches!(stance, Stance::Hold(_)) && situation.reason_to_hold().is_some() {
+        if matches!(hold_intent, HoldIntent::Hold(_)) && situation.reason_to_hold().is_some() {
             for address in reads::standbys(situation) {
                 add(&address, pressing);
             }
@@ -442,24 +444,24 @@ fn questions(
                 if !is_lost(situation, &at) || situation.writes != Writes::Allowed {
                     continue;
                 }
-                for address in reads::heirs(situation, &at) {
+                for address in reads::failover_candidates(situation, &at) {
                     add(&address, pressing);
                 }
-                reach.push(at);
+                reachability.push(at);
             }
         }
     }
     // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs on
     // it, and that only our own way to the leader is cut is worth a word.
     if let Leader::Lost(address, _) = leader
-        && (situation.liberties.read_move || situation.liberties.hold_on_leader_loss)
+        && (situation.limits.read_move || situation.limits.hold_on_leader_loss)
         && is_lost(situation, address)
         && situation.writes == Writes::Allowed
-        && !reach.contains(address)
+        && !reachability.contains(address)
     {
-        reach.push((*address).clone());
+        reachability.push((*address).clone());
     }
-    (ask, reach)
+    (ask, reachability)
 }
 
 /// Where the group's primary rows point, in whichever database; temporary names are nobody's.

@@ -21,7 +21,7 @@ pub enum Rule {
     /// A reason to hold stands.
     Hold,
     /// Every database's row is the writable leader's.
-    Settled,
+    InSync,
     /// The leader is writable, and some row is not its own or a hold is still open.
     Move,
     /// Every row is right; Citus still has to be made to tell its workers.
@@ -45,7 +45,7 @@ impl Rule {
             Self::Stale => "stale",
             Self::Expired => "expired",
             Self::Hold => "hold",
-            Self::Settled => "settled",
+            Self::InSync => "in sync",
             Self::Move => "move",
             Self::Resync => "resync",
             Self::Promoting => "promoting",
@@ -126,7 +126,7 @@ pub struct Resync {
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Nothing: the row is the leader's.
-    Settled,
+    InSync,
     /// Make writes wait.
     Hold(Hold),
     /// Point the primary row at a standby that has everything, or back at the leader; a hold that
@@ -138,7 +138,7 @@ pub enum Step {
     LetGo,
     /// Add the group.
     Register(Register),
-    /// Mend a temporary name.
+    /// Fix a temporary name.
     Repair(Repair),
     /// Make Citus tell its workers.
     Resync(Resync),
@@ -149,7 +149,7 @@ pub enum Step {
 impl Step {
     /// Whether nothing can be done here whatever happens to the leader: the rows are not known, or
     /// the group has none.
-    pub fn is_out_of_reach(&self) -> bool {
+    pub fn is_out_of_reachability(&self) -> bool {
         matches!(
             self,
             Self::Wait(Wait::RowsUnknown { .. } | Wait::NoRow { .. } | Wait::TwoPrimaries { .. })
@@ -158,14 +158,14 @@ impl Step {
 
     /// Whether there is something to carry out.
     pub fn acts(&self) -> bool {
-        !matches!(self, Self::Settled | Self::Wait(_))
+        !matches!(self, Self::InSync | Self::Wait(_))
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Settled => f.write_str("settled"),
+            Self::InSync => f.write_str("in sync"),
             Self::Hold(step) => write!(f, "hold writes: {}", step.reason),
             Self::ReadMove(step) => write!(f, "send reads: {step}"),
             Self::Move(step) => write!(f, "move {step}"),
@@ -220,27 +220,27 @@ pub struct Decision {
     /// Whom to ask before the next decision; each stays connected.
     pub ask: Vec<Ask>,
     /// Which members the coordinator is to be asked about, because we lost them.
-    pub reach: Vec<HostPort>,
+    pub reachability: Vec<HostPort>,
     /// When to decide again although no news came.
     pub again_in: Option<Duration>,
 }
 
 impl Decision {
     /// Whether nothing is left to do in any database.
-    pub fn is_settled(&self) -> bool {
-        self.rule == Rule::Settled
+    pub fn is_in_sync(&self) -> bool {
+        self.rule == Rule::InSync
     }
 
     /// Whether every row that is known is the leader's and nothing is open. A database of which
     /// nothing is known, or in which the group has no row, does not make the others unsettled
     /// (rule 8).
     pub fn is_at_rest(&self) -> bool {
-        let settled = |step: &Step| matches!(step, Step::Settled | Step::Resync(_));
-        self.steps.values().any(settled)
+        let in_sync = |step: &Step| matches!(step, Step::InSync | Step::Resync(_));
+        self.steps.values().any(in_sync)
             && self
                 .steps
                 .values()
-                .all(|step| settled(step) || step.is_out_of_reach())
+                .all(|step| in_sync(step) || step.is_out_of_reachability())
     }
 
     /// The reasons to wait, each with its database.

@@ -25,7 +25,7 @@ pub(super) fn follow(
     if primary.address == *leader {
         let step = left_behind(situation, rows);
         return match step {
-            Step::Settled if situation.progress_of(database).owes_resync => Step::Resync(Resync {
+            Step::InSync if situation.progress_of(database).owes_resync => Step::Resync(Resync {
                 nodeid: primary.nodeid,
                 address: leader.clone(),
             }),
@@ -122,7 +122,7 @@ pub(super) fn point_at(
 fn without_primary(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Step {
     if !situation.register {
         return if situation.group == COORDINATOR_GROUP {
-            Step::Settled
+            Step::InSync
         } else {
             Step::Wait(Wait::NoRow {
                 group: situation.group,
@@ -147,24 +147,24 @@ fn taken(other: &Row) -> Wait {
 }
 
 /// The primary row is right; a swap that was cut off may have left a secondary row without a
-/// real name (rule 6). Only its name is mended: which replicas have rows is not decided here.
+/// real name (rule 6). Only its name is fixed: which replicas have rows is not decided here.
 fn left_behind(situation: &Situation<'_>, rows: &[Row]) -> Step {
-    let wreck = rows.iter().find(|row| {
+    let orphan_row = rows.iter().find(|row| {
         row.groupid == situation.group && row.role == NodeRole::Secondary && row.is_temporary()
     });
-    let Some(wreck) = wreck else {
-        return Step::Settled;
+    let Some(orphan_row) = orphan_row else {
+        return Step::InSync;
     };
     let leader = situation.view.leader_address();
     match leader.and_then(|leader| spare_replica(situation, leader, rows)) {
         Some(to) => Step::Repair(Repair {
-            nodeid: wreck.nodeid,
-            from: wreck.address.clone(),
+            nodeid: orphan_row.nodeid,
+            from: orphan_row.address.clone(),
             to,
         }),
         None => Step::Wait(Wait::NoSpare {
-            nodeid: wreck.nodeid,
-            address: wreck.address.clone(),
+            nodeid: orphan_row.nodeid,
+            address: orphan_row.address.clone(),
         }),
     }
 }

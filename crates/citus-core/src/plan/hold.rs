@@ -31,7 +31,7 @@ pub enum Reason {
         revision: i64,
     },
     /// `citus-sync hold`, or Patroni's `before_stop` by way of it.
-    Asked {
+    PendingHold {
         /// Counts what was asked for since this program started.
         id: u64,
     },
@@ -51,7 +51,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request { .. } => f.write_str("a switchover was asked for"),
-            Self::Asked { .. } => f.write_str("`citus-sync hold` asked for it"),
+            Self::PendingHold { .. } => f.write_str("`citus-sync hold` asked for it"),
             Self::Promotion { .. } => f.write_str("the new leader is being promoted"),
             Self::Loss { .. } => f.write_str("the leader is lost"),
         }
@@ -60,7 +60,7 @@ impl fmt::Display for Reason {
 
 /// A hold that is open in some database, or being taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ActiveHold {
     /// What it was taken for first; what keeps it may be another reason by now.
     pub reason: Reason,
     /// Its deadline has passed.
@@ -69,7 +69,7 @@ pub struct Standing {
 
 /// What somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct PendingHold {
     /// Which asking this is.
     pub id: u64,
     /// The member that led when it was asked.
@@ -124,7 +124,7 @@ impl Situation<'_> {
 
     fn request_stands(&self) -> Option<Reason> {
         let request = self.view.failover.as_ref()?;
-        if !self.liberties.hold_on_request {
+        if !self.limits.hold_on_request {
             return None;
         }
         let leader = &self.view.leader.as_ref()?.value;
@@ -167,12 +167,12 @@ impl Situation<'_> {
 
     fn asking_stands(&self) -> Option<Reason> {
         let asked = self.asked?;
-        (!self.is_fulfilled(asked)).then_some(Reason::Asked { id: asked.id })
+        (!self.is_fulfilled(asked)).then_some(Reason::PendingHold { id: asked.id })
     }
 
     /// Whether what was asked for has come about: the key changed hands, or the leader was
     /// started anew and takes writes.
-    pub fn is_fulfilled(&self, asked: &Asked) -> bool {
+    pub fn is_fulfilled(&self, asked: &PendingHold) -> bool {
         let changed_hands =
             (self.view.leader.as_ref()).is_some_and(|leader| leader.value != asked.leader);
         let started_anew = self.leader_probe().is_some_and(|probe| {

@@ -16,8 +16,8 @@ mod wait;
 pub use crate::topology::{COORDINATOR_GROUP, NodeRole, Row, Rows};
 pub use decide::decide;
 pub use decision::{Ask, Decision, Hold, MakeWay, Move, Register, Repair, Resync, Rule, Step};
-pub use hold::{Asked, Held, Progress, Reason, Standing};
-pub use situation::{Liberties, Position, Probe, ProbeState, Reach, Situation, Writes};
+pub use hold::{ActiveHold, Held, PendingHold, Progress, Reason};
+pub use situation::{Limits, Position, Probe, ProbeState, Reachability, Situation, Writes};
 pub use wait::{Stay, Wait};
 
 #[cfg(test)]

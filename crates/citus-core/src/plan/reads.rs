@@ -3,7 +3,7 @@
 
 use dcs_watch::{HostPort, Lsn, Role};
 
-use super::{Probe, ProbeState, Reach, Row, Situation, Stay};
+use super::{Probe, ProbeState, Reachability, Row, Situation, Stay};
 
 /// What is written of the log at a leader whose writes are held is all there is; a standby that
 /// has replayed it shows every reader what the leader would.
@@ -59,10 +59,10 @@ pub(super) fn after_loss(
     lost: &HostPort,
 ) -> Result<HostPort, Stay> {
     allowed(situation, database)?;
-    let round = match situation.reach.get(lost) {
+    let round = match situation.reachability.get(lost) {
         None => return Err(Stay::Unconfirmed),
-        Some(Reach::Reachable) => return Err(Stay::Reachable),
-        Some(Reach::Unreachable { round }) => *round,
+        Some(Reachability::Reachable) => return Err(Stay::Reachable),
+        Some(Reachability::Unreachable { round }) => *round,
     };
     let synchronous = synchronous_to(situation, lost);
     let answered = |addresses: &[HostPort]| -> Vec<&Probe> {
@@ -85,7 +85,7 @@ pub(super) fn after_loss(
             Err(behind(best, has(best).unwrap_or_default()))
         };
     }
-    let Some(max_lag) = situation.liberties.max_lag else {
+    let Some(max_lag) = situation.limits.max_lag else {
         return Err(Stay::NoStandby);
     };
     // Asynchronous: the most that is known of the lost leader's log is what to be measured by.
@@ -125,7 +125,7 @@ fn behind(probe: &Probe, goal: Lsn) -> Stay {
 }
 
 fn allowed(situation: &Situation<'_>, database: &str) -> Result<(), Stay> {
-    if !situation.liberties.read_move {
+    if !situation.limits.read_move {
         Err(Stay::Off)
     } else if situation.progress_of(database).no_read_moves {
         Err(Stay::NotAllowed)
@@ -164,7 +164,7 @@ pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
 }
 
 /// Whom to ask once the member at `lost` is gone.
-pub(super) fn heirs(situation: &Situation<'_>, lost: &HostPort) -> Vec<HostPort> {
+pub(super) fn failover_candidates(situation: &Situation<'_>, lost: &HostPort) -> Vec<HostPort> {
     let all = synchronous_to(situation, lost).into_iter();
     let all = all.chain(others(situation));
     unique(situation, all.filter(|address| address != lost))
@@ -172,7 +172,7 @@ pub(super) fn heirs(situation: &Situation<'_>, lost: &HostPort) -> Vec<HostPort>
 
 /// Asynchronous standbys, where the policy takes them.
 fn others(situation: &Situation<'_>) -> impl Iterator<Item = HostPort> {
-    let taken = situation.liberties.max_lag.map(|_| replicas(situation));
+    let taken = situation.limits.max_lag.map(|_| replicas(situation));
     taken.into_iter().flatten()
 }
 

@@ -7,7 +7,7 @@ use dcs_watch::{HostPort, Lsn, ScopeView};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{Asked, COORDINATOR_GROUP, Progress, Reason, Rows, Standing};
+use super::{ActiveHold, COORDINATOR_GROUP, PendingHold, Progress, Reason, Rows};
 
 /// What a member itself said over SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub struct Probe {
 
 /// What the coordinator said of its own way to a member, asked because ours was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum Reachability {
     /// It reaches it: what is broken is between the member and us.
     Reachable,
     /// It does not reach it either.
@@ -87,7 +87,7 @@ pub enum Writes {
 
 /// What the policy allows beyond following a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Liberties {
+pub struct Limits {
     /// Reads may be sent to a caught-up standby (`policy.read_move`).
     pub read_move: bool,
     /// … to an asynchronous one that is at most so many bytes behind
@@ -109,18 +109,18 @@ pub struct Situation<'a> {
     /// The latest answers of members, whatever they were asked for.
     pub answers: &'a BTreeMap<HostPort, Probe>,
     /// What the coordinator says of members that we lost.
-    pub reach: &'a BTreeMap<HostPort, Reach>,
+    pub reachability: &'a BTreeMap<HostPort, Reachability>,
     /// The lineage of etcd's history (see [`ScopeView::lineage`]) under which this group was last
-    /// found settled; `None` before the first time, when there is nothing to mistrust it against.
+    /// found in sync; `None` before the first time, when there is nothing to mistrust it against.
     pub trusted_lineage: Option<u64>,
     /// The rows of every configured database, by database name.
     pub rows: &'a BTreeMap<String, Rows>,
     /// How far each database is in a hold; one that is missing has none.
     pub progress: &'a BTreeMap<String, Progress>,
     /// The hold that is open, in whichever databases.
-    pub standing: Option<&'a Standing>,
+    pub active_hold: Option<&'a ActiveHold>,
     /// The hold that somebody asked for and that is not over.
-    pub asked: Option<&'a Asked>,
+    pub asked: Option<&'a PendingHold>,
     /// Reasons whose hold reached its deadline: never again for the same one.
     pub given_up: &'a [Reason],
     /// Add a missing group with `citus_add_node`.
@@ -128,7 +128,7 @@ pub struct Situation<'a> {
     /// Whether we may write.
     pub writes: Writes,
     /// What the policy allows.
-    pub liberties: Liberties,
+    pub limits: Limits,
     /// We are about to stop: nothing is held any more.
     pub stopping: bool,
     /// Now, by our clock; only for requests that are scheduled.

@@ -130,7 +130,7 @@ impl fmt::Display for Wait {
             Self::ViewStale { why } => write!(f, "etcd's view is stale ({why}): nothing changes"),
             Self::NoScope { scope } => write!(
                 f,
-                "etcd knows no scope {scope}: mend its name (`citus-sync check` names the ones \
+                "etcd knows no scope {scope}: fix its name (`citus-sync check` names the ones \
                  there are), or start Patroni there"
             ),
             Self::LeaderGone => f.write_str("nobody holds the leader key"),
@@ -166,7 +166,7 @@ impl fmt::Display for Wait {
             } => write!(
                 f,
                 "{address} already belongs to node {nodeid} of group {group}: two groups cannot \
-                 share an address; mend that row first"
+                 share an address; fix that row first"
             ),
             Self::LineageUnproven {
                 address,
@@ -218,7 +218,7 @@ impl fmt::Display for Wait {
             } => write!(
                 f,
                 "reads and writes go to {to}, a standby, although the coordinator reaches the \
-                 leader at {leader}: only our own way to it is cut; mend that, or point the row \
+                 leader at {leader}: only our own way to it is cut; fix that, or point the row \
                  back by hand"
             ),
             Self::Observed { step, because } => match because {

@@ -39,7 +39,7 @@ pub struct Finding {
     /// What was seen.
     pub detail: String,
     /// What to do about it.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 impl Finding {
@@ -50,7 +50,7 @@ impl Finding {
             verdict: Verdict::Pass,
             what,
             detail,
-            mend: None,
+            fix: None,
         }
     }
 
@@ -58,31 +58,31 @@ impl Finding {
     pub fn warn(
         what: impl Into<String>,
         detail: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
         Self {
             verdict: Verdict::Warn,
-            ..Self::fail(what, detail, mend)
+            ..Self::fail(what, detail, fix)
         }
     }
 
-    /// Something to mend. An empty `mend` is none: the detail has said it already.
+    /// Something to fix. An empty `fix` is none: the detail has said it already.
     pub fn fail(
         what: impl Into<String>,
         detail: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        let mend = Some(mend.into()).filter(|mend| !mend.is_empty());
+        let fix = Some(fix.into()).filter(|fix| !fix.is_empty());
         Self {
             verdict: Verdict::Fail,
             what: what.into(),
             detail: detail.into(),
-            mend,
+            fix,
         }
     }
 }
 
-/// Every finding on a line of its own, `verdict  what  — detail; mend`, and how many of each there
+/// Every finding on a line of its own, `verdict  what  — detail; fix`, and how many of each there
 /// are at the end.
 pub fn findings(findings: &[Finding]) -> String {
     let width = findings
@@ -95,13 +95,13 @@ pub fn findings(findings: &[Finding]) -> String {
         verdict,
         what,
         detail,
-        mend,
+        fix,
     } in findings
     {
         // Writing to a String cannot fail.
         let _ = write!(text, "{verdict}  {what:<width$}  — {}", one_line(detail));
-        if let Some(mend) = mend {
-            let _ = write!(text, "; {}", one_line(mend));
+        if let Some(fix) = fix {
+            let _ = write!(text, "; {}", one_line(fix));
         }
         text.push('\n');
     }
@@ -151,7 +151,7 @@ mod tests {
         let json = serde_json::to_value(Finding::pass("a", "b")).unwrap();
         assert_eq!(
             json,
-            serde_json::json!({"verdict": "pass", "what": "a", "detail": "b", "mend": null})
+            serde_json::json!({"verdict": "pass", "what": "a", "detail": "b", "fix": null})
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Passages that are over: a table of many, a line of one.
+//! Transitions that are over: a table of many, a line of one.
 
 use dcs_watch::HostPort;
 use time::OffsetDateTime;
@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::Table;
 use super::table::one_line;
 use super::times::{instant, microseconds, moment};
-use crate::report::{DatabasePassage, Passage, Phase};
+use crate::report::{DatabaseTransition, Phase, Transition};
 
 /// The phases that have a column, in the order in which they usually happen. The request is where
 /// the clock starts, and a leader that is gone says little beside who came after it.
@@ -19,15 +19,16 @@ const COLUMNS: [Phase; 6] = [
     Phase::Released,
 ];
 
-/// The page that `history` prints: a line a passage, oldest first, and below it a line for each
+/// The page that `history` prints: a line a transition, oldest first, and below it a line for each
 /// database in which not everything went as it should.
-pub fn history(passages: &[Passage]) -> String {
-    if passages.is_empty() {
-        return "no passage yet: nothing was held or moved since the daemon started\n".to_owned();
+pub fn history(transitions: &[Transition]) -> String {
+    if transitions.is_empty() {
+        return "no transition yet: nothing was held or moved since the daemon started\n"
+            .to_owned();
     }
-    let many = passages
+    let many = transitions
         .iter()
-        .any(|passage| passage.formation != passages[0].formation);
+        .any(|transition| transition.formation != transitions[0].formation);
     let mut table = Table::new(&[
         "WHEN",
         "GROUP",
@@ -42,34 +43,34 @@ pub fn history(passages: &[Passage]) -> String {
         "RELEASED",
         "REASON",
     ]);
-    for passage in passages {
+    for transition in transitions {
         let [held, reads, key, writable, committed, released] = COLUMNS.map(|column| {
-            let mut phases = passage.phases.happened();
+            let mut phases = transition.phases.happened();
             phases
                 .find(|(phase, _)| *phase == column)
                 .map(|(_, time)| tenths(time))
                 .unwrap_or_default()
         });
         let formation = if many {
-            format!("{}: ", passage.formation)
+            format!("{}: ", transition.formation)
         } else {
             String::new()
         };
         table.row([
-            instant(&passage.at),
-            format!("{formation}{} ({})", passage.group, passage.scope),
-            passage.kind.name().to_owned(),
-            way(passage),
-            passage.outcome.name().to_owned(),
+            instant(&transition.at),
+            format!("{formation}{} ({})", transition.group, transition.scope),
+            transition.kind.name().to_owned(),
+            way(transition),
+            transition.outcome.name().to_owned(),
             held,
             reads,
             key,
             writable,
             committed,
             released,
-            passage.reason.clone(),
+            transition.reason.clone(),
         ]);
-        for (name, database) in &passage.databases {
+        for (name, database) in &transition.databases {
             if let Some(note) = note(database) {
                 table.note(&format!("{name}: {note}"));
             }
@@ -81,9 +82,9 @@ pub fn history(passages: &[Passage]) -> String {
     )
 }
 
-/// One passage in one line, with its formation's name where there are several.
-pub(super) fn brief(passage: &Passage, named: bool, now: OffsetDateTime) -> String {
-    let phases: Vec<String> = passage
+/// One transition in one line, with its formation's name where there are several.
+pub(super) fn brief(transition: &Transition, named: bool, now: OffsetDateTime) -> String {
+    let phases: Vec<String> = transition
         .phases
         .happened()
         .filter(|(phase, _)| *phase != Phase::Requested)
@@ -92,36 +93,39 @@ pub(super) fn brief(passage: &Passage, named: bool, now: OffsetDateTime) -> Stri
             format!("{name} {}", microseconds(time))
         })
         .collect();
-    let troubled = passage.databases.iter().any(|(_, one)| note(one).is_some());
+    let troubled = transition
+        .databases
+        .iter()
+        .any(|(_, one)| note(one).is_some());
     let more = if troubled {
         "; not everywhere, see `citus-sync history`"
     } else {
         ""
     };
     let formation = if named {
-        format!("formation {}, ", passage.formation)
+        format!("formation {}, ", transition.formation)
     } else {
         String::new()
     };
-    let what = format!("{} {}", passage.kind.name(), way(passage));
+    let what = format!("{} {}", transition.kind.name(), way(transition));
     one_line(&format!(
         "{}: {formation}group {} ({}), {}, {}: {}{more}",
-        moment(&passage.at, now),
-        passage.group,
-        passage.scope,
+        moment(&transition.at, now),
+        transition.group,
+        transition.scope,
         what.trim_end(),
-        passage.outcome.name(),
+        transition.outcome.name(),
         phases.join(", ")
     ))
 }
 
 /// What did not go as it should in one database.
-fn note(database: &DatabasePassage) -> Option<String> {
+fn note(database: &DatabaseTransition) -> Option<String> {
     let list = |what: &str, items: &[String]| {
         (!items.is_empty()).then(|| format!("{what} {}", items.join(", ")))
     };
     let told: Vec<String> = [
-        list("left out", &database.left_out),
+        list("skipped", &database.skipped),
         list("ended", &database.terminated),
         database
             .error
@@ -135,10 +139,10 @@ fn note(database: &DatabasePassage) -> Option<String> {
 }
 
 /// From where to where, if it went anywhere.
-fn way(passage: &Passage) -> String {
+fn way(transition: &Transition) -> String {
     let name =
         |address: &Option<HostPort>| address.as_ref().map_or("?".to_owned(), ToString::to_string);
-    match (&passage.from, &passage.to) {
+    match (&transition.from, &transition.to) {
         (None, None) => String::new(),
         (from, to) if from == to => format!("{} stays", name(to)),
         (from, to) => format!("{} → {}", name(from), name(to)),
@@ -156,7 +160,7 @@ mod tests {
     use time::format_description::well_known::Rfc3339;
 
     use super::*;
-    use crate::report::{PassageKind, PassageOutcome, PhaseTimes};
+    use crate::report::{PhaseTimes, TransitionKind, TransitionOutcome};
 
     fn address(host: &str) -> HostPort {
         HostPort {
@@ -165,17 +169,17 @@ mod tests {
         }
     }
 
-    fn switchover() -> Passage {
-        Passage {
+    fn switchover() -> Transition {
+        Transition {
             formation: "cn".to_owned(),
             group: 1,
             scope: "wk1".to_owned(),
-            kind: PassageKind::Switchover,
+            kind: TransitionKind::Switchover,
             at: "2026-11-22T12:04:00.5Z".to_owned(),
             from: Some(address("10.0.1.1")),
             to: Some(address("10.0.1.2")),
             reason: "switchover asked for in etcd".to_owned(),
-            outcome: PassageOutcome::Followed,
+            outcome: TransitionOutcome::Followed,
             phases: PhaseTimes {
                 requested_us: Some(0),
                 held_us: Some(4_321),
@@ -186,22 +190,22 @@ mod tests {
                 committed_us: Some(1_207_000),
                 released_us: Some(1_207_050),
             },
-            databases: [("app".to_owned(), DatabasePassage::default())].into(),
+            databases: [("app".to_owned(), DatabaseTransition::default())].into(),
         }
     }
 
     /// A switchover, a restart with trouble, a crash, a hold that nobody ended.
-    fn passages() -> Vec<Passage> {
-        let troubled = DatabasePassage {
-            left_out: vec!["10.0.2.1:5432: no answer\nwithin 300 ms".to_owned()],
+    fn transitions() -> Vec<Transition> {
+        let troubled = DatabaseTransition {
+            skipped: vec!["10.0.2.1:5432: no answer\nwithin 300 ms".to_owned()],
             terminated: vec!["pid 4711 (psql, idle in transaction for 12 s)".to_owned()],
             error: Some("could not be held: too many connections".to_owned()),
-            ..DatabasePassage::default()
+            ..DatabaseTransition::default()
         };
-        let restart = Passage {
-            kind: PassageKind::Restart,
+        let restart = Transition {
+            kind: TransitionKind::Restart,
             to: Some(address("10.0.1.1")),
-            outcome: PassageOutcome::Kept,
+            outcome: TransitionOutcome::Kept,
             reason: "hold asked for by wk1-1".to_owned(),
             phases: PhaseTimes {
                 leader_key_us: None,
@@ -209,16 +213,16 @@ mod tests {
                 ..switchover().phases
             },
             databases: [
-                ("app".to_owned(), DatabasePassage::default()),
+                ("app".to_owned(), DatabaseTransition::default()),
                 ("shop".to_owned(), troubled),
             ]
             .into(),
             ..switchover()
         };
-        let crash = Passage {
+        let crash = Transition {
             group: 20,
             scope: "worker-eu-20".to_owned(),
-            kind: PassageKind::Failover,
+            kind: TransitionKind::Failover,
             reason: "the leader answers no more".to_owned(),
             phases: PhaseTimes {
                 requested_us: None,
@@ -228,11 +232,11 @@ mod tests {
             },
             ..switchover()
         };
-        let hold = Passage {
-            kind: PassageKind::Hold,
+        let hold = Transition {
+            kind: TransitionKind::Hold,
             from: None,
             to: None,
-            outcome: PassageOutcome::Expired,
+            outcome: TransitionOutcome::Expired,
             reason: String::new(),
             phases: PhaseTimes {
                 held_us: Some(1_000),
@@ -245,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn passages_are_a_table_with_what_went_wrong_below_each() {
-        insta::assert_snapshot!(history(&passages()));
+    fn transitions_are_a_table_with_what_went_wrong_below_each() {
+        insta::assert_snapshot!(history(&transitions()));
     }
 
     #[test]
     fn several_formations_are_named() {
-        let other = Passage {
+        let other = Transition {
             formation: "eu".to_owned(),
             ..switchover()
         };
@@ -263,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn no_passage_is_said_to_be_none() {
-        assert!(history(&[]).starts_with("no passage yet"));
+    fn no_transition_is_said_to_be_none() {
+        assert!(history(&[]).starts_with("no transition yet"));
     }
 
     #[test]
-    fn a_passage_fits_into_a_line() {
+    fn a_transition_fits_into_a_line() {
         let now = OffsetDateTime::parse("2026-11-22T12:05:09Z", &Rfc3339).unwrap();
-        let lines: Vec<String> = passages()
+        let lines: Vec<String> = transitions()
             .iter()
             .map(|one| brief(one, false, now))
             .collect();

@@ -11,7 +11,9 @@ pub fn hold_answer(answer: &HoldAnswer, member: Option<&str>) -> String {
     let held = answer.held.join(", ");
     let what = match answer.outcome {
         HoldOutcome::Held => format!("writes are held in {held}"),
-        HoldOutcome::Partly if held.is_empty() => "writes are held on some doors only".to_owned(),
+        HoldOutcome::Partly if held.is_empty() => {
+            "writes are held on some entry nodes only".to_owned()
+        }
         HoldOutcome::Partly => format!("writes are held only in {held}"),
         HoldOutcome::NotHeld => "not held".to_owned(),
         HoldOutcome::NotTheLeader => match member.filter(|_| answer.message.is_empty()) {
@@ -31,8 +33,8 @@ pub fn hold_answer(answer: &HoldAnswer, member: Option<&str>) -> String {
     if !answer.message.is_empty() {
         let _ = write!(text, ": {}", answer.message);
     }
-    if !answer.left_out.is_empty() {
-        let _ = write!(text, "; left out: {}", answer.left_out.join(", "));
+    if !answer.skipped.is_empty() {
+        let _ = write!(text, "; skipped: {}", answer.skipped.join(", "));
     }
     one_line(&text)
 }
@@ -51,7 +53,7 @@ mod tests {
             held: vec![],
             reads_moved_to: None,
             took_ms: 12,
-            left_out: vec![],
+            skipped: vec![],
             message: String::new(),
         };
         let held = ["app".to_owned(), "shop".to_owned()];
@@ -62,7 +64,7 @@ mod tests {
         };
         let partly = HoldAnswer {
             held: held[..1].to_vec(),
-            left_out: vec!["10.0.2.1:5432: no answer\nwithin 300 ms".to_owned()],
+            skipped: vec!["10.0.2.1:5432: no answer\nwithin 300 ms".to_owned()],
             message: "shop: FATAL: too many connections".to_owned(),
             ..answer(HoldOutcome::Partly)
         };

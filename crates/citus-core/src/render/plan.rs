@@ -119,8 +119,8 @@ mod tests {
             address: address.clone(),
             database: Some(database.to_owned()),
             row: address,
-            rule: Some(Rule::Settled),
-            step: "settled".to_owned(),
+            rule: Some(Rule::InSync),
+            step: "in sync".to_owned(),
             changes: false,
             undecided: None,
         }

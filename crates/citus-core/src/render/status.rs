@@ -11,11 +11,11 @@ use super::{Table, counted, history};
 use crate::plan::{Wait, Writes};
 use crate::report::{
     DatabaseReport, EtcdReport, FormationReport, GroupDatabaseReport, GroupReport, HoldReport,
-    MoveReport, Passage, RetryReport, State,
+    MoveReport, RetryReport, State, Transition,
 };
 
-/// The page that `status` prints. `passages` are the last few that are over, oldest first.
-pub fn status(state: &State, passages: &[Passage], now: OffsetDateTime) -> String {
+/// The page that `status` prints. `transitions` are the last few that are over, oldest first.
+pub fn status(state: &State, transitions: &[Transition], now: OffsetDateTime) -> String {
     let mut text = String::new();
     let readiness = if state.ready { "ready" } else { "NOT READY" };
     let since = moment(&state.started_at, now);
@@ -32,10 +32,10 @@ pub fn status(state: &State, passages: &[Passage], now: OffsetDateTime) -> Strin
     for report in &state.formations {
         formation(&mut text, report, now);
     }
-    if !passages.is_empty() {
-        text.push_str("\nlast passages (`citus-sync history` shows more):\n");
-        for passage in passages {
-            let line = history::brief(passage, state.formations.len() > 1, now);
+    if !transitions.is_empty() {
+        text.push_str("\nlast transitions (`citus-sync history` shows more):\n");
+        for transition in transitions {
+            let line = history::brief(transition, state.formations.len() > 1, now);
             let _ = writeln!(text, "  {line}");
         }
     }
@@ -67,10 +67,10 @@ fn etcd(text: &mut String, etcd: &EtcdReport) {
 }
 
 fn formation(text: &mut String, report: &FormationReport, now: OffsetDateTime) {
-    let settled = report.groups.iter().filter(|group| group.settled).count();
+    let in_sync = report.groups.iter().filter(|group| group.in_sync).count();
     let groups = match report.groups.len() {
         0 => "no group known yet".to_owned(),
-        all => format!("{settled} of {} settled", counted(all, "group", "groups")),
+        all => format!("{in_sync} of {} in sync", counted(all, "group", "groups")),
     };
     let _ = write!(text, "\nformation {}", report.name);
     if report.name != report.coordinator {
@@ -191,7 +191,7 @@ fn step(database: &GroupDatabaseReport) -> String {
 fn group_notes(text: &mut String, group: &GroupReport, now: OffsetDateTime) {
     let name = format!("group {} ({})", group.group, group.scope);
     if let Some(hold) = &group.hold {
-        let _ = writeln!(text, "  {name}: {}", standing(hold, now));
+        let _ = writeln!(text, "  {name}: {}", active_hold(hold, now));
     }
     for problem in &group.problems {
         let _ = writeln!(text, "  {name}: unreadable in etcd: {}", one_line(problem));
@@ -210,7 +210,7 @@ fn group_notes(text: &mut String, group: &GroupReport, now: OffsetDateTime) {
     }
 }
 
-fn standing(hold: &HoldReport, now: OffsetDateTime) -> String {
+fn active_hold(hold: &HoldReport, now: OffsetDateTime) -> String {
     let databases: Vec<String> = hold
         .databases
         .iter()
@@ -229,7 +229,7 @@ fn standing(hold: &HoldReport, now: OffsetDateTime) -> String {
     )
 }
 
-/// How long it took stands with the passages.
+/// How long it took stands with the transitions.
 fn last_move(last: &MoveReport, now: OffsetDateTime) -> String {
     let forced = if last.forced {
         "; sessions in the way were terminated"

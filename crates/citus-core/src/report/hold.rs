@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
 
-/// Asks for a hold: the body of `POST /api/v1/groups/{group}/hold`. Everything may be left out,
+/// Asks for a hold: the body of `POST /api/v1/groups/{group}/hold`. Everything may be skipped,
 /// and so may the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,8 +36,8 @@ pub struct HoldAnswer {
     pub reads_moved_to: Option<HostPort>,
     /// From the request to this answer, in milliseconds.
     pub took_ms: u64,
-    /// Doors that could not be held, or are not held yet, with the reason.
-    pub left_out: Vec<String>,
+    /// Entry nodes that could not be held, or are not held yet, with the reason.
+    pub skipped: Vec<String>,
     /// The whole in one sentence, for a log.
     pub message: String,
 }

@@ -1,10 +1,10 @@
 //! What the daemon tells and is told over HTTP: the shape of `/api/v1/state`, of holds asked for
-//! and of passages past.
+//! and of transitions past.
 //!
 //! Plain values, serialised and read back by the same types.
 
 mod hold;
-mod passage;
+mod transition;
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
 
 pub use hold::{HoldAnswer, HoldOutcome, HoldReport, HoldRequest, Refusal, RefusalKind};
-pub use passage::{
-    DatabasePassage, History, Passage, PassageKind, PassageOutcome, Phase, PhaseTimes,
+pub use transition::{
+    DatabaseTransition, History, Phase, PhaseTimes, Transition, TransitionKind, TransitionOutcome,
 };
 
 use crate::plan::{Rule, Wait, Writes};
@@ -106,7 +106,7 @@ pub struct GroupReport {
     /// Which row of the decision table matched.
     pub rule: Rule,
     /// Whether every database's row is the writable leader's.
-    pub settled: bool,
+    pub in_sync: bool,
     /// Each database.
     pub databases: BTreeMap<String, GroupDatabaseReport>,
     /// The last move that was carried out.

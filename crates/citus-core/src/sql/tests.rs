@@ -204,7 +204,7 @@ fn around_holds(dialect: &Dialect, text: &mut String) {
     let Example {
         to, plain, swap, ..
     } = example();
-    let old_door = HostPort {
+    let old_entry_node = HostPort {
         host: "o'brien".to_owned(),
         port: 5433,
     };
@@ -233,7 +233,7 @@ fn around_holds(dialect: &Dialect, text: &mut String) {
         (
             "mark out of sync",
             dialect
-                .unsync(&[to.clone(), old_door])
+                .unsync(&[to.clone(), old_entry_node])
                 .into_iter()
                 .collect(),
         ),

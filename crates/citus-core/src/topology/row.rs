@@ -80,7 +80,7 @@ impl Row {
     }
 
     /// Whether clients may enter through this node beside the coordinator.
-    pub fn is_door(&self) -> bool {
+    pub fn is_entry_node(&self) -> bool {
         self.is_primary() && self.active && self.has_metadata && self.groupid != COORDINATOR_GROUP
     }
 

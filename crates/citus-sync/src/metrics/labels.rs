@@ -126,10 +126,10 @@ pub struct HoldLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
-pub struct DoorLabels {
+pub struct EntryNodeLabels {
     pub formation: String,
     pub database: String,
-    pub door: String,
+    pub entry_node: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,15 +1,16 @@
 //! Roles and servers that mean harm: nothing of theirs runs with our rights, and nothing that they
 //! send costs more than a warning.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lab::Lab;
 use lab::postgres::Client;
 use lab::wait_for;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{coordinator, laboratory, scope, settled, switch};
+use crate::fixture::{coordinator, in_sync, laboratory, scope, switch};
 
 /// What a function of the hostile role writes to the server's log when a session of ours calls it.
 const CANARY: &str = "CANARY: called by a session of citus-sync";
@@ -121,7 +122,8 @@ fn makes_operators() -> String {
          GRANT CREATE, USAGE ON SCHEMA public TO mallory; SET ROLE mallory; "
     );
     for (number, (left, operator, right, result, truth)) in OPERATORS.iter().enumerate() {
-        sql += &format!(
+        let _ = write!(
+            sql,
             "CREATE FUNCTION public.trap_{number}({left}, {right}) RETURNS {result} \
              LANGUAGE plpgsql SET search_path = pg_catalog AS $trap$ BEGIN \
              IF current_setting('application_name') LIKE 'citus-sync%' THEN \
@@ -162,18 +164,21 @@ fn no_operator_of_an_ordinary_role_runs_with_our_rights() {
     let lab = laboratory();
     let mallory = Mallory::moves_in(&lab);
     the_trap_catches(&lab);
-    let before: Vec<usize> = logs(&lab).iter().map(|log| caught_in(log)).collect();
+    let before: Vec<usize> = logs(&lab)
+        .iter()
+        .map(|log| caught_in(log.as_path()))
+        .collect();
 
     // Commands that look once, and the daemon through a switchover: its probes ask workers and
     // standbys, its holds and moves change the rows of coordinator and workers.
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let looked = daemon.configured(&["check"]);
     assert!(looked.1.contains("pg_dist_node"), "{}", looked.1);
     let planned = daemon.configured(&["plan"]);
     assert!(planned.1.contains("wk1"), "{}", planned.1);
     switch(&lab, "wk1");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 
     for scope in lab.scopes() {
         let mut admin = scope.connect("postgres").expect("a server");
@@ -184,7 +189,10 @@ fn no_operator_of_an_ordinary_role_runs_with_our_rights() {
             daemon.log()
         );
     }
-    let after: Vec<usize> = logs(&lab).iter().map(|log| caught_in(log)).collect();
+    let after: Vec<usize> = logs(&lab)
+        .iter()
+        .map(|log| caught_in(log.as_path()))
+        .collect();
     assert_eq!(before, after, "the traps that our sessions fell into");
     drop(mallory);
     let mut admin = coordinator(&lab, "postgres");
@@ -193,7 +201,7 @@ fn no_operator_of_an_ordinary_role_runs_with_our_rights() {
     assert_eq!(left, 0, "the lab is left as it was");
 }
 
-fn caught_in(log: &PathBuf) -> usize {
+fn caught_in(log: &Path) -> usize {
     let text = fs::read(log).expect("a log");
     String::from_utf8_lossy(&text).matches(CANARY).count()
 }

@@ -1,14 +1,16 @@
 //! `citus-sync hold`: what was asked for stands until the leader changed or was started anew.
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Story, addr};
+use super::builders::{LEADER_REVISION, Scenario, addr};
 use super::telling::{app, held_for, moved_to, request, waiting};
 
-const ASKED: Reason = Reason::Asked { id: 1 };
+const ASKED: Reason = Reason::PendingHold { id: 1 };
 
 /// pg1 leads, and was started at 100 when somebody asked.
-fn asked() -> Story {
-    Story::quiet().started("pg1", 100).asked("pg1", Some(100))
+fn asked() -> Scenario {
+    Scenario::quiet()
+        .started("pg1", 100)
+        .asked("pg1", Some(100))
 }
 
 #[test]
@@ -51,10 +53,10 @@ fn a_new_start_of_the_leader_fulfils_it_once_it_takes_writes() {
 
 #[test]
 fn a_new_start_told_under_an_older_leader_key_does_not_fulfil_it() {
-    let mut story = asked().held_because(ASKED).started("pg1", 200);
-    let probe = story.answers.get_mut(&addr("pg1")).unwrap();
+    let mut scenario = asked().held_because(ASKED).started("pg1", 200);
+    let probe = scenario.answers.get_mut(&addr("pg1")).unwrap();
     probe.leader_revision = LEADER_REVISION - 1;
-    assert_eq!(story.decide().rule, Rule::Hold);
+    assert_eq!(scenario.decide().rule, Rule::Hold);
 }
 
 #[test]
@@ -63,11 +65,11 @@ fn a_start_that_nobody_knows_is_no_new_start() {
     silent.answers.get_mut(&addr("pg1")).unwrap().started = None;
     assert_eq!(silent.decide().rule, Rule::Hold);
     // Nor when it was not known at the time of asking.
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .started("pg1", 100)
         .asked("pg1", None)
         .held_because(ASKED);
-    assert_eq!(story.decide().rule, Rule::Hold);
+    assert_eq!(scenario.decide().rule, Rule::Hold);
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn a_new_leader_fulfils_it() {
 
 #[test]
 fn an_asking_that_was_given_up_is_not_held_for_again() {
-    assert_eq!(asked().given_up(ASKED).decide().rule, Rule::Settled);
+    assert_eq!(asked().given_up(ASKED).decide().rule, Rule::InSync);
 }
 
 #[test]
@@ -115,7 +117,7 @@ fn a_request_takes_the_word_before_an_asking_and_either_keeps_the_hold() {
 
 #[test]
 fn nothing_is_held_for_the_coordinators_own_group_nor_where_we_only_watch() {
-    assert_eq!(asked().group(0).decide().rule, Rule::Settled);
+    assert_eq!(asked().group(0).decide().rule, Rule::InSync);
     let watched = asked().writes(Writes::ObserveOnly).decide();
-    assert_eq!(watched.rule, Rule::Settled);
+    assert_eq!(watched.rule, Rule::InSync);
 }

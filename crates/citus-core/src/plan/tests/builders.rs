@@ -60,18 +60,18 @@ pub(super) fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
 
 /// Everything one decision looks at, owned.
 #[derive(Clone, Debug)]
-pub(super) struct Story {
+pub(super) struct Scenario {
     pub(super) group: i32,
     pub(super) view: ScopeView,
     pub(super) answers: BTreeMap<HostPort, Probe>,
-    pub(super) reach: BTreeMap<HostPort, Reach>,
+    pub(super) reachability: BTreeMap<HostPort, Reachability>,
     pub(super) trusted_lineage: Option<u64>,
     pub(super) rows: BTreeMap<String, Rows>,
     pub(super) progress: BTreeMap<String, Progress>,
-    pub(super) standing: Option<Standing>,
-    pub(super) asked: Option<Asked>,
+    pub(super) active_hold: Option<ActiveHold>,
+    pub(super) asked: Option<PendingHold>,
     pub(super) given_up: Vec<Reason>,
-    pub(super) liberties: Liberties,
+    pub(super) limits: Limits,
     pub(super) stopping: bool,
     pub(super) now: OffsetDateTime,
     pub(super) register: bool,
@@ -80,10 +80,10 @@ pub(super) struct Story {
 
 pub(super) const LEADER_REVISION: i64 = 40;
 
-impl Story {
+impl Scenario {
     pub(super) fn new() -> Self {
-        // Cloned, because the stories that are told at random begin a hundred thousand times.
-        static BLANK: LazyLock<Story> = LazyLock::new(Story::blank);
+        // Cloned, because the scenarios that are told at random begin a hundred thousand times.
+        static BLANK: LazyLock<Scenario> = LazyLock::new(Scenario::blank);
         BLANK.clone()
     }
 
@@ -102,14 +102,14 @@ impl Story {
             group: 1,
             view,
             answers: BTreeMap::new(),
-            reach: BTreeMap::new(),
+            reachability: BTreeMap::new(),
             trusted_lineage: Some(0),
             rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
             progress: BTreeMap::new(),
-            standing: None,
+            active_hold: None,
             asked: None,
             given_up: Vec::new(),
-            liberties: Liberties {
+            limits: Limits {
                 read_move: true,
                 max_lag: None,
                 hold_on_request: true,
@@ -213,16 +213,16 @@ impl Story {
             group: self.group,
             view: &self.view,
             answers: &self.answers,
-            reach: &self.reach,
+            reachability: &self.reachability,
             trusted_lineage: self.trusted_lineage,
             rows: &self.rows,
             progress: &self.progress,
-            standing: self.standing.as_ref(),
+            active_hold: self.active_hold.as_ref(),
             asked: self.asked.as_ref(),
             given_up: &self.given_up,
             register: self.register,
             writes: self.writes,
-            liberties: self.liberties,
+            limits: self.limits,
             stopping: self.stopping,
             now: self.now,
         })
@@ -233,7 +233,7 @@ impl Story {
         self.decision()
     }
 
-    /// The same, of a story that goes on.
+    /// The same, of a scenario that goes on.
     pub(super) fn decision(&self) -> Decision {
         self.with(|situation| {
             let decision = decide(situation);

@@ -2,11 +2,11 @@
 //! for the same reason.
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Story, addr, row};
+use super::builders::{LEADER_REVISION, Scenario, addr, row};
 use super::telling::{REQUEST, app, held_for, moved_to, waiting};
 
-fn expired() -> Story {
-    Story::quiet().switchover().held().expired()
+fn expired() -> Scenario {
+    Scenario::quiet().switchover().held().expired()
 }
 
 #[test]
@@ -25,13 +25,13 @@ fn the_row_goes_to_the_leader_with_the_writes_when_it_takes_any() {
 
 #[test]
 fn without_a_writable_leader_writes_go_on_all_the_same() {
-    for story in [
+    for scenario in [
         expired().lost("pg1"),
         expired().no_leader(),
         expired().says(ProbeState::InRecovery),
         expired().said_earlier(ProbeState::Writable),
     ] {
-        let decision = story.row_at("pg2").decide();
+        let decision = scenario.row_at("pg2").decide();
         assert_eq!(decision.rule, Rule::Expired);
         assert_eq!(*app(&decision), Step::LetGo);
     }
@@ -46,11 +46,11 @@ fn a_hold_that_is_still_being_taken_is_called_off() {
 #[test]
 fn a_silent_etcd_does_not_prolong_a_hold() {
     for held in [Held::Taking, Held::Yes { round: 1 }] {
-        let story = expired()
+        let scenario = expired()
             .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
             .progress("app", held)
             .stale();
-        let decision = story.decide();
+        let decision = scenario.decide();
         assert_eq!(decision.rule, Rule::Expired);
         assert_eq!(*app(&decision), Step::LetGo);
         assert!(
@@ -62,14 +62,14 @@ fn a_silent_etcd_does_not_prolong_a_hold() {
 
 #[test]
 fn rows_that_are_not_known_do_not_prolong_a_hold() {
-    let story = expired().rows("app", Rows::Unknown("down".to_owned()));
-    assert_eq!(*app(&story.decide()), Step::LetGo);
+    let scenario = expired().rows("app", Rows::Unknown("down".to_owned()));
+    assert_eq!(*app(&scenario.decide()), Step::LetGo);
 }
 
 #[test]
 fn it_is_never_taken_again_for_the_same_request_but_for_a_new_one() {
-    let over = || Story::quiet().switchover().given_up(REQUEST);
-    assert_eq!(over().decide().rule, Rule::Settled);
+    let over = || Scenario::quiet().switchover().given_up(REQUEST);
+    assert_eq!(over().decide().rule, Rule::InSync);
     let mut next = over();
     next.view.failover.as_mut().unwrap().mod_revision = 51;
     assert_eq!(held_for(&next.decide()), Reason::Request { revision: 51 });
@@ -78,24 +78,24 @@ fn it_is_never_taken_again_for_the_same_request_but_for_a_new_one() {
 #[test]
 fn in_the_moment_of_the_deadline_no_other_reason_begins_a_new_hold() {
     // Held::No and an expired hold: one database was let go already, the others follow.
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .asked("pg1", Some(1))
-        .standing(REQUEST)
+        .active_hold(REQUEST)
         .expired();
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert_eq!(decision.rule, Rule::Expired);
     assert!(!app(&decision).acts(), "{decision:?}");
 }
 
 #[test]
 fn a_promotion_that_follows_a_hold_that_was_given_up_is_not_held_for() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::InRecovery)
         .given_up(REQUEST)
         .decide();
-    assert_eq!(story.rule, Rule::Promoting);
-    assert!(matches!(waiting(&story), Wait::Promoting { .. }));
+    assert_eq!(scenario.rule, Rule::Promoting);
+    assert!(matches!(waiting(&scenario), Wait::Promoting { .. }));
     // Nor is the loss of the leader.
     for reason in [
         REQUEST,
@@ -103,11 +103,11 @@ fn a_promotion_that_follows_a_hold_that_was_given_up_is_not_held_for() {
             revision: LEADER_REVISION,
         },
     ] {
-        let story = Story::quiet()
+        let scenario = Scenario::quiet()
             .holding_on_loss()
             .no_leader()
             .given_up(reason)
             .decide();
-        assert_eq!(*waiting(&story), Wait::LeaderGone);
+        assert_eq!(*waiting(&scenario), Wait::LeaderGone);
     }
 }

@@ -1,18 +1,18 @@
-//! Rows follow their leader: moved, registered, mended, or left alone for a stated reason.
+//! Rows follow their leader: moved, registered, fixed, or left alone for a stated reason.
 
 use dcs_watch::{Freshness, Role};
 
 use super::super::*;
-use super::builders::{Story, addr, row, secondary};
+use super::builders::{Scenario, addr, row, secondary};
 
 #[test]
-fn settled_when_the_row_is_the_writable_leaders() {
-    let decision = Story::new()
+fn in_sync_when_the_row_is_the_writable_leaders() {
+    let decision = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .decide();
-    assert_eq!(decision.rule, Rule::Settled);
-    assert!(decision.is_settled());
+    assert_eq!(decision.rule, Rule::InSync);
+    assert!(decision.is_in_sync());
     assert_eq!(
         decision.ask,
         [Ask {
@@ -25,7 +25,7 @@ fn settled_when_the_row_is_the_writable_leaders() {
 
 #[test]
 fn a_new_writable_leader_gets_the_row_and_the_row_keeps_its_nodeid() {
-    let decision = Story::new()
+    let decision = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .decide();
@@ -46,7 +46,7 @@ fn nothing_moves_on_a_stale_or_unknown_view() {
         reason: "silent for 7 s".to_owned(),
     };
     for freshness in [stale, Freshness::Unknown] {
-        let decision = Story::new()
+        let decision = Scenario::new()
             .leader("pg2")
             .says(ProbeState::Writable)
             .freshness(freshness)
@@ -58,7 +58,7 @@ fn nothing_moves_on_a_stale_or_unknown_view() {
 
 #[test]
 fn a_leader_key_that_is_gone_moves_nothing() {
-    let decision = Story::new().no_leader().decide();
+    let decision = Scenario::new().no_leader().decide();
     assert_eq!(decision.rule, Rule::LeaderGone);
     assert!(matches!(
         decision.steps["app"],
@@ -68,9 +68,9 @@ fn a_leader_key_that_is_gone_moves_nothing() {
 
 #[test]
 fn a_scope_that_etcd_does_not_know_is_named() {
-    let mut story = Story::new().no_leader();
-    story.view.members.clear();
-    let Step::Wait(wait) = &story.decide().steps["app"] else {
+    let mut scenario = Scenario::new().no_leader();
+    scenario.view.members.clear();
+    let Step::Wait(wait) = &scenario.decide().steps["app"] else {
         panic!()
     };
     assert!(
@@ -81,7 +81,7 @@ fn a_scope_that_etcd_does_not_know_is_named() {
 
 #[test]
 fn a_leader_in_recovery_is_waited_for_and_asked_eagerly() {
-    let decision = Story::new()
+    let decision = Scenario::new()
         .leader("pg2")
         .says(ProbeState::InRecovery)
         .decide();
@@ -103,7 +103,7 @@ fn a_leader_in_recovery_is_waited_for_and_asked_eagerly() {
 #[test]
 fn a_leader_that_cannot_be_reached_moves_nothing() {
     let gone = ProbeState::Unreachable("refused".to_owned());
-    let decision = Story::new().leader("pg2").says(gone).decide();
+    let decision = Scenario::new().leader("pg2").says(gone).decide();
     assert_eq!(decision.rule, Rule::Unreachable);
     let Step::Wait(wait) = &decision.steps["app"] else {
         panic!("{decision:?}")
@@ -117,7 +117,7 @@ fn a_leader_that_cannot_be_reached_moves_nothing() {
 #[test]
 fn an_answer_to_an_older_leader_key_counts_for_nothing() {
     // pg2 led before, was demoted and leads again: it must answer again.
-    let decision = Story::new()
+    let decision = Scenario::new()
         .leader("pg2")
         .said_earlier(ProbeState::Writable)
         .decide();
@@ -127,17 +127,17 @@ fn an_answer_to_an_older_leader_key_counts_for_nothing() {
 
 #[test]
 fn an_answer_from_an_older_address_counts_for_nothing() {
-    let mut story = Story::new().leader("pg2").says(ProbeState::Writable);
-    let probe = story.answers.remove(&addr("pg2")).unwrap();
-    story.answers.insert(addr("pg9"), probe);
-    assert_eq!(story.decide().rule, Rule::Unproven);
+    let mut scenario = Scenario::new().leader("pg2").says(ProbeState::Writable);
+    let probe = scenario.answers.remove(&addr("pg2")).unwrap();
+    scenario.answers.insert(addr("pg9"), probe);
+    assert_eq!(scenario.decide().rule, Rule::Unproven);
 }
 
 #[test]
 fn a_leader_without_an_address_is_named() {
-    let mut story = Story::new().leader("pg2");
-    story.view.members.get_mut("pg2").unwrap().value.address = None;
-    let decision = story.decide();
+    let mut scenario = Scenario::new().leader("pg2");
+    scenario.view.members.get_mut("pg2").unwrap().value.address = None;
+    let decision = scenario.decide();
     assert_eq!(decision.rule, Rule::Unproven);
     let Step::Wait(wait) = &decision.steps["app"] else {
         panic!("{decision:?}")
@@ -147,22 +147,22 @@ fn a_leader_without_an_address_is_named() {
         "{wait}"
     );
     // Nor with its member key gone.
-    let mut story = Story::new().leader("pg2");
-    story.view.members.remove("pg2");
-    assert_eq!(story.decide().rule, Rule::Unproven);
+    let mut scenario = Scenario::new().leader("pg2");
+    scenario.view.members.remove("pg2");
+    assert_eq!(scenario.decide().rule, Rule::Unproven);
 }
 
 #[test]
 fn databases_are_decided_one_by_one() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("broken", Rows::Unknown("no pg_dist_node".to_owned()))
         .rows("ahead", Rows::known(vec![row(5, 1, "pg2")]));
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert_eq!(decision.rule, Rule::Move);
     assert!(decision.steps["app"].acts());
-    assert_eq!(decision.steps["ahead"], Step::Settled);
+    assert_eq!(decision.steps["ahead"], Step::InSync);
     assert!(matches!(
         decision.steps["broken"],
         Step::Wait(Wait::RowsUnknown { .. })
@@ -171,15 +171,18 @@ fn databases_are_decided_one_by_one() {
 
 #[test]
 fn a_secondary_row_at_the_leaders_address_changes_places_with_the_primary() {
-    let story = Story::new().leader("pg2").says(ProbeState::Writable).rows(
-        "app",
-        Rows::known(vec![
-            row(2, 1, "pg1"),
-            secondary(7, 1, "pg2"),
-            row(3, 2, "other"),
-        ]),
-    );
-    let decision = story.decide();
+    let scenario = Scenario::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .rows(
+            "app",
+            Rows::known(vec![
+                row(2, 1, "pg1"),
+                secondary(7, 1, "pg2"),
+                row(3, 2, "other"),
+            ]),
+        );
+    let decision = scenario.decide();
     let Step::Move(step) = &decision.steps["app"] else {
         panic!("{decision:?}")
     };
@@ -194,11 +197,11 @@ fn a_secondary_row_at_the_leaders_address_changes_places_with_the_primary() {
 
 #[test]
 fn an_address_that_belongs_to_another_group_is_not_taken() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(vec![row(2, 1, "pg1"), row(3, 2, "pg2")]));
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert_eq!(decision.rule, Rule::Blocked);
     let Step::Wait(wait) = &decision.steps["app"] else {
         panic!("{decision:?}")
@@ -217,11 +220,11 @@ fn nor_one_of_a_row_that_is_no_secondary_of_this_group() {
         ..row(7, 1, "pg2")
     };
     for other in [secondary(7, 2, "pg2"), unavailable] {
-        let story = Story::new()
+        let scenario = Scenario::new()
             .leader("pg2")
             .says(ProbeState::Writable)
             .rows("app", Rows::known(vec![row(2, 1, "pg1"), other]));
-        let decision = story.decide();
+        let decision = scenario.decide();
         let step = &decision.steps["app"];
         let taken = matches!(step, Step::Wait(Wait::AddressTaken { nodeid: 7, .. }));
         assert!(taken, "{step:?}");
@@ -230,12 +233,12 @@ fn nor_one_of_a_row_that_is_no_secondary_of_this_group() {
 
 #[test]
 fn two_primary_rows_are_nobodys_to_choose_between() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(vec![row(2, 1, "pg1"), row(9, 1, "pg3")]));
     assert_eq!(
-        story.decide().steps["app"],
+        scenario.decide().steps["app"],
         Step::Wait(Wait::TwoPrimaries {
             nodeids: vec![2, 9]
         })
@@ -244,15 +247,15 @@ fn two_primary_rows_are_nobodys_to_choose_between() {
 
 #[test]
 fn a_group_without_a_row_is_named_or_registered() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(vec![]));
     assert_eq!(
-        story.clone().decide().steps["app"],
+        scenario.clone().decide().steps["app"],
         Step::Wait(Wait::NoRow { group: 1 })
     );
-    let decision = story.registering().decide();
+    let decision = scenario.registering().decide();
     assert_eq!(
         decision.steps["app"],
         Step::Register(Register {
@@ -264,35 +267,35 @@ fn a_group_without_a_row_is_named_or_registered() {
 
 #[test]
 fn a_group_whose_address_another_row_has_is_not_registered() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .registering()
         .rows("app", Rows::known(vec![row(3, 2, "pg1")]));
     assert!(matches!(
-        story.decide().steps["app"],
+        scenario.decide().steps["app"],
         Step::Wait(Wait::AddressTaken { nodeid: 3, .. })
     ));
 }
 
 #[test]
 fn the_coordinators_own_row_is_optional_and_followed_where_it_is() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .group(0)
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(vec![row(3, 1, "other")]))
         .rows("second", Rows::known(vec![row(1, 0, "pg1")]));
-    let decision = story.decide();
-    assert_eq!(decision.steps["app"], Step::Settled);
+    let decision = scenario.decide();
+    assert_eq!(decision.steps["app"], Step::InSync);
     assert!(decision.steps["second"].acts());
 }
 
 #[test]
 fn what_patroni_manages_is_only_named() {
-    let story = Story::new().leader("pg2").says(ProbeState::Writable);
+    let scenario = Scenario::new().leader("pg2").says(ProbeState::Writable);
     for writes in [Writes::PatroniManages, Writes::ObserveOnly] {
-        let decision = story.clone().writes(writes).decide();
+        let decision = scenario.clone().writes(writes).decide();
         assert_eq!(decision.rule, Rule::Blocked);
         let Step::Wait(wait) = &decision.steps["app"] else {
             panic!("{decision:?}")
@@ -308,11 +311,11 @@ fn what_patroni_manages_is_only_named() {
 #[test]
 fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
     // The row is right; etcd came back from a backup in which pg2 led.
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .lineage(1, Some(0));
-    let decision = story.clone().decide();
+    let decision = scenario.clone().decide();
     assert_eq!(decision.rule, Rule::Blocked);
     assert!(
         decision.ask.contains(&Ask {
@@ -323,7 +326,7 @@ fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
         "the member at the row's address must be asked: {decision:?}"
     );
     assert!(
-        !story
+        !scenario
             .clone()
             .at_row("pg1", ProbeState::Writable)
             .decide()
@@ -331,7 +334,7 @@ fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
             .acts()
     );
     assert!(
-        story
+        scenario
             .clone()
             .at_row("pg1", ProbeState::InRecovery)
             .decide()
@@ -339,63 +342,66 @@ fn a_restored_etcd_moves_nothing_until_the_old_address_refuses_writes() {
             .acts()
     );
     let gone = ProbeState::Unreachable("refused".to_owned());
-    assert!(story.at_row("pg1", gone).decide().steps["app"].acts());
+    assert!(scenario.at_row("pg1", gone).decide().steps["app"].acts());
 }
 
 #[test]
-fn a_restored_etcd_that_agrees_with_the_rows_is_settled() {
-    let story = Story::new()
+fn a_restored_etcd_that_agrees_with_the_rows_is_in_sync() {
+    let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .lineage(1, Some(0));
-    assert_eq!(story.decide().rule, Rule::Settled);
+    assert_eq!(scenario.decide().rule, Rule::InSync);
 }
 
 #[test]
 fn a_member_of_the_old_history_that_is_full_may_well_take_writes() {
     let full = ProbeState::Refuses("too many clients".to_owned());
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .lineage(1, Some(0));
-    let decision = story.at_row("pg1", full).decide();
+    let decision = scenario.at_row("pg1", full).decide();
     assert!(!decision.steps["app"].acts(), "{decision:?}");
 }
 
 #[test]
 fn the_first_history_that_is_seen_has_nothing_to_be_mistrusted_against() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .at_row("pg1", ProbeState::Writable)
         .lineage(3, None);
-    assert_eq!(story.decide().rule, Rule::Move);
+    assert_eq!(scenario.decide().rule, Rule::Move);
 }
 
 #[test]
 fn a_temporary_name_is_nobodys_address_who_could_be_asked() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(vec![row(2, 1, "10.0.0.5-demoted")]));
-    assert!(story.clone().no_leader().decide().ask.is_empty());
-    assert_eq!(story.lineage(3, Some(2)).decide().rule, Rule::Move);
+    assert!(scenario.clone().no_leader().decide().ask.is_empty());
+    assert_eq!(scenario.lineage(3, Some(2)).decide().rule, Rule::Move);
 }
 
 #[test]
-fn a_name_left_by_a_swap_is_found_and_mended() {
+fn a_name_left_by_a_swap_is_found_and_fixed() {
     for left in ["citus-sync-swap-7.invalid", "10.0.0.5-demoted"] {
-        let story = Story::new().leader("pg1").says(ProbeState::Writable).rows(
-            "app",
-            Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, left)]),
-        );
-        let decision = story.clone().decide();
+        let scenario = Scenario::new()
+            .leader("pg1")
+            .says(ProbeState::Writable)
+            .rows(
+                "app",
+                Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, left)]),
+            );
+        let decision = scenario.clone().decide();
         let Step::Repair(repair) = &decision.steps["app"] else {
             panic!("{left}: {decision:?}")
         };
         assert_eq!((repair.nodeid, &repair.to), (7, &addr("pg2")));
 
-        let mut alone = story;
+        let mut alone = scenario;
         alone.view.members.retain(|name, _| name == "pg1");
         assert!(matches!(
             alone.decide().steps["app"],
@@ -405,13 +411,13 @@ fn a_name_left_by_a_swap_is_found_and_mended() {
 }
 
 #[test]
-fn a_name_left_in_another_group_is_that_groups_to_mend() {
+fn a_name_left_in_another_group_is_that_groups_to_fix() {
     let rows = vec![row(2, 1, "pg1"), secondary(7, 2, "10.0.0.5-demoted")];
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(rows));
-    assert_eq!(story.decide().rule, Rule::Settled);
+    assert_eq!(scenario.decide().rule, Rule::InSync);
 }
 
 #[test]
@@ -421,11 +427,11 @@ fn a_replica_that_has_a_row_takes_no_other_rows_place() {
         secondary(7, 1, "10.0.0.5-demoted"),
         secondary(8, 1, "pg2"),
     ];
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(rows));
-    let Step::Repair(repair) = &story.decide().steps["app"] else {
+    let Step::Repair(repair) = &scenario.decide().steps["app"] else {
         panic!()
     };
     assert_eq!(repair.to, addr("pg3"));
@@ -434,34 +440,34 @@ fn a_replica_that_has_a_row_takes_no_other_rows_place() {
 #[test]
 fn a_replica_that_does_not_run_takes_no_rows_place() {
     let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "10.0.0.5-demoted")];
-    let mut story = Story::new()
+    let mut scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(rows));
-    let fail = |story: &mut Story, name: &str| {
-        let member = story.view.members.get_mut(name).unwrap();
+    let fail = |scenario: &mut Scenario, name: &str| {
+        let member = scenario.view.members.get_mut(name).unwrap();
         member.value.state = "start failed".to_owned();
     };
-    let mends_with = |story: &Story| match &story.decision().steps["app"] {
+    let fixes_with = |scenario: &Scenario| match &scenario.decision().steps["app"] {
         Step::Repair(repair) => repair.to.clone(),
         step => panic!("{step:?}"),
     };
-    fail(&mut story, "pg2");
-    assert_eq!(mends_with(&story), addr("pg3"));
-    fail(&mut story, "pg3");
+    fail(&mut scenario, "pg2");
+    assert_eq!(fixes_with(&scenario), addr("pg3"));
+    fail(&mut scenario, "pg3");
     assert!(matches!(
-        story.decide().steps["app"],
+        scenario.decide().steps["app"],
         Step::Wait(Wait::NoSpare { .. })
     ));
 }
 
 #[test]
 fn a_primary_row_with_a_temporary_name_is_moved_to_the_leader() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(vec![row(2, 1, "10.0.0.5-demoted")]));
-    let Step::Move(step) = &story.decide().steps["app"] else {
+    let Step::Move(step) = &scenario.decide().steps["app"] else {
         panic!()
     };
     assert_eq!(step.to, addr("pg2"));
@@ -470,11 +476,11 @@ fn a_primary_row_with_a_temporary_name_is_moved_to_the_leader() {
 #[test]
 fn a_temporary_name_is_never_handed_on_in_a_swap() {
     let rows = vec![row(2, 1, "10.0.0.5-demoted"), secondary(7, 1, "pg2")];
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(rows));
-    let decision = story.clone().decide();
+    let decision = scenario.clone().decide();
     let Step::Move(Move {
         make_way: Some(way),
         ..
@@ -483,7 +489,7 @@ fn a_temporary_name_is_never_handed_on_in_a_swap() {
         panic!("{decision:?}")
     };
     assert_eq!(way.then, addr("pg1"), "the replica that no row names");
-    let mut alone = story;
+    let mut alone = scenario;
     for name in ["pg1", "pg3"] {
         alone.view.members.get_mut(name).unwrap().value.role = Role::Demoted;
     }
@@ -495,7 +501,7 @@ fn a_temporary_name_is_never_handed_on_in_a_swap() {
 
 #[test]
 fn pause_does_not_stop_us_from_following_a_leader() {
-    let decision = Story::new()
+    let decision = Scenario::new()
         .paused()
         .leader("pg2")
         .says(ProbeState::Writable)

@@ -1,16 +1,16 @@
 //! How a hold is taken, kept and ended, database by database.
 
 use super::super::*;
-use super::builders::{Story, addr, row};
+use super::builders::{Scenario, addr, row};
 use super::telling::{REQUEST, app, asks, held_for, moved_to, reads_to, request, stay, waiting};
 
 #[test]
 fn every_database_is_held_at_once_and_one_that_is_not_known_waits_alone() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .switchover()
         .rows("broken", Rows::Unknown("no pg_dist_node".to_owned()))
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]));
-    let decision = story.decide();
+    let decision = scenario.decide();
     let nodeid = |database: &str| match &decision.steps[database] {
         Step::Hold(hold) => hold.nodeid,
         step => panic!("{database}: {step:?}"),
@@ -24,14 +24,14 @@ fn every_database_is_held_at_once_and_one_that_is_not_known_waits_alone() {
 
 #[test]
 fn databases_are_as_far_as_each_is() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .switchover()
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
         .rows("third", Rows::known(vec![row(9, 1, "pg1")]))
-        .standing(REQUEST)
+        .active_hold(REQUEST)
         .progress("app", Held::Taking)
         .progress("second", Held::Yes { round: 1 });
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert!(matches!(waiting(&decision), Wait::Taking { what_for } if *what_for == REQUEST));
     assert!(matches!(
         decision.steps["second"],
@@ -42,11 +42,11 @@ fn databases_are_as_far_as_each_is() {
 
 #[test]
 fn standbys_are_asked_with_the_leader_as_soon_as_there_is_a_reason() {
-    let decision = Story::quiet().switchover().decide();
+    let decision = Scenario::quiet().switchover().decide();
     assert_eq!(asks(&decision), ["pg1", "pg2"]);
     assert!(decision.ask.iter().all(|ask| !ask.hurry && !ask.eager));
     // Once writers wait, everybody hurries, and who is behind is asked every few milliseconds.
-    let waiting = Story::quiet()
+    let waiting = Scenario::quiet()
         .switchover()
         .held()
         .leader_at(100, 1)
@@ -60,14 +60,14 @@ fn standbys_are_asked_with_the_leader_as_soon_as_there_is_a_reason() {
 #[test]
 fn a_row_that_is_not_the_leaders_is_moved_before_it_is_held() {
     // Writers would be held only to be refused.
-    let decision = Story::quiet().switchover().row_at("pg9").decide();
+    let decision = Scenario::quiet().switchover().row_at("pg9").decide();
     assert_eq!(moved_to(&decision), addr("pg1"));
 }
 
 #[test]
 fn reads_that_are_at_a_standby_stay_there_while_a_lost_hold_is_taken_again() {
     // The hold was lost with its session, after the read move; the switchover goes on.
-    let decision = Story::quiet()
+    let decision = Scenario::quiet()
         .switchover()
         .row_at("pg2")
         .standby_at("pg2", 100, 100, 1)
@@ -77,55 +77,55 @@ fn reads_that_are_at_a_standby_stay_there_while_a_lost_hold_is_taken_again() {
 
 #[test]
 fn a_group_without_a_row_or_with_two_is_not_held() {
-    let none = Story::quiet()
+    let none = Scenario::quiet()
         .switchover()
         .rows("app", Rows::known(vec![row(3, 2, "other")]));
     assert_eq!(*waiting(&none.decide()), Wait::NoRow { group: 1 });
     let two = vec![row(2, 1, "pg1"), row(4, 1, "pg3")];
-    let two = Story::quiet().switchover().rows("app", Rows::known(two));
+    let two = Scenario::quiet().switchover().rows("app", Rows::known(two));
     assert!(matches!(waiting(&two.decide()), Wait::TwoPrimaries { .. }));
 }
 
 #[test]
 fn a_row_that_vanishes_in_a_hold_is_said_and_the_hold_still_ends() {
     for rows in [vec![], vec![row(2, 1, "pg1"), row(4, 1, "pg3")]] {
-        let story = Story::quiet().held().rows("app", Rows::known(rows));
-        let kept = story.clone().switchover().decide();
+        let scenario = Scenario::quiet().held().rows("app", Rows::known(rows));
+        let kept = scenario.clone().switchover().decide();
         assert!(!app(&kept).acts(), "{kept:?}");
-        assert_eq!(*app(&story.decide()), Step::LetGo);
+        assert_eq!(*app(&scenario.decide()), Step::LetGo);
     }
 }
 
 #[test]
 fn a_request_withdrawn_before_reads_were_moved_leaves_nothing() {
-    let decision = Story::quiet().held().decide();
+    let decision = Scenario::quiet().held().decide();
     assert_eq!(decision.rule, Rule::Move);
     assert_eq!(*app(&decision), Step::LetGo);
     // Nor when its locks are still waited for.
-    let taking = Story::quiet()
-        .standing(REQUEST)
+    let taking = Scenario::quiet()
+        .active_hold(REQUEST)
         .progress("app", Held::Taking);
     assert_eq!(*app(&taking.decide()), Step::LetGo);
 }
 
 #[test]
 fn a_request_withdrawn_after_reads_were_moved_brings_them_back_with_the_writes() {
-    let decision = Story::quiet().held().row_at("pg2").decide();
+    let decision = Scenario::quiet().held().row_at("pg2").decide();
     assert_eq!(moved_to(&decision), addr("pg1"));
 }
 
 #[test]
 fn a_hold_outlives_the_leader_it_was_taken_for() {
     // The request is gone with the old leader key; the new leader is not there yet.
-    let gone = Story::quiet().held().no_leader().decide();
+    let gone = Scenario::quiet().held().no_leader().decide();
     assert_eq!(gone.rule, Rule::LeaderGone);
     assert!(matches!(waiting(&gone), Wait::Held { what_for, .. } if *what_for == REQUEST));
-    let silent = Story::new().leader("pg2").held().decide();
+    let silent = Scenario::new().leader("pg2").held().decide();
     assert_eq!(silent.rule, Rule::Unproven);
     assert!(matches!(waiting(&silent), Wait::Held { .. }));
-    let taking = Story::quiet()
+    let taking = Scenario::quiet()
         .no_leader()
-        .standing(REQUEST)
+        .active_hold(REQUEST)
         .progress("app", Held::Taking);
     assert!(matches!(
         waiting(&taking.decide()),
@@ -136,12 +136,12 @@ fn a_hold_outlives_the_leader_it_was_taken_for() {
 #[test]
 fn a_database_that_lost_its_hold_in_an_open_one_follows_the_table_without() {
     // No reason stands any more, so it is not taken again.
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .no_leader()
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
-        .standing(REQUEST)
+        .active_hold(REQUEST)
         .progress("second", Held::Yes { round: 1 });
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert_eq!(*waiting(&decision), Wait::LeaderGone);
     assert!(matches!(
         decision.steps["second"],
@@ -151,16 +151,21 @@ fn a_database_that_lost_its_hold_in_an_open_one_follows_the_table_without() {
 
 #[test]
 fn the_new_leader_gets_the_row_in_the_hold_or_just_the_writes_where_it_has_it_already() {
-    let story = || Story::new().leader("pg2").says(ProbeState::Writable).held();
-    let decision = story().decide();
+    let scenario = || {
+        Scenario::new()
+            .leader("pg2")
+            .says(ProbeState::Writable)
+            .held()
+    };
+    let decision = scenario().decide();
     assert_eq!(decision.rule, Rule::Move);
     assert_eq!(moved_to(&decision), addr("pg2"));
-    assert_eq!(*app(&story().row_at("pg2").decide()), Step::LetGo);
+    assert_eq!(*app(&scenario().row_at("pg2").decide()), Step::LetGo);
 }
 
 #[test]
 fn reads_at_a_candidate_that_died_go_back_to_the_leader_in_the_hold() {
-    let decision = Story::quiet()
+    let decision = Scenario::quiet()
         .switchover()
         .held()
         .row_at("pg2")
@@ -172,7 +177,7 @@ fn reads_at_a_candidate_that_died_go_back_to_the_leader_in_the_hold() {
 
 #[test]
 fn reads_at_a_standby_stay_there_while_it_answers() {
-    let decision = Story::quiet()
+    let decision = Scenario::quiet()
         .switchover()
         .held()
         .row_at("pg2")
@@ -187,13 +192,13 @@ fn reads_at_a_standby_stay_there_while_it_answers() {
 #[test]
 fn a_second_request_in_a_row_keeps_the_hold_and_its_deadline() {
     // pg2 leads by now and is asked to leave as well, before the row was moved to it.
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .leader("pg2")
         .says(ProbeState::Writable)
         .at_row("pg1", ProbeState::InRecovery)
         .requested(request(Some("pg2"), Some("pg3")))
         .held_because(Reason::Request { revision: 30 });
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert_eq!(decision.rule, Rule::Hold);
     let Wait::Held { reads_at, .. } = waiting(&decision) else {
         panic!("{decision:?}")
@@ -205,7 +210,7 @@ fn a_second_request_in_a_row_keeps_the_hold_and_its_deadline() {
 fn a_held_group_whose_rows_are_unknown_waits_for_them_and_lets_go_when_it_is_over() {
     // The coordinator failed over in the middle of the hold.
     let unknown = || {
-        Story::quiet()
+        Scenario::quiet()
             .held()
             .rows("app", Rows::Unknown("the coordinator is gone".to_owned()))
     };
@@ -220,29 +225,32 @@ fn a_held_group_whose_rows_are_unknown_waits_for_them_and_lets_go_when_it_is_ove
 
 #[test]
 fn a_stale_view_leaves_a_hold_as_it_is() {
-    let decision = Story::quiet().switchover().held().stale().decide();
+    let decision = Scenario::quiet().switchover().held().stale().decide();
     assert_eq!(decision.rule, Rule::Stale);
     assert!(!app(&decision).acts());
-    assert!(decision.ask.is_empty() && decision.reach.is_empty());
+    assert!(decision.ask.is_empty() && decision.reachability.is_empty());
 }
 
 #[test]
 fn a_program_that_is_about_to_stop_ends_its_holds() {
-    let mut story = Story::quiet().switchover().held();
-    story.stopping = true;
-    assert_eq!(*app(&story.clone().decide()), Step::LetGo);
+    let mut scenario = Scenario::quiet().switchover().held();
+    scenario.stopping = true;
+    assert_eq!(*app(&scenario.clone().decide()), Step::LetGo);
     // With the row, where the leader is to be had.
-    assert_eq!(moved_to(&story.clone().row_at("pg2").decide()), addr("pg1"));
+    assert_eq!(
+        moved_to(&scenario.clone().row_at("pg2").decide()),
+        addr("pg1")
+    );
     // Whatever etcd does.
-    assert_eq!(*app(&story.clone().stale().decide()), Step::LetGo);
-    let gone = story.no_leader().row_at("pg2").decide();
+    assert_eq!(*app(&scenario.clone().stale().decide()), Step::LetGo);
+    let gone = scenario.no_leader().row_at("pg2").decide();
     assert_eq!(*app(&gone), Step::LetGo);
 }
 
 #[test]
 fn an_old_answer_of_the_leader_ends_no_hold() {
     // pg1 led before, left, and leads again: what it said then says nothing.
-    let decision = Story::new()
+    let decision = Scenario::new()
         .leader("pg1")
         .said_earlier(ProbeState::Writable)
         .held()
@@ -254,33 +262,33 @@ fn an_old_answer_of_the_leader_ends_no_hold() {
 fn a_row_nobody_may_move_still_lets_writes_go() {
     // The new leader's address belongs to another group: named once nothing is held any more.
     let rows = vec![row(2, 1, "pg1"), row(3, 2, "pg2")];
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(rows))
         .held();
-    assert_eq!(*app(&story.decide()), Step::LetGo);
+    assert_eq!(*app(&scenario.decide()), Step::LetGo);
 }
 
 #[test]
 fn a_hold_ends_even_where_etcd_went_back_in_time() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .lineage(3, Some(2))
         .leader("pg2")
         .says(ProbeState::Writable)
         .at_row("pg1", ProbeState::Writable)
         .held();
-    assert_eq!(*app(&story.decide()), Step::LetGo);
+    assert_eq!(*app(&scenario.decide()), Step::LetGo);
 }
 
 #[test]
 fn the_texts_say_what_writes_wait_for() {
-    let decision = Story::quiet().switchover().decide();
+    let decision = Scenario::quiet().switchover().decide();
     assert_eq!(
         app(&decision).to_string(),
         "hold writes: a switchover was asked for"
     );
-    let held = Story::quiet()
+    let held = Scenario::quiet()
         .switchover()
         .held()
         .leader_at(100, 1)

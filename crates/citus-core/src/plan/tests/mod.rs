@@ -5,10 +5,10 @@ mod telling;
 
 mod asked;
 mod deadlines;
+mod failures_seen;
+mod fixture;
 mod following;
 mod holds;
-mod losses;
-mod passages;
 mod promotions;
 mod random;
 mod reads;
@@ -17,4 +17,4 @@ mod resyncs;
 mod sequences;
 mod the_checker_stops_changes;
 mod the_checker_stops_holds;
-mod world;
+mod transitions;

@@ -1,13 +1,13 @@
 //! The leader key has a new holder, which is still in recovery.
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Story, addr, row};
+use super::builders::{LEADER_REVISION, Scenario, addr, row};
 use super::telling::{REQUEST, app, asks, held_for, reads_to, waiting};
 
 use dcs_watch::Role;
 
-fn promoting() -> Story {
-    Story::quiet().leader("pg2").says(ProbeState::InRecovery)
+fn promoting() -> Scenario {
+    Scenario::quiet().leader("pg2").says(ProbeState::InRecovery)
 }
 
 #[test]
@@ -44,11 +44,11 @@ fn a_hold_that_is_open_is_kept_and_is_not_begun_anew() {
 
 #[test]
 fn a_database_that_lost_its_hold_is_held_again() {
-    let story = promoting()
+    let scenario = promoting()
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
-        .standing(REQUEST)
+        .active_hold(REQUEST)
         .progress("second", Held::Yes { round: 1 });
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert!(matches!(app(&decision), Step::Hold(_)));
     assert!(matches!(
         decision.steps["second"],
@@ -58,13 +58,13 @@ fn a_database_that_lost_its_hold_is_held_again() {
 
 #[test]
 fn the_leader_of_a_standby_cluster_is_never_held_for() {
-    let mut story = promoting();
-    story.view.members.get_mut("pg2").unwrap().value.role = Role::StandbyLeader;
-    let decision = story.clone().decide();
+    let mut scenario = promoting();
+    scenario.view.members.get_mut("pg2").unwrap().value.role = Role::StandbyLeader;
+    let decision = scenario.clone().decide();
     assert!(matches!(waiting(&decision), Wait::Promoting { .. }));
     // What somebody asks for is theirs to know.
-    let asked = story.asked("pg2", Some(1)).decide();
-    assert!(matches!(held_for(&asked), Reason::Asked { .. }));
+    let asked = scenario.asked("pg2", Some(1)).decide();
+    assert!(matches!(held_for(&asked), Reason::PendingHold { .. }));
 }
 
 #[test]
@@ -81,24 +81,27 @@ fn neither_the_coordinators_own_group_nor_one_that_we_only_watch() {
 
 #[test]
 fn a_program_that_is_about_to_stop_does_not_hold_for_it() {
-    let mut story = promoting();
-    story.stopping = true;
-    assert!(matches!(waiting(&story.decide()), Wait::Promoting { .. }));
+    let mut scenario = promoting();
+    scenario.stopping = true;
+    assert!(matches!(
+        waiting(&scenario.decide()),
+        Wait::Promoting { .. }
+    ));
 }
 
 #[test]
 fn reads_of_a_lost_leader_go_to_the_standby_before_writes_are_held() {
-    let story = promoting()
+    let scenario = promoting()
         .synchronous("pg1", &["pg2"])
         .lost("pg1")
         .confirmed("pg1", 4)
         .answers("pg2", ProbeState::InRecovery, (Some(100), Some(100)), 4);
-    let decision = story.clone().decide();
+    let decision = scenario.clone().decide();
     assert_eq!(reads_to(&decision), addr("pg2"));
     assert_eq!(asks(&decision), ["pg2", "pg1"]);
     // In the hold just the same.
-    assert_eq!(reads_to(&story.clone().held().decide()), addr("pg2"));
+    assert_eq!(reads_to(&scenario.clone().held().decide()), addr("pg2"));
     // And once they are there, writes are held.
-    let moved = story.row_at("pg2").decide();
+    let moved = scenario.row_at("pg2").decide();
     assert!(matches!(held_for(&moved), Reason::Promotion { .. }));
 }

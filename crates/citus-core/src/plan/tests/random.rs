@@ -7,7 +7,7 @@ use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn};
 use proptest::prelude::*;
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Story, addr, row, secondary};
+use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
 use super::telling::{self, REQUEST};
 
 /// The round of a hold that is taken here; members' answers are older and newer ones.
@@ -70,7 +70,7 @@ fn answer() -> impl Strategy<Value = (ProbeState, (Option<u64>, Option<u64>), u6
 fn reason() -> impl Strategy<Value = Reason> {
     prop_oneof![
         3 => Just(REQUEST),
-        1 => Just(Reason::Asked { id: 1 }),
+        1 => Just(Reason::PendingHold { id: 1 }),
         1 => Just(Reason::Promotion { revision: LEADER_REVISION }),
         1 => Just(Reason::Loss { revision: LEADER_REVISION }),
         1 => Just(Reason::Loss { revision: 0 }),
@@ -116,77 +116,77 @@ prop_compose! {
         timelines in prop::collection::vec(prop::option::of(1..3_u32), 3),
         last_position in position(),
         gone in prop::option::weighted(0.2, member()),
-    ) -> Story {
-        let mut story = Story::new();
+    ) -> Scenario {
+        let mut scenario = Scenario::new();
         if let Some((leaving, candidate, at)) = request {
-            let at = at.map(|at| story.now + time::Duration::milliseconds(at));
+            let at = at.map(|at| scenario.now + time::Duration::milliseconds(at));
             let request = FailoverRequest { scheduled_at: at, ..telling::request(leaving, candidate) };
-            story = story.requested(request);
+            scenario = scenario.requested(request);
         }
         if let Some((leader, standbys, quorum)) = sync {
-            story = story.synchronous(leader, &standbys).quorum(quorum);
+            scenario = scenario.synchronous(leader, &standbys).quorum(quorum);
         }
         if paused {
-            story = story.paused();
+            scenario = scenario.paused();
         }
         for (name, timeline) in HOSTS.iter().zip(timelines) {
-            story.view.members.get_mut(*name).expect("a member").value.timeline = timeline;
+            scenario.view.members.get_mut(*name).expect("a member").value.timeline = timeline;
         }
-        story.view.last_position = last_position.map(Lsn);
+        scenario.view.last_position = last_position.map(Lsn);
         if let Some(gone) = gone {
-            story.view.members.remove(gone);
+            scenario.view.members.remove(gone);
         }
-        story
+        scenario
     }
 }
 
 prop_compose! {
     /// What this program remembers of holds.
     fn memory()(
-        standing in prop::option::weighted(0.7, (reason(), prop::bool::weighted(0.2))),
+        active_hold in prop::option::weighted(0.7, (reason(), prop::bool::weighted(0.2))),
         app in progress(),
         second in progress(),
         asked in prop::option::weighted(0.2, (member(), prop::option::of(1..3_i64))),
         given_up in prop::collection::vec(reason(), 0..2),
-        liberties in (
+        limits in (
             prop::bool::weighted(0.8), prop::option::of(0..4_u64), prop::bool::weighted(0.8), any::<bool>(),
         ),
         stopping in prop::bool::weighted(0.1),
-        reach in prop::collection::btree_map(
+        reachability in prop::collection::btree_map(
             prop::sample::select(&HOSTS[..]),
             prop_oneof![
-                1 => Just(Reach::Reachable),
-                3 => (0..4_u64).prop_map(|round| Reach::Unreachable { round }),
+                1 => Just(Reachability::Reachable),
+                3 => (0..4_u64).prop_map(|round| Reachability::Unreachable { round }),
             ],
             0..4,
         ),
     ) -> Memory {
-        let (read_move, max_lag, hold_on_request, hold_on_leader_loss) = liberties;
+        let (read_move, max_lag, hold_on_request, hold_on_leader_loss) = limits;
         Memory {
-            standing: standing.map(|(reason, expired)| Standing { reason, expired }),
+            active_hold: active_hold.map(|(reason, expired)| ActiveHold { reason, expired }),
             progress: BTreeMap::from([("app".to_owned(), app), ("second".to_owned(), second)]),
-            asked: asked.map(|(leader, started)| Asked { id: 1, leader: leader.to_owned(), started }),
+            asked: asked.map(|(leader, started)| PendingHold { id: 1, leader: leader.to_owned(), started }),
             given_up,
-            liberties: Liberties { read_move, max_lag, hold_on_request, hold_on_leader_loss },
+            limits: Limits { read_move, max_lag, hold_on_request, hold_on_leader_loss },
             stopping,
-            reach: reach.into_iter().map(|(host, reach)| (addr(host), reach)).collect(),
+            reachability: reachability.into_iter().map(|(host, reachability)| (addr(host), reachability)).collect(),
         }
     }
 }
 
 #[derive(Clone, Debug)]
 struct Memory {
-    standing: Option<Standing>,
+    active_hold: Option<ActiveHold>,
     progress: BTreeMap<String, Progress>,
-    asked: Option<Asked>,
+    asked: Option<PendingHold>,
     given_up: Vec<Reason>,
-    liberties: Liberties,
+    limits: Limits,
     stopping: bool,
-    reach: BTreeMap<HostPort, Reach>,
+    reachability: BTreeMap<HostPort, Reachability>,
 }
 
 prop_compose! {
-    fn story()(
+    fn scenario()(
         keys in keys(),
         memory in memory(),
         group in 0..3_i32,
@@ -203,44 +203,44 @@ prop_compose! {
             1 => Just(Writes::PatroniManages),
             1 => Just(Writes::ObserveOnly),
         ],
-    ) -> Story {
-        let mut story = keys.group(group).lineage(lineage, trusted).writes(writes);
+    ) -> Scenario {
+        let mut scenario = keys.group(group).lineage(lineage, trusted).writes(writes);
         if let Some(leader) = leader {
-            story = story.leader(leader);
+            scenario = scenario.leader(leader);
         }
         if !fresh {
-            story = story.stale();
+            scenario = scenario.stale();
         }
         for (host, (state, positions, round, earlier)) in answers {
             let (written, replayed) = positions;
             let replayed = if state == ProbeState::InRecovery { replayed } else { None };
-            story = story.answers(host, state, (written, replayed), round);
+            scenario = scenario.answers(host, state, (written, replayed), round);
             if earlier {
-                let probe = story.answers.get_mut(&addr(host)).expect("just put");
+                let probe = scenario.answers.get_mut(&addr(host)).expect("just put");
                 probe.leader_revision = LEADER_REVISION - 10;
             }
         }
-        story.register = register;
-        story.progress = memory.progress;
-        if story.writes == Writes::Allowed && story.group != COORDINATOR_GROUP {
-            story.standing = memory.standing;
+        scenario.register = register;
+        scenario.progress = memory.progress;
+        if scenario.writes == Writes::Allowed && scenario.group != COORDINATOR_GROUP {
+            scenario.active_hold = memory.active_hold;
         } else {
             // What is never held was never held.
-            for progress in story.progress.values_mut() {
+            for progress in scenario.progress.values_mut() {
                 progress.held = Held::No;
             }
         }
         // What is held stands.
-        if story.progress.values().any(|progress| progress.held != Held::No) {
-            story.standing.get_or_insert(Standing { reason: REQUEST, expired: false });
+        if scenario.progress.values().any(|progress| progress.held != Held::No) {
+            scenario.active_hold.get_or_insert(ActiveHold { reason: REQUEST, expired: false });
         }
-        story.asked = memory.asked;
-        story.given_up = memory.given_up;
-        story.liberties = memory.liberties;
-        story.stopping = memory.stopping;
-        story.reach = memory.reach;
+        scenario.asked = memory.asked;
+        scenario.given_up = memory.given_up;
+        scenario.limits = memory.limits;
+        scenario.stopping = memory.stopping;
+        scenario.reachability = memory.reachability;
         let second = second.map_or(Rows::Unknown("down".to_owned()), Rows::known);
-        story.rows("app", Rows::known(app)).rows("second", second)
+        scenario.rows("app", Rows::known(app)).rows("second", second)
     }
 }
 
@@ -258,7 +258,7 @@ pub(super) fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
             .address = to.clone();
     };
     match step {
-        Step::Settled | Step::Wait(_) | Step::Hold(_) | Step::LetGo | Step::Resync(_) => {}
+        Step::InSync | Step::Wait(_) | Step::Hold(_) | Step::LetGo | Step::Resync(_) => {}
         Step::Move(step) | Step::ReadMove(step) => {
             if let Some(way) = &step.make_way {
                 set(&mut rows, way.nodeid, &way.temporary);
@@ -281,10 +281,10 @@ pub(super) fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
 }
 
 /// How far a database is in a hold once the step is done.
-fn progress_after(story: &Story, database: &str, step: &Step) -> Progress {
-    let mut progress = story.progress.get(database).copied().unwrap_or_default();
+fn progress_after(scenario: &Scenario, database: &str, step: &Step) -> Progress {
+    let mut progress = scenario.progress.get(database).copied().unwrap_or_default();
     match step {
-        Step::Settled | Step::Wait(_) | Step::Register(_) | Step::Repair(_) => {}
+        Step::InSync | Step::Wait(_) | Step::Register(_) | Step::Repair(_) => {}
         Step::Hold(_) => progress.held = Held::Yes { round: ROUND },
         Step::LetGo => progress.held = Held::No,
         Step::ReadMove(_) => progress.owes_resync = true,
@@ -300,28 +300,30 @@ fn progress_after(story: &Story, database: &str, step: &Step) -> Progress {
     progress
 }
 
-/// Carries a whole decision out, as a keeper does.
-fn after(mut story: Story, decision: &Decision) -> Story {
-    let expired = story.standing.is_some_and(|standing| standing.expired);
+/// Carries a whole decision out, as a reconciler does.
+fn after(mut scenario: Scenario, decision: &Decision) -> Scenario {
+    let expired = scenario
+        .active_hold
+        .is_some_and(|active_hold| active_hold.expired);
     if expired {
         #[expect(
             clippy::redundant_closure_for_method_calls,
             reason = "the method alone is not general enough in its lifetimes"
         )]
-        let reasons = story.with(|situation| situation.reason_to_hold());
-        let own = story.standing.map(|standing| standing.reason);
-        story.given_up.extend(own.into_iter().chain(reasons));
-        story.asked = None;
+        let reasons = scenario.with(|situation| situation.reason_to_hold());
+        let own = scenario.active_hold.map(|active_hold| active_hold.reason);
+        scenario.given_up.extend(own.into_iter().chain(reasons));
+        scenario.asked = None;
     }
     for (database, step) in &decision.steps {
-        let progress = progress_after(&story, database, step);
-        story.progress.insert(database.clone(), progress);
-        if let Some(Rows::Known(rows)) = story.rows.get(database) {
+        let progress = progress_after(&scenario, database, step);
+        scenario.progress.insert(database.clone(), progress);
+        if let Some(Rows::Known(rows)) = scenario.rows.get(database) {
             let rows = Rows::known(carried_out(rows, step));
-            story.rows.insert(database.clone(), rows);
+            scenario.rows.insert(database.clone(), rows);
         }
         if let Step::Hold(hold) = step {
-            story.standing.get_or_insert(Standing {
+            scenario.active_hold.get_or_insert(ActiveHold {
                 reason: hold.reason,
                 expired: false,
             });
@@ -333,30 +335,32 @@ fn after(mut story: Story, decision: &Decision) -> Story {
             Step::Hold(_) | Step::Wait(Wait::Taking { .. } | Wait::Held { .. })
         )
     };
-    let none = story
+    let none = scenario
         .progress
         .values()
         .all(|progress| progress.held == Held::No);
     if none && !decision.steps.values().any(holding) {
-        story.standing = None;
+        scenario.active_hold = None;
     }
-    story
+    scenario
 }
 
 /// What can be said of a decision without a thought of tables or positions.
-fn assert_it_is_sane(story: &Story, decision: &Decision) {
-    let expired = story.standing.is_some_and(|standing| standing.expired);
-    if story.writes != Writes::Allowed {
+fn assert_it_is_sane(scenario: &Scenario, decision: &Decision) {
+    let expired = scenario
+        .active_hold
+        .is_some_and(|active_hold| active_hold.expired);
+    if scenario.writes != Writes::Allowed {
         assert!(!decision.steps.values().any(Step::acts), "{decision:?}");
     }
     for (database, step) in &decision.steps {
-        let held = story.progress[database].held;
+        let held = scenario.progress[database].held;
         let ends = matches!(step, Step::LetGo | Step::Move(_));
-        if expired || story.stopping {
+        if expired || scenario.stopping {
             assert!(!matches!(step, Step::Hold(_)), "{step}");
             assert!(held == Held::No || ends, "{database} stays held: {step}");
         }
-        if story.view.freshness != Freshness::Fresh {
+        if scenario.view.freshness != Freshness::Fresh {
             assert!(
                 !step.acts() || *step == Step::LetGo,
                 "on a stale view: {step}"
@@ -371,38 +375,38 @@ fn assert_it_is_sane(story: &Story, decision: &Decision) {
         if held == Held::No {
             assert_ne!(*step, Step::LetGo, "{database} is not held");
         } else {
-            assert_ne!(*step, Step::Settled, "{database} is held");
+            assert_ne!(*step, Step::InSync, "{database} is held");
             assert!(
                 !matches!(step, Step::Hold(_) | Step::Resync(_)),
                 "in a hold: {step}"
             );
         }
         if let Step::Hold(hold) = step {
-            assert_ne!(story.group, COORDINATOR_GROUP);
-            assert!(!story.given_up.contains(&hold.reason), "again: {step}");
+            assert_ne!(scenario.group, COORDINATOR_GROUP);
+            assert!(!scenario.given_up.contains(&hold.reason), "again: {step}");
         }
     }
-    if decision.is_settled() {
-        assert!(decision.steps.values().all(|step| *step == Step::Settled));
+    if decision.is_in_sync() {
+        assert!(decision.steps.values().all(|step| *step == Step::InSync));
     }
 }
 
 proptest! {
     #[test]
-    fn what_is_decided_keeps_the_rules_and_carried_out_leaves_nothing_to_do(mut story in story()) {
-        // A hold may be let go, a wreck moved, then mended, Citus told of it, writes held again,
+    fn what_is_decided_keeps_the_rules_and_carried_out_leaves_nothing_to_do(mut scenario in scenario()) {
+        // A hold may be let go, a orphan row moved, then fixed, Citus told of it, writes held again,
         // and reads moved; never more.
         for _ in 0..8 {
-            let decision = story.decision();
-            assert_it_is_sane(&story, &decision);
+            let decision = scenario.decision();
+            assert_it_is_sane(&scenario, &decision);
             if !decision.steps.values().any(Step::acts) {
                 return Ok(());
             }
-            story = after(story, &decision);
+            scenario = after(scenario, &decision);
         }
         prop_assert!(
-            !story.decision().steps.values().any(Step::acts),
-            "still not settled: {story:?}"
+            !scenario.decision().steps.values().any(Step::acts),
+            "still not in sync: {scenario:?}"
         );
     }
 }

@@ -2,12 +2,12 @@
 //! replayed everything the leader had on disk once nobody could write any more.
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Story, addr, row, secondary};
+use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
 use super::telling::{app, asks, reads_to, request, stay, waiting};
 
 /// pg1 is asked to leave; writes are held since round 1, and it had 100 on disk then.
-fn held() -> Story {
-    Story::quiet().switchover().held().leader_at(100, 1)
+fn held() -> Scenario {
+    Scenario::quiet().switchover().held().leader_at(100, 1)
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn what_a_standby_said_earlier_counts_when_it_had_everything_then() {
 #[test]
 fn what_the_leader_said_before_the_hold_does_not_count() {
     // Somebody may have written since.
-    let decision = Story::quiet()
+    let decision = Scenario::quiet()
         .switchover()
         .held()
         .leader_at(100, 0)
@@ -80,18 +80,18 @@ fn what_the_leader_said_before_the_hold_does_not_count() {
 
 #[test]
 fn a_leader_that_did_not_say_how_far_it_is_is_asked() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .switchover()
         .held()
         .answers("pg1", ProbeState::Writable, (None, None), 1)
         .standby_at("pg2", 100, 100, 1);
-    assert_eq!(*stay(&story.decide()), Stay::Asking);
+    assert_eq!(*stay(&scenario.decide()), Stay::Asking);
 }
 
 #[test]
 fn a_standby_that_says_nothing_of_its_position_does_not_count() {
-    let story = held().answers("pg2", ProbeState::InRecovery, (None, None), 1);
-    assert_eq!(*stay(&story.decide()), Stay::NoStandby);
+    let scenario = held().answers("pg2", ProbeState::InRecovery, (None, None), 1);
+    assert_eq!(*stay(&scenario.decide()), Stay::NoStandby);
     // Nor one that was not asked, is gone, or is no standby.
     assert_eq!(*stay(&held().decide()), Stay::NoStandby);
     assert_eq!(*stay(&held().lost("pg2").decide()), Stay::NoStandby);
@@ -104,10 +104,10 @@ fn a_standby_that_says_nothing_of_its_position_does_not_count() {
 
 #[test]
 fn an_asynchronous_standby_gets_no_reads() {
-    let story = held().standby_at("pg3", 100, 100, 1);
-    assert_eq!(*stay(&story.clone().decide()), Stay::NoStandby);
+    let scenario = held().standby_at("pg3", 100, 100, 1);
+    assert_eq!(*stay(&scenario.clone().decide()), Stay::NoStandby);
     // Unless the policy takes it; and then too it must have everything.
-    let allowed = story.allowing_lag(1_000);
+    let allowed = scenario.allowing_lag(1_000);
     assert_eq!(reads_to(&allowed.decide()), addr("pg3"));
     let behind = held().standby_at("pg3", 100, 99, 1).allowing_lag(1_000);
     assert!(matches!(
@@ -118,33 +118,33 @@ fn an_asynchronous_standby_gets_no_reads() {
 
 #[test]
 fn the_named_candidate_gets_the_reads_whatever_it_is() {
-    let story = || {
+    let scenario = || {
         held()
             .requested(request(Some("pg1"), Some("pg3")))
             .standby_at("pg2", 100, 100, 1)
     };
     // It will lead: reads need not move twice.
-    let both = story().standby_at("pg3", 100, 100, 1);
+    let both = scenario().standby_at("pg3", 100, 100, 1);
     assert_eq!(reads_to(&both.decide()), addr("pg3"));
     // Also where the request is not what writes are held for.
-    let reason = Reason::Asked { id: 1 };
-    let asked = story().asked("pg1", None).held_because(reason);
-    let asked = asked.liberties(|may| may.hold_on_request = false);
+    let reason = Reason::PendingHold { id: 1 };
+    let asked = scenario().asked("pg1", None).held_because(reason);
+    let asked = asked.limits(|may| may.hold_on_request = false);
     let both = asked.standby_at("pg3", 100, 100, 1);
     assert_eq!(reads_to(&both.decide()), addr("pg3"));
     // But nobody waits for it when another has everything.
-    let late = story().standby_at("pg3", 100, 99, 1);
+    let late = scenario().standby_at("pg3", 100, 99, 1);
     assert_eq!(reads_to(&late.decide()), addr("pg2"));
 }
 
 #[test]
 fn of_those_behind_the_furthest_is_named() {
-    let story = held()
+    let scenario = held()
         .synchronous("pg1", &["pg2", "pg3"])
         .standby_at("pg2", 100, 40, 1)
         .standby_at("pg3", 100, 90, 1);
     assert_eq!(
-        *stay(&story.decide()),
+        *stay(&scenario.decide()),
         Stay::Behind {
             address: addr("pg3"),
             bytes: 10
@@ -154,19 +154,19 @@ fn of_those_behind_the_furthest_is_named() {
 
 #[test]
 fn with_quorum_commit_whoever_has_everything_will_do() {
-    let story = held()
+    let scenario = held()
         .synchronous("pg1", &["pg2", "pg3"])
         .quorum(1)
         .standby_at("pg3", 100, 100, 1);
-    assert_eq!(reads_to(&story.decide()), addr("pg3"));
+    assert_eq!(reads_to(&scenario.decide()), addr("pg3"));
 }
 
 #[test]
 fn a_sync_key_about_another_leader_says_nothing_of_standbys() {
-    let story = held()
+    let scenario = held()
         .synchronous("pg3", &["pg2"])
         .standby_at("pg2", 100, 100, 1);
-    assert_eq!(*stay(&story.decide()), Stay::NoneQualifies);
+    assert_eq!(*stay(&scenario.decide()), Stay::NoneQualifies);
     let mut nobody = held().standby_at("pg2", 100, 100, 1);
     nobody.view.sync.as_mut().unwrap().value.leader = None;
     assert_eq!(*stay(&nobody.decide()), Stay::NoneQualifies);
@@ -177,19 +177,19 @@ fn a_sync_key_about_another_leader_says_nothing_of_standbys() {
 
 #[test]
 fn a_member_without_a_key_or_an_address_gets_no_reads() {
-    let mut story = held().standby_at("pg2", 100, 100, 1);
-    story.view.members.get_mut("pg2").unwrap().value.address = None;
-    assert_eq!(*stay(&story.clone().decide()), Stay::NoneQualifies);
-    story.view.members.remove("pg2");
-    assert_eq!(*stay(&story.decide()), Stay::NoneQualifies);
+    let mut scenario = held().standby_at("pg2", 100, 100, 1);
+    scenario.view.members.get_mut("pg2").unwrap().value.address = None;
+    assert_eq!(*stay(&scenario.clone().decide()), Stay::NoneQualifies);
+    scenario.view.members.remove("pg2");
+    assert_eq!(*stay(&scenario.decide()), Stay::NoneQualifies);
 }
 
 #[test]
 fn the_leader_is_no_standby_of_its_own() {
-    let story = held()
+    let scenario = held()
         .synchronous("pg1", &["pg1"])
         .requested(request(Some("pg1"), None));
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert_eq!(*stay(&decision), Stay::NoneQualifies);
     assert_eq!(asks(&decision), ["pg1"]);
 }
@@ -198,30 +198,30 @@ fn the_leader_is_no_standby_of_its_own() {
 fn a_candidate_left_behind_on_an_older_timeline_has_another_history() {
     // It led before and crashed; what it wrote last was never received by anybody, and Patroni has
     // not rewound it yet.
-    let mut story = held()
+    let mut scenario = held()
         .requested(request(Some("pg1"), Some("pg3")))
         .standby_at("pg3", 120, 120, 1);
-    let timeline = |story: &mut Story, name: &str, timeline| {
-        let member = story.view.members.get_mut(name).unwrap();
+    let timeline = |scenario: &mut Scenario, name: &str, timeline| {
+        let member = scenario.view.members.get_mut(name).unwrap();
         member.value.timeline = Some(timeline);
     };
-    timeline(&mut story, "pg1", 2);
-    timeline(&mut story, "pg3", 1);
-    assert_eq!(*stay(&story.clone().decide()), Stay::NoStandby);
+    timeline(&mut scenario, "pg1", 2);
+    timeline(&mut scenario, "pg3", 1);
+    assert_eq!(*stay(&scenario.clone().decide()), Stay::NoStandby);
     // Nor with the policy's blessing.
-    let allowed = story.clone().allowing_lag(1_000);
+    let allowed = scenario.clone().allowing_lag(1_000);
     assert_eq!(*stay(&allowed.decide()), Stay::NoStandby);
-    timeline(&mut story, "pg3", 2);
-    assert_eq!(reads_to(&story.decide()), addr("pg3"));
+    timeline(&mut scenario, "pg3", 2);
+    assert_eq!(reads_to(&scenario.decide()), addr("pg3"));
 }
 
 #[test]
 fn a_synchronous_standby_streams_whatever_its_member_key_says_of_timelines() {
     // Member keys are a loop old; the sync key is not.
-    let mut story = held().standby_at("pg2", 100, 100, 1);
-    story.view.members.get_mut("pg1").unwrap().value.timeline = Some(2);
-    story.view.members.get_mut("pg2").unwrap().value.timeline = Some(1);
-    assert_eq!(reads_to(&story.decide()), addr("pg2"));
+    let mut scenario = held().standby_at("pg2", 100, 100, 1);
+    scenario.view.members.get_mut("pg1").unwrap().value.timeline = Some(2);
+    scenario.view.members.get_mut("pg2").unwrap().value.timeline = Some(1);
+    assert_eq!(reads_to(&scenario.decide()), addr("pg2"));
 }
 
 #[test]
@@ -241,19 +241,19 @@ fn reads_stay_where_the_policy_or_our_rights_say_so() {
 
 #[test]
 fn standbys_of_a_new_history_get_no_reads() {
-    let story = held().standby_at("pg2", 100, 100, 1).lineage(3, Some(2));
-    assert_eq!(*stay(&story.decide()), Stay::NewHistory);
+    let scenario = held().standby_at("pg2", 100, 100, 1).lineage(3, Some(2));
+    assert_eq!(*stay(&scenario.decide()), Stay::NewHistory);
 }
 
 #[test]
 fn nothing_is_moved_before_writes_are_held() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .switchover()
         .leader_at(100, 1)
         .standby_at("pg2", 100, 100, 1);
-    assert!(matches!(app(&story.clone().decide()), Step::Hold(_)));
-    let taking = story
-        .standing(super::telling::REQUEST)
+    assert!(matches!(app(&scenario.clone().decide()), Step::Hold(_)));
+    let taking = scenario
+        .active_hold(super::telling::REQUEST)
         .progress("app", Held::Taking);
     assert!(matches!(waiting(&taking.decide()), Wait::Taking { .. }));
 }
@@ -261,10 +261,10 @@ fn nothing_is_moved_before_writes_are_held() {
 #[test]
 fn a_secondary_row_changes_places_and_back() {
     let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")];
-    let story = held()
+    let scenario = held()
         .standby_at("pg2", 100, 100, 1)
         .rows("app", Rows::known(rows));
-    let decision = story.decide();
+    let decision = scenario.decide();
     let Step::ReadMove(step) = app(&decision) else {
         panic!("{decision:?}")
     };
@@ -273,7 +273,7 @@ fn a_secondary_row_changes_places_and_back() {
 
     // Withdrawn: back again, in one transaction with the end of the hold.
     let swapped = vec![row(2, 1, "pg2"), secondary(7, 1, "pg1")];
-    let back = Story::quiet()
+    let back = Scenario::quiet()
         .held()
         .rows("app", Rows::known(swapped))
         .decide();
@@ -287,30 +287,30 @@ fn a_secondary_row_changes_places_and_back() {
 #[test]
 fn a_standby_whose_address_is_another_groups_gets_no_reads() {
     let rows = vec![row(2, 1, "pg1"), row(3, 2, "pg2")];
-    let story = held()
+    let scenario = held()
         .standby_at("pg2", 100, 100, 1)
         .rows("app", Rows::known(rows));
     assert!(matches!(
-        waiting(&story.decide()),
+        waiting(&scenario.decide()),
         Wait::AddressTaken { .. }
     ));
 }
 
 #[test]
 fn an_answer_of_the_leader_under_an_older_key_says_nothing_of_now() {
-    let mut story = held().standby_at("pg2", 100, 100, 1);
-    let probe = story.answers.get_mut(&addr("pg1")).unwrap();
+    let mut scenario = held().standby_at("pg2", 100, 100, 1);
+    let probe = scenario.answers.get_mut(&addr("pg1")).unwrap();
     probe.leader_revision = LEADER_REVISION - 1;
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert!(!app(&decision).acts(), "{decision:?}");
 }
 
 #[test]
 fn a_row_left_at_a_standby_by_a_program_that_died_goes_back_to_the_leader() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .row_at("pg2")
         .standby_at("pg2", 100, 100, 0)
         .decide();
-    assert_eq!(story.rule, Rule::Move);
-    assert_eq!(super::telling::moved_to(&story), addr("pg1"));
+    assert_eq!(scenario.rule, Rule::Move);
+    assert_eq!(super::telling::moved_to(&scenario), addr("pg1"));
 }

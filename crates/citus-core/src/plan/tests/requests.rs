@@ -5,34 +5,34 @@ use std::time::Duration;
 use dcs_watch::FailoverRequest;
 
 use super::super::*;
-use super::builders::Story;
+use super::builders::Scenario;
 use super::telling::{REQUEST, held_for, request};
 
 /// A request that makes pg1 leave, due in so many milliseconds (or so long ago).
-fn scheduled(in_ms: i64) -> Story {
-    let story = Story::quiet();
-    let at = story.now + time::Duration::milliseconds(in_ms);
+fn scheduled(in_ms: i64) -> Scenario {
+    let scenario = Scenario::quiet();
+    let at = scenario.now + time::Duration::milliseconds(in_ms);
     let request = FailoverRequest {
         scheduled_at: Some(at),
         ..request(Some("pg1"), None)
     };
-    story.requested(request)
+    scenario.requested(request)
 }
 
-fn holds(story: &Story) -> bool {
-    let decision = story.clone().decide();
+fn holds(scenario: &Scenario) -> bool {
+    let decision = scenario.clone().decide();
     let holds = decision.rule == Rule::Hold;
     if holds {
         assert_eq!(held_for(&decision), REQUEST);
     } else {
-        assert_eq!(decision.rule, Rule::Settled, "{decision:?}");
+        assert_eq!(decision.rule, Rule::InSync, "{decision:?}");
     }
     holds
 }
 
 #[test]
 fn a_request_that_names_the_leader_holds() {
-    let decision = Story::quiet().switchover().decide();
+    let decision = Scenario::quiet().switchover().decide();
     assert_eq!(decision.rule, Rule::Hold);
     assert_eq!(
         decision.steps["app"],
@@ -42,31 +42,33 @@ fn a_request_that_names_the_leader_holds() {
         })
     );
     assert!(holds(
-        &Story::quiet().requested(request(Some("pg1"), Some("pg2")))
+        &Scenario::quiet().requested(request(Some("pg1"), Some("pg2")))
     ));
 }
 
 /// Every member's hook asks, and later than the request is written.
 #[test]
 fn a_request_holds_nothing_where_writes_are_held_when_asked() {
-    let when_asked = |story: Story| story.liberties(|may| may.hold_on_request = false);
-    let story = when_asked(Story::quiet().switchover());
-    assert_eq!(story.clone().decide().rule, Rule::Settled);
-    let asked = story.asked("pg1", None);
-    let reason = Reason::Asked { id: 1 };
+    let when_asked = |scenario: Scenario| scenario.limits(|may| may.hold_on_request = false);
+    let scenario = when_asked(Scenario::quiet().switchover());
+    assert_eq!(scenario.clone().decide().rule, Rule::InSync);
+    let asked = scenario.asked("pg1", None);
+    let reason = Reason::PendingHold { id: 1 };
     assert_eq!(held_for(&asked.decide()), reason);
 }
 
 #[test]
 fn a_request_that_names_only_a_candidate_makes_the_leader_leave_as_well() {
-    assert!(holds(&Story::quiet().requested(request(None, Some("pg2")))));
+    assert!(holds(
+        &Scenario::quiet().requested(request(None, Some("pg2")))
+    ));
 }
 
 #[test]
 fn a_request_for_the_member_that_leads_already_holds_nothing() {
     for leaving in [None, Some("pg1"), Some("pg3")] {
         assert!(!holds(
-            &Story::quiet().requested(request(leaving, Some("pg1")))
+            &Scenario::quiet().requested(request(leaving, Some("pg1")))
         ));
     }
 }
@@ -76,14 +78,14 @@ fn a_request_about_another_leader_holds_nothing() {
     // It was fulfilled, and Patroni has not cleared it yet; or it was mistaken.
     for candidate in [None, Some("pg3")] {
         assert!(!holds(
-            &Story::quiet().requested(request(Some("pg2"), candidate))
+            &Scenario::quiet().requested(request(Some("pg2"), candidate))
         ));
     }
 }
 
 #[test]
 fn a_cleared_request_holds_nothing() {
-    assert!(!holds(&Story::quiet().requested(request(None, None))));
+    assert!(!holds(&Scenario::quiet().requested(request(None, None))));
 }
 
 #[test]
@@ -112,27 +114,27 @@ fn a_scheduled_request_that_nobody_acted_on_is_over_in_the_end() {
         Some(Duration::from_millis(1_001))
     );
     assert_eq!(scheduled(-30_001).decide().again_in, None);
-    assert_eq!(Story::quiet().switchover().decide().again_in, None);
+    assert_eq!(Scenario::quiet().switchover().decide().again_in, None);
 }
 
 #[test]
 fn a_scheduled_request_about_another_leader_wakes_nobody() {
-    let story = scheduled(60_000);
-    let at = story.view.failover.as_ref().unwrap().value.scheduled_at;
+    let scenario = scheduled(60_000);
+    let at = scenario.view.failover.as_ref().unwrap().value.scheduled_at;
     let other = FailoverRequest {
         scheduled_at: at,
         ..request(Some("pg2"), None)
     };
-    assert!(!holds(&story.requested(other)));
+    assert!(!holds(&scenario.requested(other)));
 }
 
 #[test]
 fn a_paused_patroni_acts_on_a_request_with_a_candidate_only() {
-    assert!(!holds(&Story::quiet().paused().switchover()));
+    assert!(!holds(&Scenario::quiet().paused().switchover()));
     let named = request(Some("pg1"), Some("pg2"));
-    assert!(holds(&Story::quiet().paused().requested(named)));
+    assert!(holds(&Scenario::quiet().paused().requested(named)));
     let named = request(None, Some("pg2"));
-    assert!(holds(&Story::quiet().paused().requested(named)));
+    assert!(holds(&Scenario::quiet().paused().requested(named)));
     // And on no schedule at all.
     let mut due = scheduled(0).paused();
     assert!(!holds(&due));
@@ -143,17 +145,17 @@ fn a_paused_patroni_acts_on_a_request_with_a_candidate_only() {
 
 #[test]
 fn a_request_is_nothing_to_the_coordinators_own_group_nor_where_we_only_watch() {
-    assert!(!holds(&Story::quiet().switchover().group(0)));
+    assert!(!holds(&Scenario::quiet().switchover().group(0)));
     for writes in [Writes::ObserveOnly, Writes::PatroniManages] {
-        assert!(!holds(&Story::quiet().switchover().writes(writes)));
+        assert!(!holds(&Scenario::quiet().switchover().writes(writes)));
     }
 }
 
 #[test]
 fn a_request_that_was_given_up_is_never_held_for_again_but_a_new_one_is() {
-    let story = Story::quiet().switchover().given_up(REQUEST);
-    assert!(!holds(&story));
-    let mut next = story;
+    let scenario = Scenario::quiet().switchover().given_up(REQUEST);
+    assert!(!holds(&scenario));
+    let mut next = scenario;
     next.view.failover.as_mut().unwrap().mod_revision += 1;
     let decision = next.decide();
     assert_eq!(
@@ -166,16 +168,16 @@ fn a_request_that_was_given_up_is_never_held_for_again_but_a_new_one_is() {
 
 #[test]
 fn a_program_that_is_about_to_stop_takes_no_hold() {
-    let mut story = Story::quiet().switchover();
-    story.stopping = true;
-    assert!(!holds(&story));
-    let stands = story.with(|situation| situation.reason_to_hold().is_some());
+    let mut scenario = Scenario::quiet().switchover();
+    scenario.stopping = true;
+    assert!(!holds(&scenario));
+    let stands = scenario.with(|situation| situation.reason_to_hold().is_some());
     assert!(!stands, "nobody is told that one stands");
 }
 
 #[test]
 fn a_request_without_a_leader_to_leave_holds_nothing() {
-    let decision = Story::quiet()
+    let decision = Scenario::quiet()
         .requested(request(None, Some("pg2")))
         .no_leader()
         .decide();

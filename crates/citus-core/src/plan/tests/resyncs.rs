@@ -1,14 +1,14 @@
 //! After a plain update of a row Citus is made to tell its workers: later, alone, never in a hold.
 
 use super::super::*;
-use super::builders::{Story, addr, row, secondary};
+use super::builders::{Scenario, addr, row, secondary};
 use super::telling::{app, held_for, moved_to, waiting};
 
 #[test]
 fn what_is_owed_is_paid_once_the_row_is_the_leaders() {
-    let decision = Story::quiet().owing_a_resync("app").decide();
+    let decision = Scenario::quiet().owing_a_resync("app").decide();
     assert_eq!(decision.rule, Rule::Resync);
-    assert!(!decision.is_settled());
+    assert!(!decision.is_in_sync());
     assert_eq!(
         *app(&decision),
         Step::Resync(Resync {
@@ -20,31 +20,34 @@ fn what_is_owed_is_paid_once_the_row_is_the_leaders() {
         app(&decision).to_string(),
         "have Citus tell its workers that node 2 is at pg1:5432"
     );
-    assert_eq!(Story::quiet().decide().rule, Rule::Settled);
+    assert_eq!(Scenario::quiet().decide().rule, Rule::InSync);
 }
 
 #[test]
 fn a_move_comes_first() {
-    let decision = Story::quiet().owing_a_resync("app").row_at("pg2").decide();
+    let decision = Scenario::quiet()
+        .owing_a_resync("app")
+        .row_at("pg2")
+        .decide();
     assert_eq!(decision.rule, Rule::Move);
     assert_eq!(moved_to(&decision), addr("pg1"));
 }
 
 #[test]
-fn so_does_the_mending_of_a_name() {
+fn so_does_the_fixing_of_a_name() {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
     ];
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .owing_a_resync("app")
         .rows("app", Rows::known(rows));
-    assert!(matches!(app(&story.decide()), Step::Repair(_)));
+    assert!(matches!(app(&scenario.decide()), Step::Repair(_)));
 }
 
 #[test]
 fn so_does_a_hold_and_its_end() {
-    let owing = || Story::quiet().owing_a_resync("app");
+    let owing = || Scenario::quiet().owing_a_resync("app");
     let decision = owing().switchover().decide();
     held_for(&decision);
     let held = owing().switchover().held().decide();
@@ -54,21 +57,21 @@ fn so_does_a_hold_and_its_end() {
 
 #[test]
 fn nothing_is_told_of_a_leader_that_is_not_there() {
-    for story in [
-        Story::quiet().lost("pg1"),
-        Story::quiet().no_leader(),
-        Story::quiet().stale(),
+    for scenario in [
+        Scenario::quiet().lost("pg1"),
+        Scenario::quiet().no_leader(),
+        Scenario::quiet().stale(),
     ] {
-        assert!(!app(&story.owing_a_resync("app").decide()).acts());
+        assert!(!app(&scenario.owing_a_resync("app").decide()).acts());
     }
 }
 
 #[test]
 fn one_database_pays_while_another_moves() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .owing_a_resync("app")
         .rows("second", Rows::known(vec![row(9, 1, "pg3")]));
-    let decision = story.decide();
+    let decision = scenario.decide();
     assert_eq!(decision.rule, Rule::Move);
     assert!(matches!(app(&decision), Step::Resync(_)));
     assert!(matches!(decision.steps["second"], Step::Move(_)));
@@ -76,8 +79,8 @@ fn one_database_pays_while_another_moves() {
 
 #[test]
 fn where_we_only_watch_it_is_named() {
-    let story = Story::quiet()
+    let scenario = Scenario::quiet()
         .owing_a_resync("app")
         .writes(Writes::ObserveOnly);
-    assert!(matches!(waiting(&story.decide()), Wait::Observed { .. }));
+    assert!(matches!(waiting(&scenario.decide()), Wait::Observed { .. }));
 }

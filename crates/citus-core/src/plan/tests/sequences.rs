@@ -1,12 +1,12 @@
-//! Any story: whatever happens in whatever order, the rules hold at each step, and when the world
-//! is well again the group is settled.
+//! Any scenario: whatever happens in whatever order, the rules hold at each step, and when the world
+//! is well again the group is in sync.
 
 use proptest::prelude::*;
 
 use super::super::*;
-use super::world::{DATABASES, Event, HOLD_TIMEOUT, HOSTS, Synchronous, World};
+use super::fixture::{DATABASES, Event, Fixture, HOLD_TIMEOUT, HOSTS, Synchronous};
 
-/// How often something happens: in any story, in one of lost leaders, in one of switchovers. And
+/// How often something happens: in any scenario, in one of lost leaders, in one of switchovers. And
 /// what, by a number that says to whom and how much.
 type Chance = ([u32; 3], fn(u32) -> Event);
 
@@ -40,7 +40,7 @@ fn some_host(seed: u32) -> Option<&'static str> {
     HOSTS.get(seed as usize % (HOSTS.len() + 1)).copied()
 }
 
-/// Most of it is the ordinary course of things; what breaks is mended more often than it breaks,
+/// Most of it is the ordinary course of things; what breaks is fixed more often than it breaks,
 /// or little would ever be decided.
 const CHANCES: &[Chance] = &[
     // Clients and the logs.
@@ -99,7 +99,7 @@ const CHANCES: &[Chance] = &[
     ([4, 0, 4], |n| Event::LocksFail(database(n))),
     ([8, 4, 20], |n| Event::HoldIsLost(database(n))),
     ([4, 0, 4], |n| Event::Break(database(n))),
-    ([20, 0, 20], |n| Event::Mend(database(n))),
+    ([20, 0, 20], |n| Event::Fix(database(n))),
     ([4, 0, 0], |n| Event::Disconnect(database(n))),
     ([20, 0, 0], |n| Event::Connect(database(n))),
     // This program.
@@ -122,7 +122,7 @@ fn event(theme: usize) -> impl Strategy<Value = Event> {
     })
 }
 
-/// A long story of everything, or a short one with a theme.
+/// A long scenario of everything, or a short one with a theme.
 fn events() -> impl Strategy<Value = Vec<Event>> {
     prop_oneof![
         prop::collection::vec(event(0), 0..120),
@@ -131,11 +131,11 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     ]
 }
 
-fn liberties() -> impl Strategy<Value = Liberties> {
+fn limits() -> impl Strategy<Value = Limits> {
     let max_lag = prop::option::weighted(0.3, 0..64_u64);
     let usually = prop::bool::weighted(0.9);
     (usually, max_lag, usually, any::<bool>()).prop_map(
-        |(read_move, max_lag, hold_on_request, hold_on_leader_loss)| Liberties {
+        |(read_move, max_lag, hold_on_request, hold_on_leader_loss)| Limits {
             read_move,
             max_lag,
             hold_on_request,
@@ -155,17 +155,17 @@ proptest! {
     #[test]
     fn whatever_happens_the_rules_hold_and_it_ends_well(
         synchronous in synchronous(),
-        liberties in liberties(),
+        limits in limits(),
         events in events(),
     ) {
-        let mut world = World::new(synchronous, liberties);
+        let mut fixture = Fixture::new(synchronous, limits);
         for event in events {
-            world.happens(event);
+            fixture.happens(event);
         }
-        world.happens(Event::CatchUp);
-        world.everybody_answers();
-        world.assert_reads_are_served();
-        world.heal();
-        world.assert_settled();
+        fixture.happens(Event::CatchUp);
+        fixture.everybody_answers();
+        fixture.assert_reads_are_served();
+        fixture.heal();
+        fixture.assert_in_sync();
     }
 }

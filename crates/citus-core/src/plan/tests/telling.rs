@@ -1,15 +1,15 @@
-//! How a story is told of holds and read moves: who was asked to leave, who is how far, what is
+//! How a scenario is told of holds and read moves: who was asked to leave, who is how far, what is
 //! held. Positions are small numbers; a round is what a member's answer is an answer to.
 
 use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn, SyncState};
 
 use super::super::*;
-use super::builders::{Story, addr, heard, row, versioned};
+use super::builders::{Scenario, addr, heard, row, versioned};
 
-/// The failover key's revision, unless a story says otherwise.
+/// The failover key's revision, unless a scenario says otherwise.
 pub(super) const REQUEST_REVISION: i64 = 50;
 
-/// Why a hold is open in these stories: somebody asked for a switchover.
+/// Why a hold is open in these scenarios: somebody asked for a switchover.
 pub(super) const REQUEST: Reason = Reason::Request {
     revision: REQUEST_REVISION,
 };
@@ -79,7 +79,7 @@ pub(super) fn request(leader: Option<&str>, candidate: Option<&str>) -> Failover
     }
 }
 
-impl Story {
+impl Scenario {
     /// pg1 leads and takes writes, pg2 is its synchronous standby, and every row is right.
     pub(super) fn quiet() -> Self {
         Self::new()
@@ -164,19 +164,21 @@ impl Story {
 
     /// … and the coordinator does not reach it either, since this round.
     pub(super) fn confirmed(mut self, host: &str, round: u64) -> Self {
-        self.reach.insert(addr(host), Reach::Unreachable { round });
+        self.reachability
+            .insert(addr(host), Reachability::Unreachable { round });
         self
     }
 
     /// … but the coordinator reaches it.
     pub(super) fn reachable(mut self, host: &str) -> Self {
-        self.reach.insert(addr(host), Reach::Reachable);
+        self.reachability
+            .insert(addr(host), Reachability::Reachable);
         self
     }
 
     /// A hold stands, for this reason.
-    pub(super) fn standing(mut self, reason: Reason) -> Self {
-        self.standing = Some(Standing {
+    pub(super) fn active_hold(mut self, reason: Reason) -> Self {
+        self.active_hold = Some(ActiveHold {
             reason,
             expired: false,
         });
@@ -185,7 +187,7 @@ impl Story {
 
     /// Its deadline has passed.
     pub(super) fn expired(mut self) -> Self {
-        self.standing.as_mut().expect("a hold").expired = true;
+        self.active_hold.as_mut().expect("a hold").expired = true;
         self
     }
 
@@ -201,9 +203,9 @@ impl Story {
 
     pub(super) fn held_because(self, reason: Reason) -> Self {
         let databases: Vec<String> = self.rows.keys().cloned().collect();
-        let story = self.standing(reason);
-        let hold = |story: Self, name: &String| story.progress(name, Held::Yes { round: 1 });
-        databases.iter().fold(story, hold)
+        let scenario = self.active_hold(reason);
+        let hold = |scenario: Self, name: &String| scenario.progress(name, Held::Yes { round: 1 });
+        databases.iter().fold(scenario, hold)
     }
 
     pub(super) fn owing_a_resync(mut self, database: &str) -> Self {
@@ -224,7 +226,7 @@ impl Story {
 
     /// `citus-sync hold`, when this member led and had been started then.
     pub(super) fn asked(mut self, leader: &str, started: Option<i64>) -> Self {
-        self.asked = Some(Asked {
+        self.asked = Some(PendingHold {
             id: 1,
             leader: leader.to_owned(),
             started,
@@ -260,23 +262,23 @@ impl Story {
         )
     }
 
-    pub(super) fn liberties(mut self, change: impl FnOnce(&mut Liberties)) -> Self {
-        change(&mut self.liberties);
+    pub(super) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
         self
     }
 
     /// `policy.read_move_max_lag`.
     pub(super) fn allowing_lag(self, bytes: u64) -> Self {
-        self.liberties(|liberties| liberties.max_lag = Some(bytes))
+        self.limits(|limits| limits.max_lag = Some(bytes))
     }
 
     /// `policy.hold_on_leader_loss`.
     pub(super) fn holding_on_loss(self) -> Self {
-        self.liberties(|liberties| liberties.hold_on_leader_loss = true)
+        self.limits(|limits| limits.hold_on_leader_loss = true)
     }
 
     /// `policy.read_move: false`.
     pub(super) fn keeping_reads(self) -> Self {
-        self.liberties(|liberties| liberties.read_move = false)
+        self.limits(|limits| limits.read_move = false)
     }
 }

@@ -3,21 +3,21 @@
 use dcs_watch::Freshness;
 
 use super::super::*;
-use super::builders::{Story, addr, row, secondary};
+use super::builders::{Scenario, addr, row, secondary};
 use crate::invariants::{Violation, check};
 
 /// A right decision, spoilt by `spoil`, must be stopped with `rule N`.
-fn stopped(story: &Story, rule: &str, spoil: impl FnOnce(&mut Decision)) {
-    let mut decision = story.clone().decide();
+fn stopped(scenario: &Scenario, rule: &str, spoil: impl FnOnce(&mut Decision)) {
+    let mut decision = scenario.clone().decide();
     spoil(&mut decision);
-    let violation = story
+    let violation = scenario
         .with(|situation| check(situation, &decision))
         .unwrap_err();
     assert!(violation.to_string().starts_with(rule), "{violation}");
 }
 
-fn moving() -> Story {
-    Story::new().leader("pg2").says(ProbeState::Writable)
+fn moving() -> Scenario {
+    Scenario::new().leader("pg2").says(ProbeState::Writable)
 }
 
 fn edit(decision: &mut Decision, change: impl FnOnce(&mut Move)) {
@@ -38,15 +38,15 @@ fn a_guess() {
 fn a_leader_that_did_not_answer_for_this_key() {
     let mut decision = moving().decide();
     decision.rule = Rule::Move;
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg2")
         .said_earlier(ProbeState::Writable);
-    let violation = story
+    let violation = scenario
         .with(|situation| check(situation, &decision))
         .unwrap_err();
     assert!(matches!(violation, Violation::NotTheWritableLeader { .. }));
-    let story = Story::new().leader("pg2").says(ProbeState::InRecovery);
-    let violation = story
+    let scenario = Scenario::new().leader("pg2").says(ProbeState::InRecovery);
+    let violation = scenario
         .with(|situation| check(situation, &decision))
         .unwrap_err();
     assert!(matches!(violation, Violation::NotTheWritableLeader { .. }));
@@ -56,12 +56,12 @@ fn a_leader_that_did_not_answer_for_this_key() {
 fn a_name_that_only_a_swap_may_bear() {
     // Even if the leader claims it for its own.
     let named = addr("citus-sync-swap-7.invalid");
-    let mut story = moving();
-    story.view.members.get_mut("pg2").unwrap().value.address = Some(named.clone());
-    let story = story.says(ProbeState::Writable);
+    let mut scenario = moving();
+    scenario.view.members.get_mut("pg2").unwrap().value.address = Some(named.clone());
+    let scenario = scenario.says(ProbeState::Writable);
     let mut decision = moving().decide();
     edit(&mut decision, |step| step.to = named.clone());
-    let violation = story
+    let violation = scenario
         .with(|situation| check(situation, &decision))
         .unwrap_err();
     assert!(
@@ -102,14 +102,16 @@ fn a_primary_row_that_would_lose_its_nodeid() {
 #[test]
 fn a_swap_that_leaves_a_temporary_name() {
     let rows = Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")]);
-    let story = moving().rows("app", rows);
-    stopped(&story, "rule 6", |d| {
+    let scenario = moving().rows("app", rows);
+    stopped(&scenario, "rule 6", |d| {
         edit(d, |step| {
             let way = step.make_way.as_mut().unwrap();
             way.then = way.temporary.clone();
         });
     });
-    stopped(&story, "rule 6", |d| edit(d, |step| step.make_way = None));
+    stopped(&scenario, "rule 6", |d| {
+        edit(d, |step| step.make_way = None);
+    });
 }
 
 #[test]
@@ -132,20 +134,20 @@ fn a_change_where_patroni_is_in_charge() {
 
 #[test]
 fn a_registration_of_a_group_that_has_a_row_or_of_another_group() {
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .registering()
         .rows("app", Rows::known(vec![]));
-    let right = story.clone().decide();
-    let taken = story
+    let right = scenario.clone().decide();
+    let taken = scenario
         .clone()
         .rows("app", Rows::known(vec![row(2, 1, "pg3")]));
     let violation = taken
         .with(|situation| check(situation, &right))
         .unwrap_err();
     assert!(matches!(violation, Violation::NotThePrimaryRow { .. }));
-    stopped(&story, "rule 6", |d| {
+    stopped(&scenario, "rule 6", |d| {
         let Some(Step::Register(step)) = d.steps.get_mut("app") else {
             panic!()
         };
@@ -159,11 +161,11 @@ fn a_repair_that_names_a_stranger() {
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
     ];
-    let story = Story::new()
+    let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(rows));
-    stopped(&story, "rule 6", |d| {
+    stopped(&scenario, "rule 6", |d| {
         let Some(Step::Repair(step)) = d.steps.get_mut("app") else {
             panic!()
         };
@@ -171,9 +173,9 @@ fn a_repair_that_names_a_stranger() {
     });
 }
 
-/// A story whose group has no row yet, and is to get one.
-fn registering() -> Story {
-    Story::new()
+/// A scenario whose group has no row yet, and is to get one.
+fn registering() -> Scenario {
+    Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .registering()
@@ -213,20 +215,20 @@ fn a_registration_of_an_address_that_another_row_has() {
 }
 
 /// A row of group 1 that a swap left with a temporary name, and another group's.
-fn wrecked() -> Story {
+fn wrecked() -> Scenario {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
         secondary(8, 2, "citus-sync-swap-8.invalid"),
         row(3, 2, "pg3"),
     ];
-    Story::new()
+    Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
         .rows("app", Rows::known(rows))
 }
 
-fn mend(decision: &mut Decision, change: impl FnOnce(&mut Repair)) {
+fn fix(decision: &mut Decision, change: impl FnOnce(&mut Repair)) {
     let Some(Step::Repair(step)) = decision.steps.get_mut("app") else {
         panic!("{decision:?}")
     };
@@ -234,14 +236,14 @@ fn mend(decision: &mut Decision, change: impl FnOnce(&mut Repair)) {
 }
 
 #[test]
-fn a_repair_of_a_row_that_is_not_the_groups_own_wreck() {
+fn a_repair_of_a_row_that_is_not_the_groups_own_orphan_row() {
     for (nodeid, host) in [
         (8, "citus-sync-swap-8.invalid"),
         (7, "citus-sync-swap-8.invalid"),
         (2, "pg1"),
     ] {
         stopped(&wrecked(), "rule 6", |d| {
-            mend(d, |step| {
+            fix(d, |step| {
                 step.nodeid = nodeid;
                 step.from = addr(host);
             });
@@ -254,7 +256,7 @@ fn a_repair_that_takes_an_address_from_somebody() {
     // pg3 is a replica of the scope, but a row of another group names it; and pg1 leads.
     for host in ["pg3", "pg1"] {
         stopped(&wrecked(), "rule 6", |d| {
-            mend(d, |step| step.to = addr(host));
+            fix(d, |step| step.to = addr(host));
         });
     }
     // The leader is no spare replica, even where no row names it.
@@ -265,7 +267,7 @@ fn a_repair_that_takes_an_address_from_somebody() {
     ];
     apart = apart.rows("app", Rows::known(rows));
     let mut decision = wrecked().decide();
-    mend(&mut decision, |step| step.to = addr("pg3"));
+    fix(&mut decision, |step| step.to = addr("pg3"));
     let violation = apart.with(|situation| check(situation, &decision));
     assert_eq!(
         violation,
@@ -283,17 +285,17 @@ fn a_swap_with_a_row_that_does_not_bear_the_address() {
         secondary(8, 1, "pg3"),
         secondary(9, 2, "other"),
     ];
-    let story = moving().rows("app", Rows::known(rows));
+    let scenario = moving().rows("app", Rows::known(rows));
     for nodeid in [8, 9, 2] {
-        stopped(&story, "rule 6", |d| {
+        stopped(&scenario, "rule 6", |d| {
             edit(d, |step| step.make_way.as_mut().unwrap().nodeid = nodeid);
         });
     }
     // Nor with another group's, even if that bears it, be it primary or secondary.
-    let decision = story.decide();
+    let decision = scenario.decide();
     for other in [row(7, 2, "pg2"), secondary(7, 2, "pg2"), row(7, 1, "pg2")] {
-        let story = moving().rows("app", Rows::known(vec![row(2, 1, "pg1"), other]));
-        let violation = story.with(|situation| check(situation, &decision));
+        let scenario = moving().rows("app", Rows::known(vec![row(2, 1, "pg1"), other]));
+        let violation = scenario.with(|situation| check(situation, &decision));
         assert_eq!(
             violation,
             Err(Violation::NotThePrimaryRow {
@@ -311,9 +313,9 @@ fn a_swap_that_gives_two_rows_one_address() {
         secondary(7, 1, "pg2"),
         secondary(8, 1, "pg3"),
     ];
-    let story = moving().rows("app", Rows::known(rows));
+    let scenario = moving().rows("app", Rows::known(rows));
     let way = |change: fn(&mut MakeWay)| {
-        stopped(&story, "rule 6", |d| {
+        stopped(&scenario, "rule 6", |d| {
             edit(d, |step| change(step.make_way.as_mut().unwrap()));
         });
     };

@@ -3,18 +3,18 @@
 use dcs_watch::{Lsn, Role};
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Story, addr, row, secondary};
+use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
 use super::telling::{REQUEST, request};
 use crate::invariants::{Violation, check};
 
 /// What the checker says of a decision in a world that is not the one it was made in.
-fn verdict(story: &Story, decision: &Decision) -> Result<(), Violation> {
-    story.with(|situation| check(situation, decision))
+fn verdict(scenario: &Scenario, decision: &Decision) -> Result<(), Violation> {
+    scenario.with(|situation| check(situation, decision))
 }
 
-/// The right decision of one story is stopped in another, because that standby was not found
+/// The right decision of one scenario is stopped in another, because that standby was not found
 /// to have everything.
-fn not_caught_up(right: &Story, wrong: &Story) {
+fn not_caught_up(right: &Scenario, wrong: &Scenario) {
     let decision = right.decision();
     let Step::ReadMove(step) = &decision.steps["app"] else {
         panic!("not the read move that this is about: {decision:?}")
@@ -27,7 +27,7 @@ fn not_caught_up(right: &Story, wrong: &Story) {
 
 /// A decision that says this of the first database.
 fn deciding(step: Step) -> Decision {
-    let mut decision = Story::quiet().decide();
+    let mut decision = Scenario::quiet().decide();
     decision.steps.insert("app".to_owned(), step);
     decision
 }
@@ -37,8 +37,8 @@ fn hold(reason: Reason) -> Decision {
 }
 
 /// pg1 leads and is held; pg2 has everything.
-fn held() -> Story {
-    Story::quiet()
+fn held() -> Scenario {
+    Scenario::quiet()
         .switchover()
         .held()
         .leader_at(100, 1)
@@ -46,8 +46,8 @@ fn held() -> Story {
 }
 
 /// pg1 is lost; pg2 has everything.
-fn lost() -> Story {
-    Story::quiet()
+fn lost() -> Scenario {
+    Scenario::quiet()
         .lost("pg1")
         .confirmed("pg1", 3)
         .standby_at("pg2", 100, 100, 3)
@@ -98,7 +98,7 @@ fn reads_on_what_was_said_before_the_hold_or_without_one() {
 #[test]
 fn reads_after_a_loss_that_is_none() {
     let mut unconfirmed = lost();
-    unconfirmed.reach.clear();
+    unconfirmed.reachability.clear();
     not_caught_up(&lost(), &unconfirmed);
     not_caught_up(&lost(), &lost().reachable("pg1"));
     not_caught_up(&lost(), &lost().says(ProbeState::Writable));
@@ -163,10 +163,10 @@ fn reads_to_a_member_left_behind_that_was_synchronous_to_another() {
 
 #[test]
 fn reads_by_the_policys_blessing_to_a_member_that_is_no_replica() {
-    let may_lag = |story: Story| {
-        let story = story.synchronous("pg1", &[]).allowing_lag(10);
-        let round = story.answers[&addr("pg2")].round;
-        story.standby_at("pg3", 100, 100, round)
+    let may_lag = |scenario: Scenario| {
+        let scenario = scenario.synchronous("pg1", &[]).allowing_lag(10);
+        let round = scenario.answers[&addr("pg2")].round;
+        scenario.standby_at("pg3", 100, 100, round)
     };
     for right in [may_lag(held()), may_lag(lost())] {
         let decision = right.decision();
@@ -232,8 +232,8 @@ fn reads_to_a_standby_that_has_replayed_all_it_can_but_not_all_there_is() {
     not_caught_up(&right, &cut_off());
     // Another one received more, or has replayed more.
     let ahead = |written, replayed| {
-        let story = cut_off().standby_at("pg3", written, replayed, 3);
-        story.exhausted("pg2")
+        let scenario = cut_off().standby_at("pg3", written, replayed, 3);
+        scenario.exhausted("pg2")
     };
     not_caught_up(&right, &ahead(107, 90));
     not_caught_up(&right, &ahead(90, 107));
@@ -247,17 +247,17 @@ fn reads_to_a_standby_that_has_replayed_all_it_can_but_not_all_there_is() {
 
 #[test]
 fn reads_to_a_member_with_another_history() {
-    let timeline = |mut story: Story, name: &str, timeline| {
-        let member = story.view.members.get_mut(name).unwrap();
+    let timeline = |mut scenario: Scenario, name: &str, timeline| {
+        let member = scenario.view.members.get_mut(name).unwrap();
         member.value.timeline = Some(timeline);
-        story
+        scenario
     };
-    let apart = |story: &Story| timeline(timeline(story.clone(), "pg1", 2), "pg3", 1);
+    let apart = |scenario: &Scenario| timeline(timeline(scenario.clone(), "pg1", 2), "pg3", 1);
     let named = held()
         .requested(request(Some("pg1"), Some("pg3")))
         .standby_at("pg3", 100, 100, 1);
     not_caught_up(&named, &apart(&named));
-    let lagging = Story::quiet()
+    let lagging = Scenario::quiet()
         .synchronous("pg1", &[])
         .lost("pg1")
         .confirmed("pg1", 3)
@@ -268,7 +268,7 @@ fn reads_to_a_member_with_another_history() {
 
 #[test]
 fn reads_to_a_member_that_lacks_more_than_is_allowed() {
-    let right = Story::quiet()
+    let right = Scenario::quiet()
         .synchronous("pg1", &[])
         .lost("pg1")
         .confirmed("pg1", 3)
@@ -290,7 +290,11 @@ fn reads_to_a_member_that_lacks_more_than_is_allowed() {
 
 #[test]
 fn reads_to_a_leader_whose_row_may_be_newer_news() {
-    let right = Story::quiet().switchover().held().row_at("pg2").lost("pg2");
+    let right = Scenario::quiet()
+        .switchover()
+        .held()
+        .row_at("pg2")
+        .lost("pg2");
     let decision = right.decision();
     assert!(matches!(decision.steps["app"], Step::ReadMove(_)));
     let restored = right
@@ -307,14 +311,14 @@ fn reads_to_a_leader_whose_row_may_be_newer_news() {
 #[test]
 fn reads_by_an_update_that_is_not_sound() {
     let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")];
-    let story = held().rows("app", Rows::known(rows));
+    let scenario = held().rows("app", Rows::known(rows));
     let spoilt = |spoil: &dyn Fn(&mut Move)| {
-        let mut decision = story.decision();
+        let mut decision = scenario.decision();
         let Some(Step::ReadMove(step)) = decision.steps.get_mut("app") else {
             panic!("{decision:?}")
         };
         spoil(step);
-        verdict(&story, &decision).unwrap_err()
+        verdict(&scenario, &decision).unwrap_err()
     };
     assert_eq!(
         spoilt(&|step| step.nodeid = 7),
@@ -338,23 +342,23 @@ fn reads_by_an_update_that_is_not_sound() {
 
 #[test]
 fn a_hold_after_its_deadline_or_for_what_was_given_up() {
-    let story = Story::quiet().switchover();
-    let decision = story.decision();
+    let scenario = Scenario::quiet().switchover();
+    let decision = scenario.decision();
     assert_eq!(decision.steps["app"], hold(REQUEST).steps["app"]);
-    assert_eq!(verdict(&story, &decision), Ok(()));
+    assert_eq!(verdict(&scenario, &decision), Ok(()));
     let refused = Err(Violation::NoHoldNow);
-    let expired = story.clone().standing(REQUEST).expired();
+    let expired = scenario.clone().active_hold(REQUEST).expired();
     assert_eq!(verdict(&expired, &decision), refused);
-    let given_up = story.clone().given_up(REQUEST);
+    let given_up = scenario.clone().given_up(REQUEST);
     assert_eq!(verdict(&given_up, &decision), refused);
-    let mut stopping = story.clone();
+    let mut stopping = scenario.clone();
     stopping.stopping = true;
     assert_eq!(verdict(&stopping, &decision), refused);
 }
 
 #[test]
 fn a_hold_of_the_coordinators_own_group() {
-    let own = Story::quiet()
+    let own = Scenario::quiet()
         .group(0)
         .rows("app", Rows::known(vec![row(2, 0, "pg1")]));
     assert_eq!(verdict(&own, &hold(REQUEST)), Err(Violation::NoHoldNow));
@@ -367,7 +371,7 @@ fn a_hold_of_no_row_or_of_somebody_elses() {
         reason: REQUEST,
     }));
     assert_eq!(
-        verdict(&Story::quiet(), &none),
+        verdict(&Scenario::quiet(), &none),
         Err(Violation::UnknownNode { nodeid: 99 })
     );
     let others = deciding(Step::Hold(Hold {
@@ -375,13 +379,13 @@ fn a_hold_of_no_row_or_of_somebody_elses() {
         reason: REQUEST,
     }));
     assert!(matches!(
-        verdict(&Story::quiet(), &others),
+        verdict(&Scenario::quiet(), &others),
         Err(Violation::NotThePrimaryRow { nodeid: 3, .. })
     ));
     let rows = vec![row(4, 1, "pg1"), secondary(2, 1, "pg2")];
-    let story = Story::quiet().rows("app", Rows::known(rows));
+    let scenario = Scenario::quiet().rows("app", Rows::known(rows));
     assert!(matches!(
-        verdict(&story, &hold(REQUEST)),
+        verdict(&scenario, &hold(REQUEST)),
         Err(Violation::NotThePrimaryRow { nodeid: 2, .. })
     ));
 }
@@ -390,12 +394,12 @@ fn a_hold_of_no_row_or_of_somebody_elses() {
 fn a_hold_where_we_only_watch_or_etcd_is_silent_or_the_database_is_unknown() {
     let hold = hold(REQUEST);
     for writes in [Writes::ObserveOnly, Writes::PatroniManages] {
-        let watched = Story::quiet().writes(writes);
+        let watched = Scenario::quiet().writes(writes);
         assert_eq!(verdict(&watched, &hold), Err(Violation::OnlyObserved));
     }
-    let stale = Story::quiet().stale();
+    let stale = Scenario::quiet().stale();
     assert_eq!(verdict(&stale, &hold), Err(Violation::NotFresh));
-    let unknown = Story::quiet().rows("app", Rows::Unknown("down".to_owned()));
+    let unknown = Scenario::quiet().rows("app", Rows::Unknown("down".to_owned()));
     assert!(matches!(
         verdict(&unknown, &hold),
         Err(Violation::UnknownDatabase { .. })
@@ -404,21 +408,21 @@ fn a_hold_where_we_only_watch_or_etcd_is_silent_or_the_database_is_unknown() {
 
 #[test]
 fn anything_beside_a_hold_that_is_being_taken() {
-    let resync = Story::quiet().owing_a_resync("app");
-    let moved = Story::quiet().row_at("pg2");
-    let register = Story::quiet()
+    let resync = Scenario::quiet().owing_a_resync("app");
+    let moved = Scenario::quiet().row_at("pg2");
+    let register = Scenario::quiet()
         .registering()
         .rows("app", Rows::known(vec![]));
-    let wreck = vec![
+    let orphan_row = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
     ];
-    let repair = Story::quiet().rows("app", Rows::known(wreck));
-    let hold = Story::quiet().switchover();
-    for story in [held(), lost(), resync, moved, register, repair, hold] {
-        let decision = story.decision();
+    let repair = Scenario::quiet().rows("app", Rows::known(orphan_row));
+    let hold = Scenario::quiet().switchover();
+    for scenario in [held(), lost(), resync, moved, register, repair, hold] {
+        let decision = scenario.decision();
         assert!(decision.steps["app"].acts(), "{decision:?}");
-        let taking = story.progress("app", Held::Taking);
+        let taking = scenario.progress("app", Held::Taking);
         assert_eq!(verdict(&taking, &decision), Err(Violation::HoldUnderWay));
     }
 }
@@ -426,33 +430,33 @@ fn anything_beside_a_hold_that_is_being_taken() {
 #[test]
 fn a_second_hold_or_a_resync_while_one_is_open() {
     let open = Held::Yes { round: 1 };
-    let story = Story::quiet().switchover();
-    let decision = story.decision();
-    let held = story.progress("app", open);
+    let scenario = Scenario::quiet().switchover();
+    let decision = scenario.decision();
+    let held = scenario.progress("app", open);
     assert_eq!(verdict(&held, &decision), Err(Violation::HoldUnderWay));
 
-    let story = Story::quiet().owing_a_resync("app");
-    let decision = story.decision();
-    let held = story.progress("app", open);
+    let scenario = Scenario::quiet().owing_a_resync("app");
+    let decision = scenario.decision();
+    let held = scenario.progress("app", open);
     assert_eq!(verdict(&held, &decision), Err(Violation::HoldUnderWay));
 }
 
 #[test]
 fn a_resync_of_a_row_that_is_not_the_writable_leaders() {
-    let story = Story::quiet().owing_a_resync("app");
-    let decision = story.decision();
+    let scenario = Scenario::quiet().owing_a_resync("app");
+    let decision = scenario.decision();
     for wrong in [
-        story.clone().says(ProbeState::InRecovery),
-        story.clone().said_earlier(ProbeState::Writable),
-        story.clone().lost("pg1"),
-        story.clone().no_leader(),
+        scenario.clone().says(ProbeState::InRecovery),
+        scenario.clone().said_earlier(ProbeState::Writable),
+        scenario.clone().lost("pg1"),
+        scenario.clone().no_leader(),
     ] {
         assert!(matches!(
             verdict(&wrong, &decision),
             Err(Violation::NotTheWritableLeader { .. })
         ));
     }
-    let moved = story.clone().row_at("pg2");
+    let moved = scenario.clone().row_at("pg2");
     assert!(matches!(
         verdict(&moved, &decision),
         Err(Violation::NotThePrimaryRow { nodeid: 2, .. })
@@ -461,10 +465,13 @@ fn a_resync_of_a_row_that_is_not_the_writable_leaders() {
 
 #[test]
 fn a_move_in_a_hold_to_a_leader_that_takes_no_writes() {
-    let story = Story::new().leader("pg2").says(ProbeState::Writable).held();
-    let decision = story.decision();
-    assert_eq!(verdict(&story, &decision), Ok(()));
-    let promoting = story.says(ProbeState::InRecovery);
+    let scenario = Scenario::new()
+        .leader("pg2")
+        .says(ProbeState::Writable)
+        .held();
+    let decision = scenario.decision();
+    assert_eq!(verdict(&scenario, &decision), Ok(()));
+    let promoting = scenario.says(ProbeState::InRecovery);
     assert!(matches!(
         verdict(&promoting, &decision),
         Err(Violation::NotTheWritableLeader { .. })
@@ -474,16 +481,16 @@ fn a_move_in_a_hold_to_a_leader_that_takes_no_writes() {
 #[test]
 fn but_the_end_of_a_hold_never() {
     let end = deciding(Step::LetGo);
-    for story in [
-        Story::quiet(),
-        Story::quiet().stale(),
-        Story::quiet().writes(Writes::ObserveOnly),
-        Story::quiet().group(0),
-        Story::quiet().progress("app", Held::Taking),
-        Story::quiet().held().expired(),
-        Story::quiet().rows("app", Rows::Unknown("down".to_owned())),
+    for scenario in [
+        Scenario::quiet(),
+        Scenario::quiet().stale(),
+        Scenario::quiet().writes(Writes::ObserveOnly),
+        Scenario::quiet().group(0),
+        Scenario::quiet().progress("app", Held::Taking),
+        Scenario::quiet().held().expired(),
+        Scenario::quiet().rows("app", Rows::Unknown("down".to_owned())),
     ] {
-        assert_eq!(verdict(&story, &end), Ok(()));
+        assert_eq!(verdict(&scenario, &end), Ok(()));
     }
 }
 
@@ -493,8 +500,8 @@ fn reads_to_a_name_that_only_a_swap_may_bear() {
     let named = "citus-sync-swap-7.invalid";
     for right in [held(), lost()] {
         let round = right.answers[&addr("pg2")].round;
-        let mut story = right.standby_at(named, 100, 100, round);
-        let member = &mut story.view.members.get_mut("pg2").unwrap().value;
+        let mut scenario = right.standby_at(named, 100, 100, round);
+        let member = &mut scenario.view.members.get_mut("pg2").unwrap().value;
         member.address = Some(addr(named));
         let decision = deciding(Step::ReadMove(Move {
             nodeid: 2,
@@ -503,7 +510,7 @@ fn reads_to_a_name_that_only_a_swap_may_bear() {
             make_way: None,
         }));
         assert_eq!(
-            verdict(&story, &decision),
+            verdict(&scenario, &decision),
             Err(Violation::NotCaughtUp {
                 address: addr(named)
             })

@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::*;
 use crate::plan::Rule;
-use crate::report::{PassageKind, PassageOutcome, PhaseTimes};
+use crate::report::{PhaseTimes, TransitionKind, TransitionOutcome};
 
 const NOW: &str = "2026-11-22T12:05:09Z";
 
@@ -24,7 +24,7 @@ fn at(host: &str) -> HostPort {
 fn row_at(host: &str) -> GroupDatabaseReport {
     GroupDatabaseReport {
         row: Some(at(host)),
-        step: "settled".to_owned(),
+        step: "in sync".to_owned(),
         wait: None,
         running: false,
         retry: None,
@@ -41,8 +41,8 @@ fn group(number: i32, scope: &str, leader: &str, host: &str) -> GroupReport {
         members: 3,
         paused: false,
         problems: vec![],
-        rule: Rule::Settled,
-        settled: true,
+        rule: Rule::InSync,
+        in_sync: true,
         databases: BTreeMap::from(databases),
         last_move: None,
         hold: None,
@@ -61,7 +61,7 @@ fn database(name: &str) -> DatabaseReport {
 }
 
 /// Everything is as it should be; group 1 moved a minute ago.
-fn settled() -> State {
+fn in_sync() -> State {
     let moved = MoveReport {
         at: "2026-11-22T12:04:00.5Z".to_owned(),
         database: "app".to_owned(),
@@ -103,21 +103,21 @@ fn settled() -> State {
 }
 
 fn with_group(change: impl FnOnce(&mut GroupReport)) -> State {
-    let mut state = settled();
+    let mut state = in_sync();
     change(&mut state.formations[0].groups[2]);
     state
 }
 
 fn waiting(group: &mut GroupReport, rule: Rule, wait: &Wait) {
-    (group.rule, group.settled) = (rule, false);
+    (group.rule, group.in_sync) = (rule, false);
     for database in group.databases.values_mut() {
         (database.step, database.wait) = (format!("wait: {wait}"), Some(wait.clone()));
     }
 }
 
 #[test]
-fn settled_with_a_move_a_minute_ago() {
-    insta::assert_snapshot!(status(&settled(), &[], now()));
+fn in_sync_with_a_move_a_minute_ago() {
+    insta::assert_snapshot!(status(&in_sync(), &[], now()));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_leader_that_is_being_promoted_in_a_paused_scope() {
 
 #[test]
 fn etcd_has_fallen_silent() {
-    let mut state = settled();
+    let mut state = in_sync();
     let why = "silent for 7 s".to_owned();
     (state.ready, state.not_ready) = (false, vec![format!("etcd's view is stale: {why}")]);
     state.etcd = EtcdReport {
@@ -157,7 +157,7 @@ fn etcd_has_fallen_silent() {
 
 #[test]
 fn nothing_is_known_yet() {
-    let mut state = settled();
+    let mut state = in_sync();
     state.ready = false;
     state.not_ready = vec!["etcd's view is unknown".to_owned()];
     state.etcd = EtcdReport {
@@ -176,14 +176,14 @@ fn nothing_is_known_yet() {
 #[test]
 fn one_database_is_down_and_another_waits_for_metadata() {
     let error = "cn-1 (10.0.0.1:5432): database \"shop\" does not exist (SQLSTATE 3D000)";
-    let mut state = settled();
+    let mut state = in_sync();
     let formation = &mut state.formations[0];
     formation.databases[0].unsynced = vec![2, 3];
     let shop = &mut formation.databases[1];
     (shop.citus, shop.rows, shop.server) = (None, None, None);
     shop.error = Some(error.to_owned());
     for group in &mut formation.groups {
-        (group.rule, group.settled) = (Rule::Blocked, false);
+        (group.rule, group.in_sync) = (Rule::Blocked, false);
         let wait = Wait::RowsUnknown {
             why: error.to_owned(),
         };
@@ -201,7 +201,7 @@ fn one_database_is_down_and_another_waits_for_metadata() {
 
 #[test]
 fn a_formation_that_patroni_manages_is_only_observed() {
-    let mut state = settled();
+    let mut state = in_sync();
     let formation = &mut state.formations[0];
     formation.writes = Writes::PatroniManages;
     (formation.name, formation.coordinator) = ("main".to_owned(), "citus/0".to_owned());
@@ -218,7 +218,7 @@ fn a_formation_that_patroni_manages_is_only_observed() {
 #[test]
 fn a_move_that_fails_and_is_tried_again() {
     let state = with_group(|group| {
-        (group.rule, group.settled) = (Rule::Move, false);
+        (group.rule, group.in_sync) = (Rule::Move, false);
         group.problems = vec!["/service/wk2/members/wk2-9: not JSON: expected value".to_owned()];
         let step = "move node 3 from 10.0.2.2:5432 to 10.0.2.1:5432".to_owned();
         let failed = RetryReport {
@@ -248,7 +248,7 @@ fn a_move_that_fails_and_is_tried_again() {
 
 #[test]
 fn a_group_whose_scope_is_not_known_is_named() {
-    let mut state = settled();
+    let mut state = in_sync();
     state.formations[0].groups.truncate(2);
     state.formations[0].unresolved =
         vec!["group 2: no Patroni scope has a member at 10.0.2.1:5432".to_owned()];
@@ -256,7 +256,7 @@ fn a_group_whose_scope_is_not_known_is_named() {
 }
 
 #[test]
-fn a_hold_that_stands_and_a_passage_that_is_over() {
+fn a_hold_that_stands_and_a_transition_that_is_over() {
     let state = with_group(|group| {
         group.hold = Some(HoldReport {
             reason: "asked for by wk2-1, which is about to stop".to_owned(),
@@ -268,16 +268,16 @@ fn a_hold_that_stands_and_a_passage_that_is_over() {
             reads_at: Some(at("10.0.2.2")),
         });
     });
-    let passage = Passage {
+    let transition = Transition {
         formation: "cn".to_owned(),
         group: 1,
         scope: "wk1".to_owned(),
-        kind: PassageKind::Switchover,
+        kind: TransitionKind::Switchover,
         at: "2026-11-22T12:04:00.5Z".to_owned(),
         from: Some(at("10.0.1.1")),
         to: Some(at("10.0.1.2")),
         reason: "switchover asked for in etcd".to_owned(),
-        outcome: PassageOutcome::Followed,
+        outcome: TransitionOutcome::Followed,
         phases: PhaseTimes {
             requested_us: Some(0),
             held_us: Some(4_321),
@@ -286,5 +286,5 @@ fn a_hold_that_stands_and_a_passage_that_is_over() {
         },
         databases: BTreeMap::new(),
     };
-    insta::assert_snapshot!(status(&state, &[passage], now()));
+    insta::assert_snapshot!(status(&state, &[transition], now()));
 }

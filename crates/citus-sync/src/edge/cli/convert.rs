@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use dcs_watch::edge::watcher::list_once;
 
+use super::snapshot::etcd_settings;
 use super::stdout::{complain, print};
-use super::survey::etcd_settings;
 use super::{Done, Failed, Outcome, Source, block_on};
 use citus_core::config::{self, Config, Workers};
 

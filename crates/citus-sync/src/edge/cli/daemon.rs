@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_that_listens_everywhere_is_asked_on_loopback() {
+    fn a_daemon_that_listens_fan_out_is_asked_on_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:8009", "http://127.0.0.1:8009"),
             ("[::]:8009", "http://[::1]:8009"),

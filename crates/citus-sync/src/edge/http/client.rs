@@ -83,7 +83,7 @@ pub enum Order {
 /// What a daemon made of an [`Order`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Called {
-    /// The group's keeper answered, or did not in time.
+    /// The group's reconciler answered, or did not in time.
     Answer(HoldAnswer),
     /// Nobody was asked.
     Refused(Refusal),
@@ -98,7 +98,7 @@ pub async fn fetch_state(url: &str, deadline: Duration) -> Result<State, ClientE
     get(url, STATE, deadline).await
 }
 
-/// Reads `/api/v1/history` of the daemon at `url`: the last `limit` passages, of one group or all.
+/// Reads `/api/v1/history` of the daemon at `url`: the last `limit` transitions, of one group or all.
 ///
 /// # Errors
 ///
@@ -143,7 +143,7 @@ pub async fn call(
         what,
     };
     let body = serde_json::to_vec(body).map_err(|error| wrong(error.to_string()))?;
-    let asked = Asked {
+    let asked = PendingHold {
         method,
         path: &path,
         token: Some(token),
@@ -168,7 +168,7 @@ pub fn is_address(url: &str) -> Result<(), ClientError> {
     address_of(url).map(|_| ())
 }
 
-/// Host and port of a URL; a path behind them is left out, so that the URL of any page will do.
+/// Host and port of a URL; a path behind them is skipped, so that the URL of any page will do.
 fn address_of(url: &str) -> Result<HostPort, ClientError> {
     let wrong = |why| ClientError::Url {
         url: url.to_owned(),
@@ -213,7 +213,7 @@ fn excerpt(body: &[u8]) -> String {
 }
 
 /// One request.
-struct Asked<'a> {
+struct PendingHold<'a> {
     method: Method,
     path: &'a str,
     token: Option<&'a Secret>,
@@ -226,7 +226,7 @@ async fn get<T: DeserializeOwned>(
     deadline: Duration,
 ) -> Result<T, ClientError> {
     let address = address_of(url)?;
-    let asked = Asked {
+    let asked = PendingHold {
         method: Method::GET,
         path,
         token: None,
@@ -246,7 +246,7 @@ async fn get<T: DeserializeOwned>(
 async fn within(
     deadline: Duration,
     address: &HostPort,
-    asked: Asked<'_>,
+    asked: PendingHold<'_>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
     match timeout(deadline, ask(address, asked)).await {
         Ok(result) => result,
@@ -257,7 +257,10 @@ async fn within(
     }
 }
 
-async fn ask(address: &HostPort, asked: Asked<'_>) -> Result<(StatusCode, Bytes), ClientError> {
+async fn ask(
+    address: &HostPort,
+    asked: PendingHold<'_>,
+) -> Result<(StatusCode, Bytes), ClientError> {
     let unreachable = |error: String| ClientError::Unreachable {
         address: address.clone(),
         error,

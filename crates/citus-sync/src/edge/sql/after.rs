@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::everywhere::conclude;
+use super::fan_out::conclude;
 use super::steps::{MOMENT, Phases, StepError, commit, ensure};
 use super::update::UNSYNCED;
 use super::{Database, SqlError};

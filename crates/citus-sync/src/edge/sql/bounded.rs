@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much a server may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Bounds {
     /// One message, in bytes.
     message: usize,
     /// All that comes between two times that the server is ready for a statement, in bytes: an
@@ -23,7 +23,7 @@ pub struct Limits {
     answer: usize,
 }
 
-impl Limits {
+impl Bounds {
     /// For sessions that read `pg_dist_node`: ten thousand rows are about a megabyte.
     pub const CATALOGUE: Self = Self {
         message: 1 << 20,
@@ -66,7 +66,7 @@ pub(super) enum Excess {
     Rounds(String),
 }
 
-/// A stream that fails once its server exceeds the limits.
+/// A stream that fails once its server exceeds the bounds.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     stream: S,
@@ -74,10 +74,10 @@ pub(super) struct Bounded<S> {
 }
 
 impl<S> Bounded<S> {
-    pub(super) fn new(stream: S, limits: Limits) -> Self {
+    pub(super) fn new(stream: S, bounds: Bounds) -> Self {
         Self {
             stream,
-            frames: Frames::new(limits),
+            frames: Frames::new(bounds),
         }
     }
 }
@@ -124,7 +124,7 @@ const LENGTH: usize = 4;
 /// The frames of one stream, counted as they come in.
 #[derive(Debug)]
 struct Frames {
-    limits: Limits,
+    bounds: Bounds,
     /// The header that is being read, and how much of it is there.
     header: [u8; HEADER],
     read: usize,
@@ -137,9 +137,9 @@ struct Frames {
 }
 
 impl Frames {
-    fn new(limits: Limits) -> Self {
+    fn new(bounds: Bounds) -> Self {
         Self {
-            limits,
+            bounds,
             header: [0; HEADER],
             read: 0,
             body: 0,
@@ -171,7 +171,7 @@ impl Frames {
             let [_, length @ ..] = self.header;
             let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
             self.body = length.checked_sub(LENGTH).ok_or(Excess::Malformed)?;
-            if self.body > self.limits.message {
+            if self.body > self.bounds.message {
                 return Err(Excess::Message(self.body));
             }
             if self.header[0] == AUTHENTICATION && self.body > LONGEST_AUTHENTICATION {
@@ -194,8 +194,8 @@ impl Frames {
 
     fn answer(&mut self, taken: usize) -> Result<(), Excess> {
         self.answered += taken;
-        if self.answered > self.limits.answer {
-            return Err(Excess::Answer(self.limits.answer));
+        if self.answered > self.bounds.answer {
+            return Err(Excess::Answer(self.bounds.answer));
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ fn rounds_of(body: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: Bounds = Bounds {
         message: 100,
         answer: 250,
     };
@@ -330,9 +330,9 @@ mod tests {
 
     #[test]
     fn an_authentication_message_is_kept_only_while_it_is_short() {
-        let limits = Limits::CATALOGUE;
+        let bounds = Bounds::CATALOGUE;
         let long = message(b'R', &[0; LONGEST_AUTHENTICATION + 1]);
-        let counted = Frames::new(limits).count(&long);
+        let counted = Frames::new(bounds).count(&long);
         assert_eq!(counted, Err(Excess::Message(LONGEST_AUTHENTICATION + 1)));
     }
 }

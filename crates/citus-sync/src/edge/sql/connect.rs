@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::SqlError;
-use super::bounded::{Bounded, Limits};
+use super::bounded::{Bounded, Bounds};
 use super::socket::{self, Keepalive};
 use citus_core::config::{Password, passfile};
 use citus_core::policy::Policy;
@@ -43,7 +43,7 @@ pub struct Login {
     /// How soon a host that says nothing any more is dead to us.
     pub keepalive: Keepalive,
     /// How much a server may send.
-    pub limits: Limits,
+    pub bounds: Bounds,
 }
 
 /// How much longer than the server's own `statement_timeout` we wait: the server's error says
@@ -71,7 +71,7 @@ impl Login {
             lock_timeout: policy.lock_cooldown,
             silence: policy.hold_timeout.min(IDLE_IN_TRANSACTION),
             keepalive: Keepalive::PATIENT,
-            limits: Limits::CATALOGUE,
+            bounds: Bounds::CATALOGUE,
         }
     }
 
@@ -82,7 +82,7 @@ impl Login {
         Self {
             statement_timeout: self.connect_timeout,
             keepalive: Keepalive::WATCHFUL,
-            limits: Limits::SMALL,
+            bounds: Bounds::SMALL,
             ..self.clone()
         }
     }
@@ -204,7 +204,7 @@ impl Connection {
         // Boxed: the handshake's state is large, and would stay in every idle session's task.
         let handshake = Box::pin(async {
             let stream = socket::connect(address, login.keepalive).await?;
-            let bounded = Bounded::new(stream, login.limits);
+            let bounded = Bounded::new(stream, login.bounds);
             Ok::<_, SqlError>(config.connect_raw(bounded, NoTls).await?)
         });
         let opened = timeout(login.connect_timeout, handshake).await;

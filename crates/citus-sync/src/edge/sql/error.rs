@@ -49,8 +49,8 @@ pub enum SqlError {
         /// How many there may be.
         limit: usize,
     },
-    /// A door is led by nobody at this address just now.
-    #[error("the door is in recovery")]
+    /// An entry node is led by nobody at this address just now.
+    #[error("the entry node is in recovery")]
     InRecovery,
     /// The answer was not what this statement answers.
     #[error("unexpected answer: {0}")]

@@ -110,7 +110,7 @@ pub struct CallableFunction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 // Each bool is a right of its own.
 #[allow(clippy::struct_excessive_bools)]
-pub struct DoorFacts {
+pub struct EntryNodeFacts {
     /// It takes no writes, so that nobody needs to be held there.
     pub in_recovery: bool,
     /// Everything.
@@ -156,9 +156,9 @@ const CALLS: &str = "SELECT proname, oid::regprocedure::text, \
      'citus_add_node', 'master_add_node', 'citus_check_connection_to_node', \
      'recover_prepared_transactions') ORDER BY 1, 2";
 
-/// What our role may do on a door, superuser first: read whether it is in recovery, end sessions,
+/// What our role may do on an entry node, superuser first: read whether it is in recovery, end sessions,
 /// change `pg_dist_node`, lock shards.
-const DOOR: &str = "SELECT pg_catalog.pg_is_in_recovery(), r.rolsuper, \
+const ENTRY_NODE: &str = "SELECT pg_catalog.pg_is_in_recovery(), r.rolsuper, \
      r.rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'), \
      COALESCE(pg_catalog.has_table_privilege(to_regclass('pg_catalog.pg_dist_node'), 'UPDATE'), \
      false), COALESCE((SELECT bool_and(pg_catalog.has_function_privilege(oid, 'EXECUTE')) \
@@ -248,11 +248,15 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
 /// # Errors
 ///
 /// It cannot be asked.
-pub async fn door(login: &Login, address: &HostPort, name: &str) -> Result<DoorFacts, SqlError> {
+pub async fn entry_node(
+    login: &Login,
+    address: &HostPort,
+    name: &str,
+) -> Result<EntryNodeFacts, SqlError> {
     let mut session = Connection::open(login, address, name).await?;
-    let row = session.rows(DOOR).await?;
+    let row = session.rows(ENTRY_NODE).await?;
     let says = |column| row.first().and_then(|row| row.get(column)) == Some("t");
-    Ok(DoorFacts {
+    Ok(EntryNodeFacts {
         in_recovery: says(0),
         superuser: says(1),
         signals: says(2),

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::connect::GRACE;
 use super::references::{Part, References};
 use super::steps::StepError;
-use super::{Connection, Database, Doors, SqlError};
+use super::{Connection, Database, EntryNodes, SqlError};
 use citus_core::sql::{
     APPLICATION, Dialect, HAS_REFERENCE_TABLES, ShardLocks, Shards, terminate_blockers,
     untangle_blockers,
@@ -49,8 +49,8 @@ const DEADLOCKS: u32 = 5;
 /// Where a lock is wanted, and where a second session there comes from.
 pub(super) enum Place<'a> {
     Coordinator(&'a Database),
-    Door {
-        doors: &'a Doors,
+    EntryNode {
+        entry_nodes: &'a EntryNodes,
         address: &'a HostPort,
         database: &'a Arc<str>,
     },
@@ -60,38 +60,40 @@ impl Place<'_> {
     async fn second_session(&self) -> Result<Connection, SqlError> {
         match self {
             Self::Coordinator(database) => database.aside().await.map(|(session, _)| session),
-            Self::Door {
-                doors,
+            Self::EntryNode {
+                entry_nodes,
                 address,
                 database,
-            } => doors.session(address, database).await,
+            } => entry_nodes.session(address, database).await,
         }
     }
 
     fn references(&self) -> References {
         match self {
             Self::Coordinator(database) => database.references().clone(),
-            Self::Door {
-                doors,
+            Self::EntryNode {
+                entry_nodes,
                 address,
                 database,
-            } => doors.references(address, database),
+            } => entry_nodes.references(address, database),
         }
     }
 
     pub(super) fn give_back(&self, session: Connection) {
         match self {
             Self::Coordinator(database) => database.put_back(session),
-            Self::Door {
-                doors, database, ..
-            } => doors.put_back(database, session),
+            Self::EntryNode {
+                entry_nodes,
+                database,
+                ..
+            } => entry_nodes.put_back(database, session),
         }
     }
 
     fn database(&self) -> &str {
         match self {
             Self::Coordinator(database) => &database.name,
-            Self::Door { database, .. } => database,
+            Self::EntryNode { database, .. } => database,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Changes `pg_dist_node` and commits, on the coordinator or on a door: in a transaction of its own,
+//! Changes `pg_dist_node` and commits, on the coordinator or on an entry node: in a transaction of its own,
 //! or in one that holds a group's shards.
 //!
 //! Whoever sits on `pg_dist_node` for longer than a moment is Citus's own metadata sync at a silent

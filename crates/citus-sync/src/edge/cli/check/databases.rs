@@ -3,8 +3,8 @@
 use dcs_watch::HostPort;
 
 use super::{Inspected, PerDatabase, databases_named};
-use crate::edge::cli::advice::{advice, name, say};
-use crate::edge::cli::survey::Groups;
+use crate::edge::cli::remediation::{name, remediation, say};
+use crate::edge::cli::snapshot::Groups;
 use crate::edge::sql::inspect::{CallableFunction, CitusFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
 use citus_core::config::{Coordinator, Formation};
@@ -95,7 +95,7 @@ fn all_shut_out(coordinator: &Coordinator, inspected: &Inspected) -> Option<Find
                 "not looked at: the leader of {} cannot be asked",
                 coordinator.scope
             ),
-            "mend that first, then look again",
+            "fix that first, then look again",
         )
     })
 }
@@ -108,8 +108,8 @@ fn one(
 ) -> Finding {
     let what = format!("database {database}");
     let failed = |error: &SqlError| {
-        let mend = advice(error, coordinator, address, database);
-        Finding::fail(&what, format!("{address}: {}", say(error)), mend)
+        let fix = remediation(error, coordinator, address, database);
+        Finding::fail(&what, format!("{address}: {}", say(error)), fix)
     };
     match answer {
         Err(error)
@@ -349,16 +349,16 @@ fn lock_room(
     );
     // Twice the shards: other groups move at the same time, and everybody else needs locks too.
     let wanted = (2 * shards).div_ceil(transactions.max(1));
-    let mend = format!(
+    let fix = format!(
         "ALTER SYSTEM SET max_locks_per_transaction = {wanted} (Patroni: in the dynamic \
          configuration) and restart the coordinator's members"
     );
     if shards == 0 {
         Finding::pass(what, format!("room for {room} locks; no shards yet"))
     } else if shards > room {
-        Finding::fail(what, detail, mend)
+        Finding::fail(what, detail, fix)
     } else if 2 * shards > room {
-        Finding::warn(what, detail, mend)
+        Finding::warn(what, detail, fix)
     } else {
         Finding::pass(what, detail)
     }

@@ -29,8 +29,8 @@ pub(super) struct Daemons {
 }
 
 /// What came of it.
-pub(super) struct Asked {
-    /// A keeper's answer, or a refusal, or nothing at all.
+pub(super) struct PendingHold {
+    /// A reconciler's answer, or a refusal, or nothing at all.
     pub(super) answer: Result<HoldAnswer, Option<Refusal>>,
     /// What went wrong with each daemon that could not be asked.
     pub(super) failures: Vec<String>,
@@ -40,7 +40,7 @@ type Call<'a> = Pin<Box<dyn Future<Output = Result<Called, ClientError>> + 'a>>;
 
 /// Asks until somebody answers who is the one to ask, or until `ends`. A daemon that is not the
 /// active one may say where that is: then that one is asked at once, whether it was named or not.
-pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Asked {
+pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> PendingHold {
     let mut waiting: VecDeque<String> = daemons.urls.iter().cloned().collect();
     let mut asked: Vec<String> = Vec::new();
     let mut calls: FuturesUnordered<Call<'_>> = FuturesUnordered::new();
@@ -78,7 +78,7 @@ pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Aske
             },
             () = sleep_until(next.into()), if !waiting.is_empty() => continue,
         };
-        return Asked { answer, failures };
+        return PendingHold { answer, failures };
     }
 }
 

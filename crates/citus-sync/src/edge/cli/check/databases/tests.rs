@@ -47,7 +47,7 @@ fn text(finding: &Finding) -> String {
     format!(
         "{}; {}",
         finding.detail,
-        finding.mend.clone().unwrap_or_default()
+        finding.fix.clone().unwrap_or_default()
     )
 }
 
@@ -65,7 +65,7 @@ fn the_lock_table_must_hold_a_groups_shards_twice() {
     assert_eq!(
         lock_room(10_000, 3, "app", 200, 100).verdict,
         Verdict::Pass,
-        "the mend mends"
+        "the fix fixes"
     );
 }
 
