@@ -5,6 +5,8 @@
 //! dependencies have none of them either, so the compiler keeps it that way.
 
 pub mod config;
+pub mod event;
+pub mod group;
 pub mod invariants;
 pub mod outcome;
 pub mod plan;

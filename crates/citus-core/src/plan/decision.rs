@@ -149,7 +149,7 @@ pub enum Step {
 impl Step {
     /// Whether nothing can be done here whatever happens to the leader: the rows are not known, or
     /// the group has none.
-    pub fn is_out_of_reachability(&self) -> bool {
+    pub fn is_out_of_reach(&self) -> bool {
         matches!(
             self,
             Self::Wait(Wait::RowsUnknown { .. } | Wait::NoRow { .. } | Wait::TwoPrimaries { .. })
@@ -240,7 +240,13 @@ impl Decision {
             && self
                 .steps
                 .values()
-                .all(|step| in_sync(step) || step.is_out_of_reachability())
+                .all(|step| in_sync(step) || step.is_out_of_reach())
+    }
+
+    /// Whether Citus is to be made to tell its workers in some database.
+    pub fn resyncs(&self) -> bool {
+        let resyncs = |step: &Step| matches!(step, Step::Resync(_));
+        self.steps.values().any(resyncs)
     }
 
     /// The reasons to wait, each with its database.

@@ -163,6 +163,17 @@ impl<'a> Situation<'a> {
         (probe.leader_revision == leader.mod_revision).then_some(probe)
     }
 
+    /// Where the group's primary row points in one database, while that is known.
+    pub fn row_of(&self, database: &str) -> Option<&'a HostPort> {
+        let Rows::Known(rows) = self.rows.get(database)? else {
+            return None;
+        };
+        let own = rows
+            .iter()
+            .find(|row| row.groupid == self.group && row.is_primary());
+        own.map(|row| &row.address)
+    }
+
     /// How far one database is in a hold.
     pub fn progress_of(&self, database: &str) -> Progress {
         self.progress.get(database).copied().unwrap_or_default()

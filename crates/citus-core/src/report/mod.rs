@@ -97,6 +97,8 @@ pub struct GroupReport {
     pub leader: Option<String>,
     /// Where it is.
     pub address: Option<HostPort>,
+    /// Whether it answered that it takes writes, for this leader key.
+    pub writable: bool,
     /// How many members have a key.
     pub members: usize,
     /// Patroni is paused.
@@ -124,6 +126,8 @@ pub struct GroupDatabaseReport {
     pub step: String,
     /// Why not yet.
     pub wait: Option<Wait>,
+    /// Nothing is to be done: the row is the writable leader's.
+    pub in_sync: bool,
     /// The step is being carried out.
     pub running: bool,
     /// The last attempt failed.

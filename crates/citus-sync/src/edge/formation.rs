@@ -12,9 +12,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::reconciler::{Context, Reconciler};
 use super::sql::{Database, EntryNodes, Login, Probes};
 use super::store::{FormationStateStore, StateStore};
+use crate::group::{Context, GroupDriver};
 use citus_core::config::Formation as Settings;
 use citus_core::plan::{COORDINATOR_GROUP, Writes};
 use citus_core::policy::Write;
@@ -235,12 +235,12 @@ impl Crew<'_> {
                 let login = self.formation.probe_login.clone();
                 let probes = Probes::new(login, names, settings.policy.probe_interval);
                 let view = self.views.scope(scope);
-                let reconciler =
-                    Reconciler::new(self.context.clone(), *group, scope.clone(), view, probes);
+                let driver =
+                    GroupDriver::new(self.context.clone(), *group, scope, view, probes);
                 let shutdown = self.shutdown.clone();
                 self.tasks.spawn(async move {
                     sleep(after).await;
-                    reconciler.run(shutdown).await;
+                    driver.run(shutdown).await;
                 })
             }
         };

@@ -6,6 +6,5 @@ pub mod daemon;
 pub mod formation;
 pub mod http;
 pub mod notify;
-pub mod reconciler;
 pub mod sql;
 pub mod store;

@@ -26,6 +26,7 @@ fn row_at(host: &str) -> GroupDatabaseReport {
         row: Some(at(host)),
         step: "in sync".to_owned(),
         wait: None,
+        in_sync: true,
         running: false,
         retry: None,
     }
@@ -38,6 +39,7 @@ fn group(number: i32, scope: &str, leader: &str, host: &str) -> GroupReport {
         scope: scope.to_owned(),
         leader: Some(leader.to_owned()),
         address: Some(at(host)),
+        writable: true,
         members: 3,
         paused: false,
         problems: vec![],
@@ -191,6 +193,7 @@ fn one_database_is_down_and_another_waits_for_metadata() {
             row: None,
             step: format!("wait: {wait}"),
             wait: Some(wait),
+            in_sync: false,
             running: false,
             retry: None,
         };

@@ -37,7 +37,7 @@ pub use error::SqlError;
 pub use flush::flush_log;
 pub use hold::{Hold, HoldOrder};
 pub use known_entry_nodes::EntryNodeNews;
-pub use probe::Probes;
+pub use probe::{Listener, Probes};
 pub use reachability::can_reach;
 pub use readers::readers_are_gone;
 pub use reads::{ReadsUnderHold, move_reads};

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_on_loopback_is_out_of_reachability_of_other_hosts_only() {
+    fn a_daemon_on_loopback_is_out_of_reach_of_other_hosts_only() {
         let told = |listen: &str, hosts: &[&str]| {
             from_afar(listen.parse().unwrap(), hosts.iter().copied())
                 .map(|found| format!("{}; {}", found.detail, found.fix.unwrap_or_default()))

@@ -9,12 +9,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
-use tracing::{debug, info};
-
-use super::Reconciler;
-use super::carry::Aside;
-use crate::edge::sql::{Told, ask_entry_nodes};
-use citus_core::plan::{Decision, Rows, Situation, Writes};
 
 /// After the group was in sync: by then Citus has told everybody, if it is about to.
 const FIRST: Duration = Duration::from_secs(3);
@@ -29,7 +23,7 @@ const AT_START: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// When to look.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MetadataVerification {
     in_sync: bool,
     /// The group was in sync before, since this program's start.
@@ -52,7 +46,7 @@ impl MetadataVerification {
     }
 
     /// Whether it is time to look.
-    fn look(&mut self, in_sync: bool, now: Instant) -> bool {
+    pub(super) fn look(&mut self, in_sync: bool, now: Instant) -> bool {
         if self.in_sync != in_sync {
             self.in_sync = in_sync;
             let first = if self.was_in_sync { FIRST } else { AT_START };
@@ -68,13 +62,27 @@ impl MetadataVerification {
         due
     }
 
-    fn begin(&mut self, databases: usize) {
+    pub(super) fn begin(&mut self, databases: usize) {
         self.under_way = databases;
         self.all_know = true;
     }
 
+    /// Whether the group is still as it was when it was looked at.
+    pub(super) fn is_current(&self) -> bool {
+        self.in_sync
+    }
+
+    pub(super) fn knows(&self, database: &str, node: &HostPort) -> bool {
+        self.know.contains(&(database.to_owned(), node.clone()))
+    }
+
+    /// An entry node said where the leader is.
+    pub(super) fn known(&mut self, database: &str, node: &HostPort) {
+        self.know.insert((database.to_owned(), node.clone()));
+    }
+
     /// One database was looked at.
-    fn end(&mut self, all_know: bool, now: Instant) {
+    pub(super) fn end(&mut self, all_know: bool, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         self.all_know &= all_know;
         if self.under_way > 0 {
@@ -86,94 +94,6 @@ impl MetadataVerification {
             self.pause = (self.pause * 2).clamp(FIRST, LONGEST);
             self.due = self.in_sync.then(|| now + self.pause);
         }
-    }
-}
-
-impl Reconciler {
-    /// Asks the entry nodes, when it is time to.
-    pub(super) fn look_after_entry_nodes(
-        &mut self,
-        situation: &Situation<'_>,
-        decision: &Decision,
-    ) {
-        let in_sync = decision.is_in_sync() && self.context.writes == Writes::Allowed;
-        if !self
-            .verification
-            .look(in_sync && !situation.stopping, Instant::now())
-        {
-            return;
-        }
-        let mut asked = Vec::new();
-        for database in &self.context.databases {
-            let Some(Rows::Known(rows)) = situation.rows.get(&*database.name) else {
-                continue;
-            };
-            let entry_nodes = rows.iter().filter(|row| row.is_entry_node());
-            let name = database.name.to_string();
-            let targets: Vec<_> = entry_nodes
-                .map(|row| row.address.clone())
-                .filter(|entry_node| {
-                    !self
-                        .verification
-                        .know
-                        .contains(&(name.clone(), entry_node.clone()))
-                })
-                .collect();
-            let own = rows
-                .iter()
-                .any(|row| row.groupid == self.group && row.is_primary());
-            if own && !targets.is_empty() {
-                asked.push((database.clone(), targets));
-            }
-        }
-        self.verification.begin(asked.len());
-        for (database, targets) in asked {
-            let (entry_nodes, group) = (self.context.entry_nodes.clone(), self.group);
-            self.aside.push(Box::pin(async move {
-                let told = ask_entry_nodes(&database, &entry_nodes, &targets, group).await;
-                Aside::Told {
-                    database: database.name.to_string(),
-                    told,
-                }
-            }));
-        }
-    }
-
-    /// What the entry nodes of one database said.
-    pub(super) fn entry_nodes_said(&mut self, database: &str, told: &[Told]) {
-        let view = self.view.borrow().clone();
-        let leader = view.leader_address();
-        let mut all_know = true;
-        for (entry_node, answer) in told {
-            match answer {
-                // News came first, and will be looked after by itself.
-                _ if !self.verification.in_sync => {}
-                Ok(Some(there)) if Some(there) == leader => {
-                    let whose = (database.to_owned(), entry_node.clone());
-                    self.verification.know.insert(whose);
-                }
-                Ok(there) => {
-                    all_know = false;
-                    info!(
-                        formation = self.context.name, group = self.group, scope = %self.scope,
-                        database, %entry_node,
-                        "an entry node was not told of a move: it has this group at {}; Citus is made to \
-                         tell it",
-                        there.as_ref().map_or("no address".to_owned(), ToString::to_string)
-                    );
-                    self.holds.owe_resync(database);
-                }
-                Err(error) => {
-                    all_know = false;
-                    debug!(
-                        formation = self.context.name, group = self.group, scope = %self.scope,
-                        database, %entry_node,
-                        "asked an entry node where it has this group: {error}"
-                    );
-                }
-            }
-        }
-        self.verification.end(all_know, Instant::now());
     }
 }
 

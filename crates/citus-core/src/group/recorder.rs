@@ -1,21 +1,23 @@
-//! What happened to a group, from the first news to the last release: a recorder of one transition with
-//! the time of each phase. Entered by the reconciler as it happens; leaves as a [`Transition`].
+//! The transition recorder: what happened to a group, from the first news to the last release, with the
+//! time of each phase. Enters: what happens, as it does. Leaves: a [`Transition`].
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dcs_watch::HostPort;
 
-use crate::edge::sql::{EntryNodeNews, Skipped};
-use crate::edge::store::now_text;
-use citus_core::plan::Reason;
-use citus_core::report::{
+use super::clock::{self, micros};
+use super::input::Now;
+use crate::event::Whose;
+use crate::outcome::{EntryNodeNews, Skipped};
+use crate::plan::Reason;
+use crate::report::{
     DatabaseTransition, Phase, PhaseTimes, Transition, TransitionKind, TransitionOutcome,
 };
 
 /// What somebody asked for. A request to Patroni says more than the hook that follows it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum PendingHold {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
     /// `citus-sync hold`.
     Hold,
     /// Patroni, for a switchover.
@@ -23,36 +25,34 @@ enum PendingHold {
 }
 
 /// A transition under way.
+#[derive(Clone, Debug)]
 pub(super) struct Recorder {
     began: Instant,
     transition: Transition,
     /// The member that led when it began.
     leader: Option<String>,
     /// Whether somebody asked for it.
-    asked: Option<PendingHold>,
+    asked: Option<Asked>,
     expired: bool,
     /// Something was done to a row or to writes.
     acted: bool,
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 impl Recorder {
     /// Begins now.
     pub(super) fn begin(
-        (formation, group, scope): (&str, i32, &str),
+        whose: &Whose,
         leader: Option<String>,
         from: Option<HostPort>,
         reason: String,
+        now: Now,
     ) -> Self {
         let transition = Transition {
-            formation: formation.to_owned(),
-            group,
-            scope: scope.to_owned(),
+            formation: whose.formation.clone(),
+            group: whose.group,
+            scope: whose.scope.clone(),
             kind: TransitionKind::Move,
-            at: now_text(),
+            at: clock::text(now.utc),
             from,
             to: None,
             reason,
@@ -61,7 +61,7 @@ impl Recorder {
             databases: BTreeMap::new(),
         };
         Self {
-            began: Instant::now(),
+            began: now.instant,
             transition,
             leader,
             asked: None,
@@ -71,15 +71,15 @@ impl Recorder {
     }
 
     /// A hold began to stand.
-    pub(super) fn held_for(&mut self, reason: Reason) {
+    pub(super) fn held_for(&mut self, reason: Reason, now: Instant) {
         self.acted = true;
         let asked = match reason {
-            Reason::Request { .. } => PendingHold::Switchover,
-            Reason::PendingHold { .. } => PendingHold::Hold,
+            Reason::Request { .. } => Asked::Switchover,
+            Reason::PendingHold { .. } => Asked::Hold,
             Reason::Promotion { .. } | Reason::Loss { .. } => return,
         };
         self.asked = self.asked.max(Some(asked));
-        self.mark(Phase::Requested);
+        self.mark(Phase::Requested, now);
     }
 
     /// The hold's deadline came first.
@@ -88,8 +88,8 @@ impl Recorder {
     }
 
     /// The first time counts.
-    pub(super) fn mark(&mut self, phase: Phase) {
-        let now = micros(self.began.elapsed());
+    pub(super) fn mark(&mut self, phase: Phase, now: Instant) {
+        let now = micros(now.saturating_duration_since(self.began));
         self.slot(phase).get_or_insert(now);
     }
 
@@ -115,16 +115,22 @@ impl Recorder {
 
     /// Who leads now, as far as somebody does. News only after the old leader is gone, or when it
     /// is another one.
-    pub(super) fn look_at_leader(&mut self, leader: Option<&str>, lost: bool, writable: bool) {
+    pub(super) fn look_at_leader(
+        &mut self,
+        leader: Option<&str>,
+        lost: bool,
+        writable: bool,
+        now: Instant,
+    ) {
         let another = leader.is_some() && leader != self.leader.as_deref();
         if leader.is_none() || lost || another {
-            self.mark(Phase::LeaderGone);
+            self.mark(Phase::LeaderGone, now);
         }
         if another {
-            self.mark(Phase::LeaderKey);
+            self.mark(Phase::LeaderKey, now);
         }
         if writable && self.transition.phases.leader_gone_us.is_some() {
-            self.mark(Phase::Writable);
+            self.mark(Phase::Writable, now);
         }
     }
 
@@ -135,8 +141,8 @@ impl Recorder {
             .or_default()
     }
 
-    pub(super) fn held(&mut self, database: &str) {
-        let now = micros(self.began.elapsed());
+    pub(super) fn held(&mut self, database: &str, now: Instant) {
+        let now = micros(now.saturating_duration_since(self.began));
         let entry = self.database(database);
         entry.held_us = Some(now);
         entry.error = None;
@@ -153,16 +159,22 @@ impl Recorder {
         entry.terminated.extend_from_slice(&news.terminated);
     }
 
-    pub(super) fn reads_moved(&mut self, database: &str, skipped: &[Skipped]) {
-        let now = micros(self.began.elapsed());
+    pub(super) fn reads_moved(&mut self, database: &str, skipped: &[Skipped], now: Instant) {
+        let now = micros(now.saturating_duration_since(self.began));
         let entry = self.database(database);
         entry.reads_moved_us = Some(now);
         add_skipped(entry, skipped);
         self.mark_last(Phase::ReadsMoved, now);
     }
 
-    pub(super) fn committed(&mut self, database: &str, skipped: &[Skipped], terminated: &[String]) {
-        let now = micros(self.began.elapsed());
+    pub(super) fn committed(
+        &mut self,
+        database: &str,
+        skipped: &[Skipped],
+        terminated: &[String],
+        now: Instant,
+    ) {
+        let now = micros(now.saturating_duration_since(self.began));
         let entry = self.database(database);
         entry.committed_us = Some(now);
         entry.error = None;
@@ -172,23 +184,23 @@ impl Recorder {
     }
 
     /// Writes go on.
-    pub(super) fn released(&mut self, database: &str) {
-        let now = micros(self.began.elapsed());
+    pub(super) fn released(&mut self, database: &str, now: Instant) {
+        let now = micros(now.saturating_duration_since(self.began));
         self.database(database).released_us = Some(now);
         self.mark_last(Phase::Released, now);
     }
 
     /// Writes go on, and the row is what it was. One that a read move put where the new leader is needs
     /// no move of its own: it is right from that moment.
-    pub(super) fn let_go(&mut self, database: &str) {
-        let now = micros(self.began.elapsed());
+    pub(super) fn let_go(&mut self, database: &str, now: Instant) {
+        let at = micros(now.saturating_duration_since(self.began));
         let leads = self.transition.phases.writable_us;
         let entry = self.database(database);
         if entry.committed_us.is_none() && entry.reads_moved_us.is_some() && leads.is_some() {
-            entry.committed_us = Some(now);
-            self.mark_last(Phase::Committed, now);
+            entry.committed_us = Some(at);
+            self.mark_last(Phase::Committed, at);
         }
-        self.released(database);
+        self.released(database, now);
     }
 
     pub(super) fn failed(&mut self, database: &str, error: &str) {
@@ -207,10 +219,8 @@ impl Recorder {
         let another = leader != self.leader.as_deref();
         let gone = self.transition.phases.leader_gone_us.is_some();
         self.transition.kind = match (self.asked, another, gone) {
-            (Some(_), true, _) | (Some(PendingHold::Switchover), _, true) => {
-                TransitionKind::Switchover
-            }
-            (Some(PendingHold::Hold), false, true) => TransitionKind::Restart,
+            (Some(_), true, _) | (Some(Asked::Switchover), _, true) => TransitionKind::Switchover,
+            (Some(Asked::Hold), false, true) => TransitionKind::Restart,
             (Some(_), false, false) => TransitionKind::Hold,
             (None, _, true) => TransitionKind::Failover,
             (None, _, false) => TransitionKind::Move,
@@ -242,17 +252,30 @@ mod tests {
     const REQUEST: Reason = Reason::Request { revision: 7 };
     const ASKED: Reason = Reason::PendingHold { id: 1 };
 
+    fn now() -> Now {
+        Now {
+            instant: Instant::now(),
+            utc: time::OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
     /// What it is called when it was held for these reasons, whether the leader stopped, and who leads
     /// at the end.
     fn kind(reasons: &[Reason], stopped: bool, leads: &str) -> TransitionKind {
-        let before = Some("wk1-1".to_owned());
-        let mut recorder = Recorder::begin(("cn", 1, "wk1"), before, None, String::new());
+        let whose = Whose {
+            formation: "cn".to_owned(),
+            group: 1,
+            scope: "wk1".to_owned(),
+        };
+        let (before, now) = (Some("wk1-1".to_owned()), now());
+        let mut recorder = Recorder::begin(&whose, before, None, String::new(), now);
+        let now = now.instant;
         for reason in reasons {
-            recorder.held_for(*reason);
+            recorder.held_for(*reason, now);
         }
-        recorder.look_at_leader(Some("wk1-1"), stopped, !stopped);
-        recorder.look_at_leader(Some(leads), false, true);
-        recorder.released("app");
+        recorder.look_at_leader(Some("wk1-1"), stopped, !stopped, now);
+        recorder.look_at_leader(Some(leads), false, true, now);
+        recorder.released("app", now);
         recorder
             .close(Some(leads), None)
             .expect("a transition")

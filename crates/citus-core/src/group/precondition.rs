@@ -1,13 +1,13 @@
-//! What a step stands on. In: what was known when it was decided, and what is known when it is about
-//! to change something. Out: whether it is still right. Pure: the clock is the caller's.
+//! What has to be so right before a step changes something. Enters: what was known when it was decided,
+//! and what is known then. Leaves: whether the step is still right.
 
 use std::time::Instant;
 
 use dcs_watch::{Freshness, ScopeView};
 
 /// The news that a step was decided on: when it changed, the step is not carried out any more.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Precondition {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precondition {
     lineage: u64,
     leader: Option<i64>,
     request: Option<i64>,
@@ -15,7 +15,8 @@ pub(super) struct Precondition {
 }
 
 impl Precondition {
-    pub(super) fn of(view: &ScopeView) -> Self {
+    /// What was known when a step was decided.
+    pub fn of(view: &ScopeView) -> Self {
         Self {
             lineage: view.lineage,
             leader: view.leader.as_ref().map(|leader| leader.mod_revision),
@@ -26,7 +27,7 @@ impl Precondition {
 
     /// Whether the same leader still has its key. A move stands on that alone: Patroni clears the
     /// request, and writes down other standbys, right after it.
-    pub(super) fn still_leads(self, view: &ScopeView) -> bool {
+    pub fn still_leads(self, view: &ScopeView) -> bool {
         let now = Self::of(view);
         view.freshness == Freshness::Fresh
             && (now.lineage, now.leader) == (self.lineage, self.leader)
@@ -39,17 +40,19 @@ impl Precondition {
 }
 
 /// What a read move stands on: a hold that has not come to its end, or a leader that is still lost.
-#[derive(Clone, Copy)]
-pub(super) struct ReadPrecondition {
-    pub(super) news: Precondition,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPrecondition {
+    /// Nothing of the news that it was decided on has changed.
+    pub news: Precondition,
     /// When what is held ends.
-    pub(super) deadline: Option<Instant>,
+    pub deadline: Option<Instant>,
     /// Whether the member that reads are moved from was lost.
-    pub(super) lost: bool,
+    pub lost: bool,
 }
 
 impl ReadPrecondition {
-    pub(super) fn still_stands(&self, view: &ScopeView, lost: bool, now: Instant) -> bool {
+    /// Whether it is still right, with what is known now.
+    pub fn still_stands(&self, view: &ScopeView, lost: bool, now: Instant) -> bool {
         self.news.still_stands(view)
             && self.deadline.is_none_or(|deadline| now < deadline)
             && self.lost == lost

@@ -1,32 +1,43 @@
-//! Which databases have a step under way, which failed, and when each may be tried again.
+//! Which databases have an order under way, which failed, and when each may be tried again.
 
 use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
-use dcs_watch::edge::retry::Retry;
-
-use crate::edge::sql::StepError;
-use citus_core::plan::Step;
-use citus_core::report::RetryReport;
+use super::input::{Failure, FailureKind};
+use crate::plan::Step;
+use crate::report::RetryReport;
 
 /// The first pause after a failed step.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause: what is fixed is found within this time, although no event tells of it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Each pause is longer than the one before by this.
+const GROWTH: f64 = 1.5;
 
-#[derive(Default)]
+/// How long to pause after so many failures in a row: give or take half of it, so that groups that
+/// failed together do not come back together.
+fn pause(failures: u32, jitter: f64) -> Duration {
+    let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
+    let grown = FIRST_PAUSE.as_secs_f64() * GROWTH.powi(exponent);
+    let capped = grown.min(LONGEST_PAUSE.as_secs_f64());
+    Duration::from_secs_f64(capped * (0.5 + jitter.clamp(0.0, 1.0)))
+}
+
+#[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
     databases: BTreeMap<String, Attempt>,
 }
 
+#[derive(Clone, Debug)]
 struct Attempt {
-    running: bool,
+    /// The order that is under way, and its step.
+    running: Option<(u64, Step)>,
     failed: Option<Failed>,
 }
 
+#[derive(Clone, Debug)]
 struct Failed {
-    retry: Retry,
     failures: u32,
     error: String,
     /// What kind of step failed: another one need not wait.
@@ -51,7 +62,7 @@ impl Attempts {
     /// Whether nothing is under way in this database, and no pause is.
     pub(super) fn may_start(&self, database: &str, step: &Step) -> bool {
         self.databases.get(database).is_none_or(|attempt| {
-            !attempt.running
+            attempt.running.is_none()
                 && attempt
                     .failed
                     .as_ref()
@@ -59,41 +70,46 @@ impl Attempts {
         })
     }
 
-    /// Notes a start; whether it is a retry.
-    pub(super) fn start(&mut self, database: &str) -> bool {
+    /// Notes the start of an order; whether it is a retry.
+    pub(super) fn start(&mut self, database: &str, order: u64, step: &Step) -> bool {
         let attempt = self
             .databases
             .entry(database.to_owned())
             .or_insert(Attempt {
-                running: false,
+                running: None,
                 failed: None,
             });
-        attempt.running = true;
+        attempt.running = Some((order, step.clone()));
         attempt.failed.is_some()
     }
 
-    /// Notes an end.
-    pub(super) fn end(&mut self, database: &str, step: &Step, result: Result<(), &StepError>) {
+    /// Notes an end; `jitter` is where in its range the pause is to be.
+    pub(super) fn end(
+        &mut self,
+        database: &str,
+        step: &Step,
+        result: Result<(), &Failure>,
+        jitter: f64,
+        now: Instant,
+    ) {
         let Some(attempt) = self.databases.get_mut(database) else {
             return;
         };
-        attempt.running = false;
+        attempt.running = None;
         match result {
+            Ok(()) => attempt.failed = None,
             // A superseded step failed at nothing: what is right now may start at once.
-            Ok(()) | Err(StepError::Superseded) => attempt.failed = None,
-            Err(error) => {
+            Err(failure) if failure.kind == FailureKind::Superseded => attempt.failed = None,
+            Err(failure) => {
                 let kind = discriminant(step);
                 let failed = attempt.failed.take().filter(|failed| failed.kind == kind);
-                let failed = attempt.failed.insert(failed.unwrap_or_else(|| Failed {
-                    retry: Retry::new(FIRST_PAUSE, LONGEST_PAUSE),
-                    failures: 0,
-                    error: String::new(),
+                let failures = failed.map_or(0, |failed| failed.failures) + 1;
+                attempt.failed = Some(Failed {
+                    failures,
+                    error: failure.text.clone(),
                     kind,
-                    due: None,
-                }));
-                failed.failures += 1;
-                failed.error = error.to_string();
-                failed.due = Some(Instant::now() + failed.retry.pause());
+                    due: Some(now + pause(failures, jitter)),
+                });
             }
         }
     }
@@ -107,15 +123,31 @@ impl Attempts {
 
     /// When the next pause ends; it may have ended just now.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let idle = self.databases.values().filter(|attempt| !attempt.running);
+        let idle = self
+            .databases
+            .values()
+            .filter(|attempt| attempt.running.is_none());
         idle.filter_map(|attempt| attempt.failed.as_ref()?.due)
             .min()
+    }
+
+    /// Whether an order is under way anywhere.
+    pub(super) fn any_running(&self) -> bool {
+        self.databases
+            .values()
+            .any(|attempt| attempt.running.is_some())
     }
 
     pub(super) fn is_running(&self, database: &str) -> bool {
         self.databases
             .get(database)
-            .is_some_and(|attempt| attempt.running)
+            .is_some_and(|attempt| attempt.running.is_some())
+    }
+
+    /// The step of this very order, while it is under way.
+    pub(super) fn running_step(&self, database: &str, order: u64) -> Option<Step> {
+        let (running, step) = self.databases.get(database)?.running.as_ref()?;
+        (*running == order).then(|| step.clone())
     }
 
     /// How many attempts have failed, when that is worth a line in the log: the first, second,
@@ -137,21 +169,33 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::sql::SqlError;
-
-    fn failure() -> StepError {
-        SqlError::Io("refused".to_owned()).into()
-    }
 
     const STEP: Step = Step::LetGo;
 
+    fn failure(kind: FailureKind) -> Failure {
+        Failure {
+            kind,
+            text: "refused".to_owned(),
+        }
+    }
+
+    fn fail(attempts: &mut Attempts, now: Instant) {
+        let failure = failure(FailureKind::Other);
+        attempts.end("app", &STEP, Err(&failure), 0.5, now);
+    }
+
     #[test]
     fn a_failed_step_pauses_and_the_end_of_the_pause_is_never_missed() {
-        let mut attempts = Attempts::default();
+        let (mut attempts, zero) = (Attempts::default(), Instant::now());
         assert!(attempts.may_start("app", &STEP));
-        assert!(!attempts.start("app"), "the first start is no retry");
+        assert!(
+            !attempts.start("app", 1, &STEP),
+            "the first start is no retry"
+        );
+        assert_eq!(attempts.running_step("app", 1), Some(STEP));
+        assert_eq!(attempts.running_step("app", 2), None);
         assert!(!attempts.may_start("app", &STEP), "one at a time");
-        attempts.end("app", &STEP, Err(&failure()));
+        fail(&mut attempts, zero);
         assert!(!attempts.may_start("app", &STEP), "it pauses");
         let due = attempts.next_due().expect("the end of the pause");
 
@@ -162,22 +206,35 @@ mod tests {
         attempts.ripen(due);
         assert!(attempts.may_start("app", &STEP));
         assert_eq!(attempts.next_due(), None, "nothing is waited for twice");
-        assert!(attempts.start("app"), "this is a retry");
+        assert!(attempts.start("app", 2, &STEP), "this is a retry");
+    }
+
+    #[test]
+    fn pauses_grow_up_to_the_longest_and_vary_by_chance() {
+        assert_eq!(pause(1, 0.5), FIRST_PAUSE);
+        assert_eq!(pause(2, 0.5), FIRST_PAUSE.mul_f64(GROWTH));
+        assert_eq!(pause(u32::MAX, 0.5), LONGEST_PAUSE);
+        assert_eq!(pause(1, 0.0), FIRST_PAUSE / 2);
+        assert_eq!(
+            pause(1, 7.0),
+            FIRST_PAUSE.mul_f64(1.5),
+            "bad luck is bounded"
+        );
     }
 
     #[test]
     fn other_databases_do_not_pause() {
         let mut attempts = Attempts::default();
-        attempts.start("app");
-        attempts.end("app", &STEP, Err(&failure()));
+        attempts.start("app", 1, &STEP);
+        fail(&mut attempts, Instant::now());
         assert!(attempts.may_start("second", &STEP));
     }
 
     #[test]
     fn a_step_of_another_kind_does_not_pause() {
         let mut attempts = Attempts::default();
-        attempts.start("app");
-        attempts.end("app", &STEP, Err(&failure()));
+        attempts.start("app", 1, &STEP);
+        fail(&mut attempts, Instant::now());
         assert!(!attempts.may_start("app", &STEP));
         assert!(attempts.may_start("app", &Step::InSync));
     }
@@ -185,8 +242,8 @@ mod tests {
     #[test]
     fn a_new_leader_ends_every_pause() {
         let mut attempts = Attempts::default();
-        attempts.start("app");
-        attempts.end("app", &STEP, Err(&failure()));
+        attempts.start("app", 1, &STEP);
+        fail(&mut attempts, Instant::now());
         attempts.forget();
         assert!(attempts.may_start("app", &STEP));
         assert_eq!(attempts.failure("app"), None);
@@ -195,8 +252,9 @@ mod tests {
     #[test]
     fn a_superseded_step_may_start_again_at_once() {
         let mut attempts = Attempts::default();
-        attempts.start("app");
-        attempts.end("app", &STEP, Err(&StepError::Superseded));
+        attempts.start("app", 1, &STEP);
+        let superseded = failure(FailureKind::Superseded);
+        attempts.end("app", &STEP, Err(&superseded), 0.5, Instant::now());
         assert!(attempts.may_start("app", &STEP));
     }
 }

@@ -1,12 +1,12 @@
-//! Members that do not answer us any more, and what the coordinator says of its own way to them.
+//! The failure detector: members that do not answer us any more, and what the coordinator says of its
+//! own way to them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
 
-use crate::edge::sql::SqlError;
-use citus_core::plan::{Probe, ProbeState, Reachability};
+use crate::plan::{Probe, ProbeState, Reachability};
 
 /// How long the coordinator's word counts. It is asked again after that, for as long as we do not
 /// reach the member ourselves: what was so an hour ago is no reason to move anything.
@@ -19,11 +19,12 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// The pause after the question itself failed.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct FailureDetector {
     lost: BTreeMap<HostPort, Loss>,
 }
 
+#[derive(Clone, Debug)]
 struct Loss {
     /// The round that began with it.
     round: u64,
@@ -49,7 +50,12 @@ pub(super) struct Question {
 impl FailureDetector {
     /// Looks at the latest answers; `round` rises with each member that was lost since, so that
     /// what others said before does not count.
-    pub(super) fn look(&mut self, answers: &BTreeMap<HostPort, Probe>, round: &mut u64) {
+    pub(super) fn look(
+        &mut self,
+        answers: &BTreeMap<HostPort, Probe>,
+        round: &mut u64,
+        now: Instant,
+    ) {
         self.lost.retain(|address, _| {
             matches!(
                 answers.get(address).map(|probe| &probe.state),
@@ -62,7 +68,7 @@ impl FailureDetector {
                 *round += 1;
                 let loss = Loss {
                     round: *round,
-                    since: Instant::now(),
+                    since: now,
                     reachability: None,
                     asking: false,
                     again: None,
@@ -108,13 +114,14 @@ impl FailureDetector {
         &mut self,
         address: &HostPort,
         of: u64,
-        answer: Result<bool, SqlError>,
+        answer: Result<bool, String>,
         round: &mut u64,
-    ) -> Option<(u32, SqlError)> {
+        now: Instant,
+    ) -> Option<(u32, String)> {
         let loss = self.lost.get_mut(address).filter(|loss| loss.round == of)?;
         loss.asking = false;
-        let now = Instant::now();
-        let counts = now + (loss.since.elapsed() / 10).clamp(WORD_COUNTS, LONGEST);
+        let since = now.saturating_duration_since(loss.since);
+        let counts = now + (since / 10).clamp(WORD_COUNTS, LONGEST);
         let reaches = match answer {
             Ok(reaches) => reaches,
             Err(error) => {
@@ -155,7 +162,7 @@ impl FailureDetector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use citus_core::plan::Position;
+    use crate::plan::Position;
 
     fn lost() -> (HostPort, BTreeMap<HostPort, Probe>) {
         let address: HostPort = "10.0.0.1:5432".parse().unwrap();
@@ -173,24 +180,34 @@ mod tests {
     #[test]
     fn the_coordinators_word_begins_a_round_and_only_the_first_time() {
         let (address, answers) = lost();
-        let (mut failures_seen, mut round) = (FailureDetector::default(), 0);
-        failures_seen.look(&answers, &mut round);
+        let (mut detector, mut round) = (FailureDetector::default(), 0);
+        detector.look(&answers, &mut round, Instant::now());
         assert_eq!(round, 1, "a loss begins a round");
-        let question = failures_seen
+        let question = detector
             .begin(&address, Instant::now())
             .expect("to be asked");
-        failures_seen.heard(&address, question.round, Ok(false), &mut round);
+        detector.heard(
+            &address,
+            question.round,
+            Ok(false),
+            &mut round,
+            Instant::now(),
+        );
         assert_eq!(
-            failures_seen.reachability()[&address],
+            detector.reachability()[&address],
             Reachability::Unreachable { round: 2 }
         );
-        failures_seen.ripen(Instant::now() + LONGEST);
-        let question = failures_seen
-            .begin(&address, Instant::now())
-            .expect("again");
-        failures_seen.heard(&address, question.round, Ok(false), &mut round);
+        detector.ripen(Instant::now() + LONGEST);
+        let question = detector.begin(&address, Instant::now()).expect("again");
+        detector.heard(
+            &address,
+            question.round,
+            Ok(false),
+            &mut round,
+            Instant::now(),
+        );
         assert_eq!(
-            failures_seen.reachability()[&address],
+            detector.reachability()[&address],
             Reachability::Unreachable { round: 2 }
         );
         assert_eq!(round, 2);
@@ -199,44 +216,44 @@ mod tests {
     #[test]
     fn an_answer_about_an_earlier_loss_counts_for_nothing() {
         let (address, answers) = lost();
-        let (mut failures_seen, mut round) = (FailureDetector::default(), 0);
-        failures_seen.look(&answers, &mut round);
-        let earlier = failures_seen
+        let (mut detector, mut round) = (FailureDetector::default(), 0);
+        detector.look(&answers, &mut round, Instant::now());
+        let earlier = detector
             .begin(&address, Instant::now())
             .expect("to be asked");
-        failures_seen.look(&BTreeMap::new(), &mut round);
-        failures_seen.look(&answers, &mut round);
-        failures_seen.heard(&address, earlier.round, Ok(false), &mut round);
-        assert!(failures_seen.reachability().is_empty());
+        detector.look(&BTreeMap::new(), &mut round, Instant::now());
+        detector.look(&answers, &mut round, Instant::now());
+        detector.heard(
+            &address,
+            earlier.round,
+            Ok(false),
+            &mut round,
+            Instant::now(),
+        );
+        assert!(detector.reachability().is_empty());
     }
 
     #[test]
     fn a_question_that_cannot_be_put_is_counted_told_now_and_then_and_put_again() {
         let (address, answers) = lost();
-        let (mut failures_seen, mut round) = (FailureDetector::default(), 0);
-        failures_seen.look(&answers, &mut round);
+        let (mut detector, mut round) = (FailureDetector::default(), 0);
+        detector.look(&answers, &mut round, Instant::now());
         let mut now = Instant::now();
         for told in [None, Some(2), None, Some(4)] {
-            let before = failures_seen
-                .begin(&address, now)
-                .expect("to be asked")
-                .failures;
-            let refused = Err(SqlError::Answer("no".to_owned()));
-            let worth_telling = failures_seen.heard(&address, 1, refused, &mut round);
+            let before = detector.begin(&address, now).expect("to be asked").failures;
+            let refused = Err("no".to_owned());
+            let worth_telling = detector.heard(&address, 1, refused, &mut round, now);
             assert_eq!(worth_telling.map(|(failures, _)| failures), told);
-            assert!(failures_seen.reachability().is_empty());
-            now = failures_seen.next_due().expect("again");
-            failures_seen.ripen(now);
-            let next = failures_seen.begin(&address, now).expect("again");
+            assert!(detector.reachability().is_empty());
+            now = detector.next_due().expect("again");
+            detector.ripen(now);
+            let next = detector.begin(&address, now).expect("again");
             assert_eq!(next.failures, before + 1);
-            failures_seen.lost.get_mut(&address).unwrap().asking = false;
+            detector.lost.get_mut(&address).unwrap().asking = false;
         }
-        failures_seen.begin(&address, now).expect("to be asked");
-        failures_seen.heard(&address, 1, Ok(true), &mut round);
-        now = failures_seen.next_due().expect("again");
-        assert_eq!(
-            failures_seen.begin(&address, now).expect("again").failures,
-            0
-        );
+        detector.begin(&address, now).expect("to be asked");
+        detector.heard(&address, 1, Ok(true), &mut round, Instant::now());
+        now = detector.next_due().expect("again");
+        assert_eq!(detector.begin(&address, now).expect("again").failures, 0);
     }
 }

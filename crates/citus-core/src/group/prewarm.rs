@@ -3,13 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::debug;
-
-use super::Reconciler;
-use super::carry::Aside;
-use crate::edge::sql::SPARE;
-use citus_core::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
-
 /// After the group was in sync: clients come first.
 const FIRST: Duration = Duration::from_secs(1);
 
@@ -20,8 +13,11 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// server a process. Formations that are larger connect when they have to.
 const AT_MOST: usize = 256;
 
+/// Sessions for one hold on an entry node, in one database: one holds, one moves the row.
+pub const SPARE: usize = 2;
+
 /// When to see to them.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Prewarm {
     due: Option<Instant>,
 }
@@ -33,7 +29,7 @@ impl Prewarm {
     }
 
     /// Whether it is time to.
-    fn look(&mut self, in_sync: bool, now: Instant) -> bool {
+    pub(super) fn look(&mut self, in_sync: bool, now: Instant) -> bool {
         if !in_sync {
             self.due = None;
             return false;
@@ -48,40 +44,8 @@ impl Prewarm {
 }
 
 /// Whether sessions may be kept at so many entry nodes, in so many databases.
-fn is_affordable(entry_nodes: usize, databases: usize) -> bool {
+pub(super) fn is_affordable(entry_nodes: usize, databases: usize) -> bool {
     entry_nodes * databases * SPARE <= AT_MOST
-}
-
-impl Reconciler {
-    pub(super) fn keep_entry_node_warm(&mut self, situation: &Situation<'_>, decision: &Decision) {
-        let in_sync = decision.is_in_sync()
-            && !situation.stopping
-            && self.group != COORDINATOR_GROUP
-            && self.context.writes == Writes::Allowed;
-        if !self.prewarm.look(in_sync, Instant::now()) {
-            return;
-        }
-        for database in &self.context.databases {
-            let Some(Rows::Known(rows)) = situation.rows.get(&*database.name) else {
-                continue;
-            };
-            let entry_nodes = || rows.iter().filter(|row| row.is_entry_node());
-            let own = entry_nodes().find(|row| row.groupid == self.group);
-            let Some(entry_node) = own.map(|row| row.address.clone()) else {
-                continue;
-            };
-            if !is_affordable(entry_nodes().count(), self.context.databases.len()) {
-                continue;
-            }
-            let (entry_nodes, name) = (self.context.entry_nodes.clone(), database.name.clone());
-            self.aside.push(Box::pin(async move {
-                if let Err(error) = entry_nodes.keep_warm(&entry_node, &name).await {
-                    debug!(database = %name, %entry_node, "keeping sessions warm on an entry node: {error}");
-                }
-                Aside::Over
-            }));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,164 @@
+//! What a group reconciler wants done. Each effect is complete: whoever carries it out makes no choice.
+
+use std::time::{Duration, Instant};
+
+use dcs_watch::HostPort;
+
+use super::input::RequestId;
+use super::precondition::{Precondition, ReadPrecondition};
+use crate::event::Event;
+use crate::plan::{Ask, Move, Step};
+use crate::report::{GroupReport, HoldAnswer};
+
+/// Something to be done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Execute this in one database; its end is told as [`Input::Ended`](super::Input::Ended).
+    Execute(Order),
+    /// Call off the hold that is being taken in this database. Its order ends by itself.
+    CallOff {
+        /// Which database.
+        database: String,
+    },
+    /// Release a hold that came too late.
+    Discard {
+        /// In which database.
+        database: String,
+    },
+    /// The hold's session is gone: its entry nodes stay held, for the hold that is taken again.
+    KeepEntryNodes {
+        /// In which database.
+        database: String,
+    },
+    /// Nothing of this group is to be held: entry nodes that were kept are let go.
+    LetEntryNodesGo,
+    /// Tell each open hold that the leader takes no writes any more, so that nothing keeps an entry node
+    /// there.
+    LeaderIsGone,
+    /// Put these questions to members; those that are not among them may be left alone.
+    AskMembers {
+        /// The questions.
+        questions: Vec<Ask>,
+        /// For the leader key of this revision.
+        leader_revision: i64,
+        /// In this round.
+        round: u64,
+    },
+    /// Ask the coordinator whether it reaches a member.
+    AskCoordinator {
+        /// Which member.
+        address: HostPort,
+        /// In which round.
+        round: u64,
+        /// How often in a row it could not be asked: each time another database is tried.
+        attempt: u32,
+    },
+    /// Have the leader put its log on its disk, so that a standby can replay all of it.
+    FlushLog {
+        /// In which database.
+        database: String,
+        /// The leader.
+        leader: HostPort,
+    },
+    /// Free what a dead session left prepared (citus#1131).
+    RecoverPrepared {
+        /// In which database.
+        database: String,
+    },
+    /// Get ready to see which statements run at the leader.
+    WatchReaders {
+        /// Names this look.
+        number: u64,
+        /// The leader.
+        leader: HostPort,
+    },
+    /// Reads are moved: the watch for statements at the leader begins to look.
+    ReadersMoved,
+    /// Nobody waits for the end of those statements any more.
+    ForgetReaders,
+    /// Ask entry nodes where their own metadata has the group.
+    QueryMetadata {
+        /// In which database.
+        database: String,
+        /// Which.
+        targets: Vec<HostPort>,
+    },
+    /// Keep sessions on an entry node warm.
+    Prewarm {
+        /// In which database.
+        database: String,
+        /// Which.
+        node: HostPort,
+    },
+    /// Answer a request.
+    Answer {
+        /// Who waits.
+        id: RequestId,
+        /// The answer.
+        answer: HoldAnswer,
+    },
+    /// Whether a hold of this group stands now.
+    HoldStands(bool),
+    /// Tell the subscribers.
+    Publish(Event),
+    /// What the group is like now.
+    Report(Box<GroupReport>),
+}
+
+/// One thing to execute in one database.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Names it.
+    pub id: u64,
+    /// In which database.
+    pub database: String,
+    /// The step of the decision, for messages.
+    pub step: Step,
+    /// The entry nodes that it is about, beside the coordinator.
+    pub entry_nodes: Vec<HostPort>,
+    /// What exactly.
+    pub action: Action,
+}
+
+/// What exactly is to be executed.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Take a hold.
+    Hold {
+        /// What is left until the server ends it.
+        left: Duration,
+        /// How long sessions in the way are waited for.
+        cooldown: Duration,
+    },
+    /// Let the open hold go; where none is open there is nothing to do.
+    Release,
+    /// Move reads, while a hold is open or after a loss.
+    ReadMove {
+        /// The move.
+        step: Move,
+        /// What has to be so right before the rows change.
+        precondition: ReadPrecondition,
+    },
+    /// Have Citus tell its workers.
+    Resync(Precondition),
+    /// Move the row inside the open hold, which ends with it.
+    Finish {
+        /// The move.
+        step: Move,
+        /// What has to be so right before the rows change.
+        precondition: Precondition,
+    },
+    /// Move, register or repair a row while nothing is held.
+    Change(Precondition),
+}
+
+/// What one step of a group came to.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// To be carried out in this order.
+    pub all: Vec<Effect>,
+    /// When to step again although nothing was told.
+    pub again: Option<Instant>,
+    /// The group is done: the program may end.
+    pub finished: bool,
+}

@@ -1,0 +1,280 @@
+//! The ends of orders: what follows when a hold was taken, reads or a row were moved, or something failed.
+
+use std::time::Instant;
+
+use super::clock::{self, micros};
+use super::effect::Effect;
+use super::input::{Done, Ended, EntryNodeStatus, Failure, FailureKind, Now};
+use super::state::{Group, Seen};
+use crate::event::{ChangeTimes, Event};
+use crate::outcome::{EntryNodeNews, Finished, Skipped};
+use crate::plan::{Held, Move, Step};
+use crate::report::MoveReport;
+
+impl Group {
+    /// Takes in the end of an order.
+    pub(super) fn order_ended(&mut self, ended: Ended, now: Now) {
+        let Ended {
+            database,
+            order,
+            started,
+            result,
+            jitter,
+        } = ended;
+        let Some(step) = self.attempts.running_step(&database, order) else {
+            return;
+        };
+        let outcome = result.as_ref().map(|_| ());
+        self.attempts
+            .end(&database, &step, outcome, jitter, now.instant);
+        let was_held = self.slots.held(&database) != Held::No;
+        if let Err(failure) = &result
+            && failure.kind != FailureKind::Superseded
+            && let Some(recorder) = self.phase.recorder()
+        {
+            recorder.failed(&database, &failure.text);
+        }
+        match (&step, result) {
+            (Step::Hold(_), Ok(Done::Held { news, status })) => {
+                self.hold_taken(&database, order, &news, status, now.instant);
+            }
+            (Step::Hold(_), result) => {
+                self.slots.ended(&database);
+                if let Err(failure) = result {
+                    self.hold_failed(&database, failure);
+                }
+            }
+            (Step::LetGo, result) => {
+                self.slots.ended(&database);
+                if let Ok(Done::Released(news)) = result {
+                    self.entry_nodes_since(&database, &news);
+                }
+                if let Some(recorder) = self.phase.recorder() {
+                    recorder.let_go(&database, now.instant);
+                }
+            }
+            (Step::ReadMove(step), Ok(Done::Changed(finished))) => {
+                self.reads_moved(&database, step, &finished, now.instant);
+            }
+            (Step::Resync(_), Ok(_)) => self.slots.resynced(&database),
+            (Step::Move(_) | Step::Register(_) | Step::Repair(_), result) => {
+                let seen = self.seen_for(was_held);
+                if was_held {
+                    self.slots.ended(&database);
+                }
+                match result {
+                    Ok(Done::Changed(finished)) => {
+                        self.row_changed(&database, &finished, now.instant);
+                        if was_held {
+                            self.released(&database, now.instant);
+                        }
+                        self.tell_change(&database, &step, seen, started, &finished, now);
+                    }
+                    Ok(_) => {}
+                    Err(failure) => {
+                        if was_held {
+                            self.released(&database, now.instant);
+                        }
+                        self.change_failed(&database, &step, failure);
+                    }
+                }
+            }
+            (_, Ok(_)) => {}
+            (step, Err(failure)) => self.complain(&database, step, failure),
+        }
+        let moved = matches!(step, Step::Move(_));
+        let released = matches!(step, Step::LetGo) && was_held;
+        if moved || released {
+            self.want(Effect::RecoverPrepared { database });
+        }
+    }
+
+    /// A leader that took writes before the hold began, and all the time, was followed by nobody.
+    fn seen_for(&self, was_held: bool) -> Option<Seen> {
+        let since = self.phase.hold().map(|hold| hold.since);
+        self.trust
+            .seen
+            .filter(|seen| !was_held || seen.writable >= since)
+    }
+
+    /// Writes of one database are held, unless that is not wanted any more.
+    fn hold_taken(
+        &mut self,
+        database: &str,
+        order: u64,
+        news: &EntryNodeNews,
+        status: EntryNodeStatus,
+        now: Instant,
+    ) {
+        self.round += 1;
+        if !self.slots.open(database, order, self.round, status) {
+            // Called off while its last lock came.
+            self.want(Effect::Discard {
+                database: database.to_owned(),
+            });
+            return;
+        }
+        if let Some(recorder) = self.phase.recorder() {
+            recorder.held(database, now);
+        }
+        self.entry_nodes_since(database, news);
+        let Some(hold) = self.phase.hold_mut() else {
+            return;
+        };
+        hold.taken = true;
+        let event = Event::Held {
+            database: database.to_owned(),
+            reason: hold.reason,
+            after: now.saturating_duration_since(hold.since),
+            entry_nodes: news.held,
+            skipped: news.skipped.len(),
+            terminated: news.terminated.len(),
+            left: hold.deadline.saturating_duration_since(now),
+        };
+        self.publish(event);
+        // Reads can only move once a standby has all that is on the leader's disk.
+        if let Some(leader) = self.facts.view.leader_address()
+            && self.settings.policy.read_move
+        {
+            let (database, leader) = (database.to_owned(), leader.clone());
+            self.want(Effect::FlushLog { database, leader });
+        }
+    }
+
+    fn hold_failed(&mut self, database: &str, failure: Failure) {
+        if failure.kind != FailureKind::Superseded {
+            let failures = self.attempts.worth_telling(database);
+            self.publish(Event::HoldFailed {
+                database: database.to_owned(),
+                error: failure.text,
+                failures,
+            });
+        }
+    }
+
+    /// Reads of one database go to a standby, or back.
+    fn reads_moved(&mut self, database: &str, step: &Move, finished: &Finished, now: Instant) {
+        self.tell_skipped(database, &finished.skipped);
+        if finished.plain {
+            self.slots.owe_resync(database);
+        }
+        if let Some(recorder) = self.phase.recorder() {
+            recorder.reads_moved(database, &finished.skipped, now);
+        }
+        let hold = self.phase.hold();
+        let after = hold.map(|hold| now.saturating_duration_since(hold.since));
+        self.publish(Event::ReadsMoved {
+            database: database.to_owned(),
+            from: step.from.clone(),
+            to: step.to.clone(),
+            after,
+            took: finished.phases.committed,
+        });
+    }
+
+    fn row_changed(&mut self, database: &str, finished: &Finished, now: Instant) {
+        if finished.plain {
+            self.slots.owe_resync(database);
+        }
+        if let Some(recorder) = self.phase.recorder() {
+            recorder.committed(database, &finished.skipped, &finished.terminated, now);
+        }
+        self.tell_skipped(database, &finished.skipped);
+        self.tell_terminated(database, finished.terminated.len());
+    }
+
+    fn released(&mut self, database: &str, now: Instant) {
+        if let Some(recorder) = self.phase.recorder() {
+            recorder.released(database, now);
+        }
+    }
+
+    fn tell_change(
+        &mut self,
+        database: &str,
+        step: &Step,
+        seen: Option<Seen>,
+        started: Instant,
+        finished: &Finished,
+        now: Now,
+    ) {
+        let at = seen.map_or(started, |seen| seen.at);
+        let writable = seen.and_then(|seen| seen.writable).unwrap_or(started);
+        let times = ChangeTimes {
+            writable: writable.saturating_duration_since(at),
+            started: started.saturating_duration_since(at),
+        };
+        let phases = finished.phases;
+        self.told.last_move = Some(MoveReport {
+            at: clock::text(now.utc),
+            database: database.to_owned(),
+            step: step.to_string(),
+            writable_us: micros(times.writable),
+            locked_us: micros(times.started + phases.locked),
+            committed_us: micros(times.started + phases.committed),
+            forced: phases.forced,
+        });
+        self.publish(Event::RowChanged {
+            database: database.to_owned(),
+            step: step.clone(),
+            times,
+            phases,
+        });
+    }
+
+    fn change_failed(&mut self, database: &str, step: &Step, failure: Failure) {
+        if failure.kind == FailureKind::Superseded {
+            self.publish(Event::RowSuperseded {
+                database: database.to_owned(),
+                step: step.clone(),
+            });
+        } else {
+            self.complain(database, step, failure);
+        }
+    }
+
+    fn complain(&mut self, database: &str, step: &Step, failure: Failure) {
+        if failure.kind == FailureKind::Superseded {
+            return;
+        }
+        let failures = self.attempts.worth_telling(database);
+        // Groups that are switched over together resync together, and Citus itself is at it as well.
+        let is_nothing = matches!(step, Step::Resync(_))
+            && failure.kind == FailureKind::LockTimeout
+            && failures.is_none_or(|failures| failures < 4);
+        self.publish(Event::Failed {
+            database: database.to_owned(),
+            step: step.clone(),
+            error: failure.text,
+            ambiguous: failure.kind == FailureKind::Ambiguous,
+            failures: failures.filter(|_| !is_nothing),
+        });
+    }
+
+    /// What became of a hold's entry nodes since it was last told.
+    pub(super) fn entry_nodes_since(&mut self, database: &str, news: &EntryNodeNews) {
+        self.tell_skipped(database, &news.skipped);
+        self.tell_terminated(database, news.terminated.len());
+        if let Some(recorder) = self.phase.recorder() {
+            recorder.entry_nodes(database, news);
+        }
+    }
+
+    fn tell_skipped(&mut self, database: &str, skipped: &[Skipped]) {
+        for skipped in skipped {
+            self.publish(Event::EntryNodeSkipped {
+                database: database.to_owned(),
+                skipped: skipped.clone(),
+            });
+        }
+    }
+
+    fn tell_terminated(&mut self, database: &str, count: usize) {
+        if count > 0 {
+            self.publish(Event::SessionsTerminated {
+                database: database.to_owned(),
+                count,
+            });
+        }
+    }
+}

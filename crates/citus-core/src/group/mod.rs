@@ -1,0 +1,39 @@
+//! The group reconciler: one pure step, `step(news, now) -> effects`, for each Citus group.
+//!
+//! Enters: what etcd, the members, the databases and people say, and the moment. Leaves: what is to be
+//! executed, asked, answered and told, and when to step again. All that a group remembers is its
+//! state; the driver in the daemon waits, feeds inputs, carries effects out, and makes no choice.
+//!
+//! From the bottom up: [`input`] and [`effect`] are what is said and wanted; `attempts`, `failures`,
+//! `holding`, `requests`, `readers`, `verification`, `prewarm` and `recorder` each keep one part of the
+//! memory; `state` is all of it; `orders`, `ends`, `news`, `answers`, `upkeep` and `reporting` say what
+//! follows from a decision or an input; `step` tells it in order.
+
+mod answers;
+mod attempts;
+mod clock;
+mod effect;
+mod ends;
+mod failures;
+mod holding;
+mod input;
+mod news;
+mod orders;
+mod precondition;
+mod prewarm;
+mod readers;
+mod recorder;
+mod reporting;
+mod requests;
+mod state;
+mod step;
+mod upkeep;
+mod verification;
+
+pub use effect::{Action, Effect, Effects, Order};
+pub use input::{
+    DatabaseFacts, Done, Ended, EntryNodeStatus, Failure, FailureKind, Input, Now, RequestId,
+};
+pub use precondition::{Precondition, ReadPrecondition};
+pub use prewarm::SPARE;
+pub use state::{Group, Settings};

@@ -1,0 +1,62 @@
+//! What the groups of one formation share.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use citus_core::plan::Writes;
+use citus_core::policy::Policy;
+use tokio::sync::watch;
+
+use crate::edge::sql::{Database, EntryNodes};
+use crate::edge::store::StateStore;
+
+/// What the groups of one formation share.
+pub struct Context {
+    /// Where reports go.
+    pub store: StateStore,
+    /// Which formation of the store this is.
+    pub formation: usize,
+    /// Its name.
+    pub name: String,
+    /// Its policy.
+    pub policy: Policy,
+    /// Add missing groups.
+    pub register: bool,
+    /// Whether its rows are ours to write.
+    pub writes: Writes,
+    /// Its databases.
+    pub databases: Vec<Database>,
+    /// Sessions on its entry nodes.
+    pub entry_nodes: EntryNodes,
+    /// Wakes when the rows of any of them changed.
+    pub rows_changed: watch::Receiver<()>,
+    /// Groups that are held.
+    pub held: Mutex<BTreeSet<i32>>,
+}
+
+impl Context {
+    pub(super) fn database(&self, name: &str) -> Option<Database> {
+        let mut databases = self.databases.iter();
+        databases
+            .find(|database| *database.name == *name)
+            .cloned()
+    }
+
+    /// Whether a group other than this one is held.
+    pub(super) fn others_are_held(&self, group: i32) -> bool {
+        let held = self.held.lock();
+        let held = held.unwrap_or_else(PoisonError::into_inner);
+        held.iter().any(|other| *other != group)
+    }
+
+    /// Notes whether a group is held.
+    pub(super) fn note_held(&self, group: i32, is_held: bool) {
+        let held = self.held.lock();
+        let mut held = held.unwrap_or_else(PoisonError::into_inner);
+        if is_held {
+            held.insert(group);
+        } else {
+            held.remove(&group);
+        }
+    }
+}

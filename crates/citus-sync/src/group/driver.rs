@@ -1,0 +1,448 @@
+//! The task of one group. Waits for news: a new view of the scope, new rows in some database, a member's
+//! answer, a command, the end of an order or of a holding session, or a moment that was waited for. Feeds
+//! it to the group reconciler, and carries out what that says.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use citus_core::event::{Event, Whose};
+use citus_core::group::{
+    Action, DatabaseFacts, Done, Effect, Group, Input, Now, Order, RequestId, Settings,
+};
+use citus_core::plan::{Rows, Step};
+use citus_core::report::HoldAnswer;
+use dcs_watch::{HostPort, ScopeId, ScopeView};
+use futures_util::StreamExt as _;
+use futures_util::future::AbortHandle;
+use futures_util::stream::FuturesUnordered;
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+
+use super::context::Context;
+use super::orders::{self, Execution, Executed, Finished, Tools};
+use super::questions;
+use crate::edge::commands::Command;
+use crate::edge::sql::{Database, Hold, Probes};
+use crate::reporting::Reporting;
+
+type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
+
+/// The task of one group.
+pub struct GroupDriver {
+    context: Arc<Context>,
+    reporting: Reporting,
+    group: Group,
+    number: i32,
+    view: watch::Receiver<Arc<ScopeView>>,
+    rows_changed: watch::Receiver<()>,
+    commands: mpsc::Receiver<Command>,
+    probes: Probes,
+    /// Orders that are under way.
+    running: FuturesUnordered<Future<Finished>>,
+    /// What is under way beside the orders.
+    beside: FuturesUnordered<Future<Beside>>,
+    /// The holds that are open, by database.
+    holds: BTreeMap<String, OpenHold>,
+    /// What calls off the holds that are being taken, by database.
+    taking: BTreeMap<String, AbortHandle>,
+    /// Requests that wait for an answer.
+    replies: BTreeMap<RequestId, oneshot::Sender<HoldAnswer>>,
+    requests: RequestId,
+    /// Tells the watch for statements at the leader that reads are moved.
+    readers: Option<watch::Sender<bool>>,
+}
+
+struct OpenHold {
+    hold: Box<Hold>,
+    /// Its end ends the watch for the coordinator closing the session.
+    _alive: oneshot::Sender<()>,
+}
+
+/// News from beside the orders.
+enum Beside {
+    /// For the group.
+    Input(Input),
+    /// What there is to decide may have changed.
+    Over,
+    /// It is known of each entry node of a hold whether it is held.
+    EntryNodesKnown { database: String },
+}
+
+impl GroupDriver {
+    /// A driver whose group knows nothing yet.
+    pub fn new(
+        context: Arc<Context>,
+        number: i32,
+        scope: &ScopeId,
+        view: watch::Receiver<Arc<ScopeView>>,
+        probes: Probes,
+    ) -> Self {
+        let whose = Whose {
+            formation: context.name.clone(),
+            group: number,
+            scope: scope.to_string(),
+        };
+        let databases = context.databases.iter();
+        let settings = Settings {
+            whose: whose.clone(),
+            policy: context.policy.clone(),
+            register: context.register,
+            writes: context.writes,
+            databases: databases.map(|database| database.name.to_string()).collect(),
+        };
+        Self {
+            rows_changed: context.rows_changed.clone(),
+            commands: context
+                .store
+                .listen(context.formation, number, &whose.scope),
+            reporting: Reporting::new(context.store.clone(), context.formation, whose),
+            group: Group::new(settings),
+            context,
+            number,
+            view,
+            probes,
+            running: FuturesUnordered::new(),
+            beside: FuturesUnordered::new(),
+            holds: BTreeMap::new(),
+            taking: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            requests: 0,
+            readers: None,
+        }
+    }
+
+    /// Runs until `shutdown` turns true and what was under way has ended.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut stopping = false;
+        let mut news = vec![Input::View(self.view.borrow_and_update().clone())];
+        loop {
+            let again = match self.step(news) {
+                Some(again) => again,
+                None => return,
+            };
+            news = Vec::new();
+            tokio::select! {
+                // The watcher is gone only when the daemon is stopping.
+                changed = self.view.changed() => match changed {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
+                changed = self.rows_changed.changed() => if changed.is_err() { return },
+                () = self.probes.changed() => {}
+                Some(finished) = self.running.next(), if !self.running.is_empty() => {
+                    news.push(self.finished(finished));
+                }
+                Some(beside) = self.beside.next(), if !self.beside.is_empty() => {
+                    news.extend(self.heard(beside));
+                }
+                Some(command) = self.commands.recv() => news.push(self.command(command)),
+                () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {}
+                _ = shutdown.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    news.push(Input::Stop);
+                }
+            }
+        }
+    }
+
+    /// One step of the group, with all that is known now; when to step again, or none when it is done.
+    #[expect(clippy::option_option, reason = "done, nothing to wait for, or a moment")]
+    fn step(&mut self, news: Vec<Input>) -> Option<Option<Instant>> {
+        let now = Now {
+            instant: Instant::now(),
+            utc: OffsetDateTime::now_utc(),
+        };
+        let mut all = self.facts();
+        all.extend(news);
+        let effects = self.group.step(all, now);
+        for effect in effects.all {
+            self.carry_out(effect);
+        }
+        (!effects.finished).then_some(effects.again)
+    }
+
+    /// What is known now, whether it changed or not.
+    fn facts(&mut self) -> Vec<Input> {
+        let databases = self.context.databases.iter();
+        let databases = databases.map(|database| {
+            let facts = DatabaseFacts {
+                rows: database.rows(),
+                may_update: database.may_update(),
+            };
+            (database.name.to_string(), facts)
+        });
+        let mut facts = vec![
+            Input::View(self.view.borrow_and_update().clone()),
+            Input::Databases(databases.collect()),
+            Input::Answers(self.probes.answers()),
+            Input::OthersHeld(self.context.others_are_held(self.number)),
+        ];
+        for (database, open) in &self.holds {
+            facts.push(Input::EntryNodes {
+                database: database.clone(),
+                status: orders::status_of(&open.hold),
+            });
+        }
+        facts
+    }
+
+    fn command(&mut self, command: Command) -> Input {
+        self.requests += 1;
+        let id = self.requests;
+        let (input, reply) = match command {
+            Command::Hold { request, reply } => (Input::Hold { id, request }, reply),
+            Command::Release { reply } => (Input::Release { id }, reply),
+        };
+        self.replies.insert(id, reply);
+        input
+    }
+
+    fn heard(&mut self, beside: Beside) -> Option<Input> {
+        match beside {
+            Beside::Input(input) => Some(input),
+            Beside::Over => None,
+            Beside::EntryNodesKnown { database } => {
+                let news = self.holds.get(&database)?.hold.entry_node_news();
+                Some(Input::EntryNodesKnown { database, news })
+            }
+        }
+    }
+
+    /// Takes in the end of an order; a hold that was taken is kept here.
+    fn finished(&mut self, finished: Finished) -> Input {
+        let Finished {
+            database,
+            order,
+            step,
+            started,
+            result,
+        } = finished;
+        let result = match result {
+            Ok(Executed::Held(hold)) => Ok(self.keep(&database, order, hold)),
+            Ok(Executed::Done(done)) => Ok(done),
+            Err(error) => Err(error),
+        };
+        if matches!(step, Step::ReadMove(_)) && result.is_ok() {
+            self.wait_for_quiet(&database);
+        }
+        if matches!(step, Step::Hold(_)) {
+            self.taking.remove(&database);
+        }
+        Input::Ended(orders::ended(database, order, started, result))
+    }
+
+    /// Keeps a hold that was taken, and listens to it.
+    fn keep(&mut self, database: &str, order: u64, hold: Box<Hold>) -> Done {
+        let done = Done::Held {
+            news: orders::first_news(&hold),
+            status: orders::status_of(&hold),
+        };
+        if !hold.entry_nodes_under_way().is_empty() {
+            let (known, database) = (hold.entry_nodes_are_known(), database.to_owned());
+            self.beside.push(Box::pin(async move {
+                known.await;
+                Beside::EntryNodesKnown { database }
+            }));
+        }
+        let (alive, over) = oneshot::channel::<()>();
+        let (closing, name) = (hold.closing(), database.to_owned());
+        self.beside.push(Box::pin(async move {
+            tokio::select! {
+                () = closing => Beside::Input(Input::HoldLost { database: name, order }),
+                _ = over => Beside::Over,
+            }
+        }));
+        let open = OpenHold {
+            hold,
+            _alive: alive,
+        };
+        self.holds.insert(database.to_owned(), open);
+        done
+    }
+
+    /// Entry nodes that are held late follow a read move late, too, and a hook is answered when they have.
+    fn wait_for_quiet(&mut self, database: &str) {
+        if let Some(open) = self.holds.get(database) {
+            let quiet = open.hold.entry_nodes_are_quiet();
+            self.beside.push(Box::pin(async move {
+                quiet.await;
+                Beside::Over
+            }));
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Execute(order) => self.execute(order),
+            Effect::CallOff { database } => {
+                if let Some(taking) = self.taking.remove(&database) {
+                    taking.abort();
+                }
+            }
+            Effect::Discard { database } => self.discard(database),
+            Effect::KeepEntryNodes { database } => {
+                let hold = self.holds.remove(&database);
+                if let (Some(open), Some(database)) = (hold, self.context.database(&database)) {
+                    open.hold.keep_entry_nodes(&database);
+                }
+            }
+            Effect::LetEntryNodesGo => self.context.entry_nodes.let_go(self.number),
+            Effect::LeaderIsGone => {
+                for open in self.holds.values() {
+                    open.hold.leader_is_gone();
+                }
+            }
+            Effect::AskMembers {
+                questions,
+                leader_revision,
+                round,
+            } => self.probes.ask(&questions, leader_revision, round),
+            Effect::Answer { id, answer } => {
+                if let Some(reply) = self.replies.remove(&id) {
+                    // A receiver that is gone gave up waiting, which is its to do.
+                    let _ = reply.send(answer);
+                }
+            }
+            Effect::HoldStands(stands) => self.context.note_held(self.number, stands),
+            Effect::Publish(event) => self.publish(event),
+            Effect::Report(report) => self.reporting.report(*report),
+            effect => self.ask(effect),
+        }
+    }
+
+    fn publish(&self, event: Event) {
+        self.reporting.publish(event);
+    }
+
+    /// What is asked and done beside the orders.
+    fn ask(&mut self, effect: Effect) {
+        let entry_nodes = self.context.entry_nodes.clone();
+        match effect {
+            Effect::AskCoordinator {
+                address,
+                round,
+                attempt,
+            } => {
+                if let Some(database) = self.connected(attempt) {
+                    self.inquire(questions::ask_coordinator(database, address, round));
+                }
+            }
+            Effect::FlushLog { database, leader } => {
+                if let Some(database) = self.context.database(&database) {
+                    self.attend(questions::flush(database, entry_nodes, leader));
+                }
+            }
+            Effect::RecoverPrepared { database } => {
+                if let Some(database) = self.context.database(&database) {
+                    self.inquire(questions::recover(database));
+                }
+            }
+            Effect::WatchReaders { number, leader } => self.watch_readers(number, &leader),
+            Effect::ReadersMoved => {
+                if let Some(readers) = &self.readers {
+                    readers.send_replace(true);
+                }
+            }
+            Effect::ForgetReaders => self.readers = None,
+            Effect::QueryMetadata { database, targets } => {
+                if let Some(database) = self.context.database(&database) {
+                    let group = self.number;
+                    self.inquire(questions::query_metadata(
+                        database,
+                        entry_nodes,
+                        targets,
+                        group,
+                    ));
+                }
+            }
+            Effect::Prewarm { database, node } => {
+                if let Some(database) = self.context.database(&database) {
+                    self.attend(questions::prewarm(database, entry_nodes, node));
+                }
+            }
+            // Carried out by `carry_out`.
+            _ => {}
+        }
+    }
+
+    fn inquire(&mut self, question: impl std::future::Future<Output = Input> + Send + 'static) {
+        self.beside
+            .push(Box::pin(async move { Beside::Input(question.await) }));
+    }
+
+    fn attend(&mut self, work: impl std::future::Future<Output = ()> + Send + 'static) {
+        self.beside.push(Box::pin(async move {
+            work.await;
+            Beside::Over
+        }));
+    }
+
+    /// A database that is connected to the coordinator, another one with each attempt.
+    fn connected(&self, attempt: u32) -> Option<Database> {
+        let connected = |database: &&Database| matches!(database.rows(), Rows::Known(_));
+        let databases: Vec<_> = self.context.databases.iter().filter(connected).collect();
+        let number = usize::try_from(attempt).ok()? % databases.len().max(1);
+        databases.get(number).map(|database| (*database).clone())
+    }
+
+    fn watch_readers(&mut self, number: u64, leader: &HostPort) {
+        let (moved, listens) = watch::channel(false);
+        self.readers = Some(moved);
+        for database in self.context.databases.clone() {
+            let (entry_nodes, leader) = (self.context.entry_nodes.clone(), leader.clone());
+            let listens = listens.clone();
+            self.inquire(questions::watch_readers(
+                database,
+                entry_nodes,
+                leader,
+                listens,
+                number,
+            ));
+        }
+    }
+
+    fn discard(&mut self, name: String) {
+        let (Some(open), Some(database)) = (self.holds.remove(&name), self.context.database(&name))
+        else {
+            return;
+        };
+        self.inquire(async move {
+            open.hold.release(&database).await;
+            Input::Discarded { database: name }
+        });
+    }
+
+    fn execute(&mut self, order: Order) {
+        let Some(database) = self.context.database(&order.database) else {
+            return;
+        };
+        let tools = Tools {
+            group: self.number,
+            database: database.clone(),
+            entry_nodes: self.context.entry_nodes.clone(),
+            view: self.view.clone(),
+            answers: self.probes.listen(),
+        };
+        let name = order.database.clone();
+        let hold = match order.action {
+            Action::Release | Action::Finish { .. } => self.holds.remove(&name),
+            _ => None,
+        };
+        let reads = match order.action {
+            Action::ReadMove { .. } => {
+                let open = self.holds.get(&name);
+                open.map(|open| open.hold.reads(&database))
+            }
+            _ => None,
+        };
+        let Execution { run, call_off } =
+            orders::prepare(order, tools, hold.map(|open| open.hold), reads);
+        if let Some(call_off) = call_off {
+            self.taking.insert(name, call_off);
+        }
+        self.running.push(run);
+    }
+}

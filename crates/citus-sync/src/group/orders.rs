@@ -1,0 +1,241 @@
+//! Executes one order of a group in one database. Enters: the order, and the open hold if it is about one.
+//! Leaves: what came of it. Whether the order is still right is asked once more right before rows change.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use citus_core::group::{
+    Action, Done, Ended, EntryNodeStatus, Failure, FailureKind, Order, Precondition,
+    ReadPrecondition,
+};
+use citus_core::outcome::EntryNodeNews;
+use citus_core::plan::{Move, Step};
+use dcs_watch::{HostPort, ScopeView};
+use futures_util::future::{AbortHandle, Aborted, abortable};
+use tokio::sync::watch;
+
+use crate::edge::sql::{
+    Database, EntryNodes, Hold, HoldOrder, Listener, ReadsUnderHold, SqlError, StepError, carry_out,
+    move_reads, resync,
+};
+
+/// What an order needs beside itself.
+pub(super) struct Tools {
+    pub(super) group: i32,
+    pub(super) database: Database,
+    pub(super) entry_nodes: EntryNodes,
+    pub(super) view: watch::Receiver<Arc<ScopeView>>,
+    pub(super) answers: Listener,
+}
+
+/// What an order that succeeded leaves: news for the group, or a hold for the driver to keep.
+pub(super) enum Executed {
+    Done(Done),
+    Held(Box<Hold>),
+}
+
+/// An order that came to its end.
+pub(super) struct Finished {
+    pub(super) database: String,
+    pub(super) order: u64,
+    pub(super) step: Step,
+    pub(super) started: Instant,
+    pub(super) result: Result<Executed, StepError>,
+}
+
+/// An order, ready to run, and what calls it off.
+pub(super) struct Execution {
+    pub(super) run: std::pin::Pin<Box<dyn Future<Output = Finished> + Send>>,
+    /// Only a hold that is being taken can be called off.
+    pub(super) call_off: Option<AbortHandle>,
+}
+
+/// Makes an order ready to run. `hold` is what is open in its database, where the order ends it; `reads`
+/// where the order moves reads beside it.
+pub(super) fn prepare(
+    order: Order,
+    tools: Tools,
+    hold: Option<Box<Hold>>,
+    reads: Option<ReadsUnderHold>,
+) -> Execution {
+    let Order {
+        id,
+        database,
+        step,
+        entry_nodes,
+        action,
+    } = order;
+    if let Action::Hold { left, cooldown } = action {
+        let (taken, call_off) = abortable(take_hold(tools, entry_nodes, left, cooldown));
+        let run = async move {
+            let started = Instant::now();
+            let result = taken.await.unwrap_or_else(|Aborted| Err(StepError::Superseded));
+            Finished {
+                database,
+                order: id,
+                step,
+                started,
+                result,
+            }
+        };
+        return Execution {
+            run: Box::pin(run),
+            call_off: Some(call_off),
+        };
+    }
+    let run = async move {
+        let started = Instant::now();
+        let result = execute(tools, &step, &entry_nodes, action, hold, reads).await;
+        Finished {
+            database,
+            order: id,
+            step,
+            started,
+            result: result.map(Executed::Done),
+        }
+    };
+    Execution {
+        run: Box::pin(run),
+        call_off: None,
+    }
+}
+
+async fn take_hold(
+    tools: Tools,
+    entry_nodes: Vec<HostPort>,
+    left: Duration,
+    cooldown: Duration,
+) -> Result<Executed, StepError> {
+    let order = HoldOrder {
+        group: tools.group,
+        left,
+        cooldown,
+        entry_nodes,
+        name: format!("group {}", tools.group),
+    };
+    let hold = Hold::take(&tools.database, &tools.entry_nodes, &order).await?;
+    Ok(Executed::Held(Box::new(hold)))
+}
+
+async fn execute(
+    tools: Tools,
+    step: &Step,
+    targets: &[HostPort],
+    action: Action,
+    hold: Option<Box<Hold>>,
+    reads: Option<ReadsUnderHold>,
+) -> Result<Done, StepError> {
+    let (database, entry_nodes, group) = (&tools.database, &tools.entry_nodes, tools.group);
+    match action {
+        // Taken by `take_hold`, which can be called off.
+        Action::Hold { .. } => Err(StepError::Superseded),
+        Action::Release => Ok(Done::Released(match hold {
+            Some(hold) => hold.release(database).await,
+            None => EntryNodeNews::default(),
+        })),
+        Action::ReadMove { step, precondition } => {
+            move_reads_to(&tools, targets, &step, precondition, reads).await
+        }
+        Action::Resync(precondition) => {
+            let leads = leads(&tools, precondition);
+            resync(database, group, leads).await?;
+            Ok(Done::Resynced)
+        }
+        Action::Finish { step, precondition } => {
+            let leads = leads(&tools, precondition);
+            let Some(hold) = hold else {
+                return Err(SqlError::Io("the hold is gone".to_owned()).into());
+            };
+            let finished = hold.finish(database, entry_nodes, targets, &step, leads);
+            Ok(Done::Changed(finished.await?))
+        }
+        Action::Change(precondition) => {
+            let leads = leads(&tools, precondition);
+            let changed = carry_out(database, entry_nodes, targets, group, step, leads);
+            Ok(Done::Changed(changed.await?))
+        }
+    }
+}
+
+async fn move_reads_to(
+    tools: &Tools,
+    targets: &[HostPort],
+    step: &Move,
+    precondition: ReadPrecondition,
+    reads: Option<ReadsUnderHold>,
+) -> Result<Done, StepError> {
+    let (view, answers, from) = (tools.view.clone(), tools.answers.clone(), step.from.clone());
+    let still_right = move || {
+        precondition.still_stands(&view.borrow(), answers.is_lost(&from), Instant::now())
+    };
+    let finished = match reads {
+        Some(reads) => reads.move_to(targets, step, still_right).await?,
+        None => {
+            let (database, entry_nodes) = (&tools.database, &tools.entry_nodes);
+            move_reads(database, entry_nodes, targets, tools.group, step, still_right).await?
+        }
+    };
+    Ok(Done::Changed(finished))
+}
+
+/// Whether the leader that an order was given for still has its key.
+fn leads(tools: &Tools, precondition: Precondition) -> impl Fn() -> bool + use<> {
+    let view = tools.view.clone();
+    move || precondition.still_leads(&view.borrow())
+}
+
+/// The end of an order, as the group is told.
+pub(super) fn ended(
+    database: String,
+    order: u64,
+    started: Instant,
+    result: Result<Done, StepError>,
+) -> Ended {
+    Ended {
+        database,
+        order,
+        started,
+        result: result.map_err(|error| failure(&error)),
+        jitter: chance(),
+    }
+}
+
+fn failure(error: &StepError) -> Failure {
+    let kind = match error {
+        StepError::Superseded => FailureKind::Superseded,
+        StepError::Ambiguous(_) => FailureKind::Ambiguous,
+        StepError::Sql(error) if error.is_lock_timeout() => FailureKind::LockTimeout,
+        _ => FailureKind::Other,
+    };
+    Failure {
+        kind,
+        text: error.to_string(),
+    }
+}
+
+/// A number from 0 to 1, another one each time.
+fn chance() -> f64 {
+    let random = RandomState::new().build_hasher().finish() >> 11;
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are exact")]
+    let fraction = random as f64 / (1_u64 << 53) as f64;
+    fraction
+}
+
+/// How the entry nodes of an open hold are.
+pub(super) fn status_of(hold: &Hold) -> EntryNodeStatus {
+    EntryNodeStatus {
+        quiet: hold.is_quiet(),
+        skipped: hold.skipped(),
+        under_way: hold.entry_nodes_under_way(),
+    }
+}
+
+/// What became of a hold that was just taken: at its entry nodes, and on the coordinator.
+pub(super) fn first_news(hold: &Hold) -> EntryNodeNews {
+    let mut news = hold.entry_node_news();
+    let coordinator = hold.terminated_at_coordinator();
+    news.terminated.extend_from_slice(coordinator);
+    news
+}

@@ -1,0 +1,43 @@
+//! Who is told what happens to a group: the log, the metrics, the history and the state store. Each event
+//! is published once, by the group reconciler.
+
+mod counts;
+mod log;
+
+use citus_core::event::{Event, Whose};
+use citus_core::report::GroupReport;
+
+use crate::edge::store::StateStore;
+
+/// The subscribers to one group's events.
+pub struct Reporting {
+    store: StateStore,
+    formation: usize,
+    whose: Whose,
+}
+
+impl Reporting {
+    /// For the group `whose`, of this formation of the store.
+    pub fn new(store: StateStore, formation: usize, whose: Whose) -> Self {
+        Self {
+            store,
+            formation,
+            whose,
+        }
+    }
+
+    /// Tells each subscriber.
+    pub fn publish(&self, event: Event) {
+        log::write(&self.whose, &event);
+        counts::count(self.store.metrics(), &self.whose, &event);
+        if let Event::TransitionOver(transition) = event {
+            self.store.record(transition);
+        }
+    }
+
+    /// What the group is like now.
+    pub fn report(&self, report: GroupReport) {
+        counts::gauge(self.store.metrics(), &self.whose, &report);
+        self.store.post(self.formation, report);
+    }
+}
