@@ -39,7 +39,11 @@ impl Reconciler {
     }
 
     pub(super) fn count_skipped(&self, database: &str, skipped: &[Skipped]) {
-        for Skipped { entry_node, error } in skipped {
+        for Skipped {
+            node: entry_node,
+            error,
+        } in skipped
+        {
             let labels = EntryNodeLabels {
                 formation: self.context.name.clone(),
                 database: database.to_owned(),
