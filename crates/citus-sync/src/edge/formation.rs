@@ -235,8 +235,7 @@ impl Crew<'_> {
                 let login = self.formation.probe_login.clone();
                 let probes = Probes::new(login, names, settings.policy.probe_interval);
                 let view = self.views.scope(scope);
-                let driver =
-                    GroupDriver::new(self.context.clone(), *group, scope, view, probes);
+                let driver = GroupDriver::new(self.context.clone(), *group, scope, view, probes);
                 let shutdown = self.shutdown.clone();
                 self.tasks.spawn(async move {
                     sleep(after).await;

@@ -37,9 +37,7 @@ pub struct Context {
 impl Context {
     pub(super) fn database(&self, name: &str) -> Option<Database> {
         let mut databases = self.databases.iter();
-        databases
-            .find(|database| *database.name == *name)
-            .cloned()
+        databases.find(|database| *database.name == *name).cloned()
     }
 
     /// Whether a group other than this one is held.

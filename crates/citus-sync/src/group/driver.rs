@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::context::Context;
-use super::orders::{self, Execution, Executed, Finished, Tools};
+use super::orders::{self, Executed, Execution, Finished, Tools};
 use super::questions;
 use crate::edge::commands::Command;
 use crate::edge::sql::{Database, Hold, Probes};
@@ -91,7 +91,9 @@ impl GroupDriver {
             policy: context.policy.clone(),
             register: context.register,
             writes: context.writes,
-            databases: databases.map(|database| database.name.to_string()).collect(),
+            databases: databases
+                .map(|database| database.name.to_string())
+                .collect(),
         };
         Self {
             rows_changed: context.rows_changed.clone(),
@@ -149,7 +151,10 @@ impl GroupDriver {
     }
 
     /// One step of the group, with all that is known now; when to step again, or none when it is done.
-    #[expect(clippy::option_option, reason = "done, nothing to wait for, or a moment")]
+    #[expect(
+        clippy::option_option,
+        reason = "done, nothing to wait for, or a moment"
+    )]
     fn step(&mut self, news: Vec<Input>) -> Option<Option<Instant>> {
         let now = Now {
             instant: Instant::now(),

@@ -17,8 +17,8 @@ use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::sync::watch;
 
 use crate::edge::sql::{
-    Database, EntryNodes, Hold, HoldOrder, Listener, ReadsUnderHold, SqlError, StepError, carry_out,
-    move_reads, resync,
+    Database, EntryNodes, Hold, HoldOrder, Listener, ReadsUnderHold, SqlError, StepError,
+    carry_out, move_reads, resync,
 };
 
 /// What an order needs beside itself.
@@ -71,7 +71,9 @@ pub(super) fn prepare(
         let (taken, call_off) = abortable(take_hold(tools, entry_nodes, left, cooldown));
         let run = async move {
             let started = Instant::now();
-            let result = taken.await.unwrap_or_else(|Aborted| Err(StepError::Superseded));
+            let result = taken
+                .await
+                .unwrap_or_else(|Aborted| Err(StepError::Superseded));
             Finished {
                 database,
                 order: id,
@@ -167,14 +169,21 @@ async fn move_reads_to(
     reads: Option<ReadsUnderHold>,
 ) -> Result<Done, StepError> {
     let (view, answers, from) = (tools.view.clone(), tools.answers.clone(), step.from.clone());
-    let still_right = move || {
-        precondition.still_stands(&view.borrow(), answers.is_lost(&from), Instant::now())
-    };
+    let still_right =
+        move || precondition.still_stands(&view.borrow(), answers.is_lost(&from), Instant::now());
     let finished = match reads {
         Some(reads) => reads.move_to(targets, step, still_right).await?,
         None => {
             let (database, entry_nodes) = (&tools.database, &tools.entry_nodes);
-            move_reads(database, entry_nodes, targets, tools.group, step, still_right).await?
+            move_reads(
+                database,
+                entry_nodes,
+                targets,
+                tools.group,
+                step,
+                still_right,
+            )
+            .await?
         }
     };
     Ok(Done::Changed(finished))

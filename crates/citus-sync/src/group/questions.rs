@@ -6,8 +6,7 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::edge::sql::{
-    Database, EntryNodes, ask_entry_nodes, can_reach, flush_log, readers_are_gone,
-    recover_prepared,
+    Database, EntryNodes, ask_entry_nodes, can_reach, flush_log, readers_are_gone, recover_prepared,
 };
 
 /// Asks the coordinator whether it reaches a member.

@@ -178,10 +178,7 @@ fn operation_of(step: &Step) -> Operation {
 
 fn phases(metrics: &Metrics, transition: &Transition) {
     for (phase, time) in transition.phases.happened() {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "microseconds of one transition"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of one transition")]
         let seconds = time as f64 / 1e6;
         let labels = PhaseLabels {
             phase: phase.name(),

@@ -63,7 +63,11 @@ pub(super) fn write(whose: &Whose, event: &Event) {
         ),
         Event::Recovered { database, count } => info!(
             formation,
-            group, scope, database, count, "recovered prepared transactions that a lost session left"
+            group,
+            scope,
+            database,
+            count,
+            "recovered prepared transactions that a lost session left"
         ),
         Event::NotRecovered { database, error } => debug!(
             formation,
@@ -278,14 +282,7 @@ fn transition_over(transition: &Transition) {
         .phases
         .happened()
         .filter(|(phase, _)| *phase != Phase::Requested)
-        .map(|(phase, time)| {
-            format!(
-                "{} {}.{} ms",
-                phase.name(),
-                time / 1000,
-                time % 1000 / 100
-            )
-        })
+        .map(|(phase, time)| format!("{} {}.{} ms", phase.name(), time / 1000, time % 1000 / 100))
         .collect();
     let (from, to) = (
         address(transition.from.as_ref()),

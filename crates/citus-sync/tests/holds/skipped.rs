@@ -43,7 +43,7 @@ fn standby(servers: &Servers, name: &str) -> Postgres {
 }
 
 fn sorted(skipped: &[Skipped]) -> Vec<&HostPort> {
-    let mut entry_nodes: Vec<&HostPort> = skipped.iter().map(|left| &left.entry_node).collect();
+    let mut entry_nodes: Vec<&HostPort> = skipped.iter().map(|left| &left.node).collect();
     entry_nodes.sort();
     entry_nodes
 }

@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::fan_out::conclude;
-use super::steps::{MOMENT, Phases, StepError, commit, ensure};
+use super::steps::{MOMENT, StepError, commit, ensure};
 use super::update::UNSYNCED;
 use super::{Database, SqlError};
+use citus_core::outcome::Phases;
 use citus_core::sql::{UNCACHED, batch, set_local};
 
 /// Tells Citus to sync the metadata of all workers again, in one transaction that waits for nobody

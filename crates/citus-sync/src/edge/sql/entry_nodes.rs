@@ -15,8 +15,9 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::held_entry_nodes::HeldEntryNodes;
 use super::references::References;
-use super::steps::{Skipped, StepError};
+use super::steps::StepError;
 use super::{Connection, Login, SqlError};
+use citus_core::outcome::Skipped;
 use citus_core::plan::COORDINATOR_GROUP;
 use citus_core::sql::primary_of;
 
@@ -256,7 +257,7 @@ pub(super) async fn side_by_side<C, D>(
             Ok(part) => done.push((entry_node, part)),
             Err(error) if error.is_no_entry_node() => {}
             Err(error) => skipped.push(Skipped {
-                entry_node,
+                node: entry_node,
                 error: error.to_string(),
             }),
         }
@@ -276,8 +277,8 @@ pub(super) async fn side_by_side<C, D>(
         }
     }
     drop(under_way);
-    skipped.extend(missing.into_iter().map(|entry_node| Skipped {
-        entry_node,
+    skipped.extend(missing.into_iter().map(|node| Skipped {
+        node,
         error: format!(
             "not done {} ms after the coordinator",
             ENTRY_NODE_PATIENCE.as_millis()

@@ -9,9 +9,10 @@ use tracing::debug;
 
 use super::entry_nodes::Part;
 use super::pool::Leased;
-use super::steps::{Skipped, StepError};
+use super::steps::StepError;
 use super::update::{Change, Inside, UNSYNCED};
 use super::{Connection, Database, EntryNodes, SqlError};
+use citus_core::outcome::Skipped;
 use citus_core::sql::{Dialect, batch};
 
 /// The coordinator's word to the entry nodes: whether its row is moved.
@@ -129,7 +130,7 @@ const NOTE_LOCK: &str = "SET LOCAL lock_timeout = '50ms'";
 /// interval, whatever becomes of us before the resync that we owe. All others are told by us, and stay
 /// unmarked: while any worker is marked, Citus refuses every DDL (`docs/citus.md`).
 pub(super) async fn mark_skipped(database: &Database, dialect: &Dialect, skipped: &[Skipped]) {
-    let entry_nodes: Vec<HostPort> = skipped.iter().map(|left| left.entry_node.clone()).collect();
+    let entry_nodes: Vec<HostPort> = skipped.iter().map(|left| left.node.clone()).collect();
     let Some(mark) = dialect.unsync(&entry_nodes) else {
         return;
     };

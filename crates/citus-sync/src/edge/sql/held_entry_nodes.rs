@@ -17,12 +17,13 @@ use tokio::time::timeout;
 
 use super::entry_nodes::{ENTRY_NODE_PATIENCE, Whose};
 use super::hold::HoldOrder;
-use super::known_entry_nodes::{EntryNodeNews, Known, LastState, State};
+use super::known_entry_nodes::{Known, LastState, State};
 use super::late::DeferredFollower;
 use super::locking::{Place, lock};
 use super::references::Part;
-use super::steps::{Skipped, StepError};
+use super::steps::StepError;
 use super::{Connection, Database, EntryNodes};
+use citus_core::outcome::{EntryNodeNews, Skipped};
 use citus_core::sql::Dialect;
 
 /// What holds one entry node.

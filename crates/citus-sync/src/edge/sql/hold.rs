@@ -12,14 +12,15 @@ use dcs_watch::HostPort;
 use super::entry_nodes::{Part, side_by_side};
 use super::fan_out::{Signal, decide, follow, followers, mark_skipped};
 use super::held_entry_nodes::{HeldEntryNode, HeldEntryNodes, Taking, place};
-use super::known_entry_nodes::{EntryNodeNews, LastState};
+use super::known_entry_nodes::LastState;
 use super::locking::{LockOrder, Locked, Place, lock};
 use super::pool::Leased;
 use super::reads::ReadsUnderHold;
 use super::references;
-use super::steps::{Finished, Phases, Skipped, StepError};
+use super::steps::StepError;
 use super::update::{Change, Inside};
 use super::{Connection, Database, EntryNodes, SqlError};
+use citus_core::outcome::{EntryNodeNews, Finished, Phases, Skipped};
 use citus_core::plan::Move;
 use citus_core::sql::Dialect;
 
@@ -262,7 +263,7 @@ impl Hold {
         };
         let skipped = skipped.into_iter();
         let skipped: Vec<Skipped> = skipped
-            .filter(|left| behind.contains_key(&left.entry_node))
+            .filter(|left| behind.contains_key(&left.node))
             .collect();
         if let Some(dialect) = &dialect {
             mark_skipped(database, dialect, &skipped).await;
@@ -387,9 +388,7 @@ async fn end_at_entry_node(
 /// Adds entry nodes that did not follow to those that are to be told of, unless somebody was told of them.
 fn name_once(news: &mut Vec<Skipped>, skipped: Vec<Skipped>, named: &[HostPort]) {
     for left in skipped {
-        if !named.contains(&left.entry_node)
-            && !news.iter().any(|other| other.entry_node == left.entry_node)
-        {
+        if !named.contains(&left.node) && !news.iter().any(|other| other.node == left.node) {
             news.push(left);
         }
     }

@@ -11,19 +11,9 @@ use dcs_watch::HostPort;
 use tokio::sync::watch;
 
 use super::held_entry_nodes::HeldEntryNode;
-use super::steps::{Skipped, StepError};
+use super::steps::StepError;
+use citus_core::outcome::{EntryNodeNews, Skipped};
 use citus_core::plan::Move;
-
-/// What has become of a hold's entry nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EntryNodeNews {
-    /// How many are held by now.
-    pub held: usize,
-    /// Entry nodes that were skipped, and why, which was not told before. Each is told of once.
-    pub skipped: Vec<Skipped>,
-    /// Who had to be ended there, in words, and was not told before.
-    pub terminated: Vec<String>,
-}
 
 /// What is known of them; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -102,7 +92,7 @@ impl State {
             }
             Err(error) if error.is_no_entry_node() => {}
             Err(error) => self.skipped.push(Skipped {
-                entry_node,
+                node: entry_node,
                 error: error.to_string(),
             }),
         }
@@ -116,10 +106,7 @@ impl State {
     pub(super) fn knows(&self, entry_node: &HostPort) -> bool {
         self.holds(entry_node)
             || self.under_way.contains(entry_node)
-            || self
-                .skipped
-                .iter()
-                .any(|left| left.entry_node == *entry_node)
+            || self.skipped.iter().any(|left| left.node == *entry_node)
     }
 
     /// Whether nothing is about to change: no entry node is being taken, and none that is held is about to
@@ -134,12 +121,12 @@ impl State {
     /// skipped, if they had time enough.
     pub(super) fn end(&mut self, had_time: bool) -> LastState {
         self.over = true;
-        let named = self.skipped.iter().map(|left| left.entry_node.clone());
+        let named = self.skipped.iter().map(|left| left.node.clone());
         let named = named.collect();
         // Who had no time to be held is not at fault, and nobody has to look after it.
         for entry_node in self.under_way.drain(..).filter(|_| had_time) {
             self.skipped.push(Skipped {
-                entry_node,
+                node: entry_node,
                 error: "was not held before the hold ended".to_owned(),
             });
         }
@@ -252,7 +239,7 @@ mod tests {
             let last = state.end(had_time);
             assert_eq!(last.named, []);
             let skipped = last.news.skipped.into_iter();
-            skipped.map(|left| left.entry_node).collect::<Vec<_>>()
+            skipped.map(|left| left.node).collect::<Vec<_>>()
         };
         assert_eq!(named(false), []);
         assert_eq!(named(true), [at(7)]);
@@ -300,7 +287,7 @@ mod tests {
         // Reads of its own group are at a standby: nobody writes there.
         state.note(at(8), Err(SqlError::InRecovery.into()));
         let told = state.news();
-        let entry_nodes = told.skipped.iter().map(|left| left.entry_node.clone());
+        let entry_nodes = told.skipped.iter().map(|left| left.node.clone());
         assert_eq!(entry_nodes.collect::<Vec<_>>(), [at(7)]);
         assert_eq!(state.news(), EntryNodeNews::default());
         assert_eq!(state.under_way, [at(9)]);

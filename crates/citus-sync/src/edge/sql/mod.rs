@@ -30,16 +30,16 @@ mod update;
 
 pub use after::{recover_prepared, resync};
 pub use bounded::Bounds;
+pub use citus_core::outcome::{EntryNodeNews, Finished, Phases, Skipped};
 pub use connect::{Connection, Login};
 pub use database::{Database, DatabaseState, Server};
 pub use entry_nodes::{EntryNodes, SPARE};
 pub use error::SqlError;
 pub use flush::flush_log;
 pub use hold::{Hold, HoldOrder};
-pub use known_entry_nodes::EntryNodeNews;
 pub use probe::{Listener, Probes};
 pub use reachability::can_reach;
 pub use readers::readers_are_gone;
 pub use reads::{ReadsUnderHold, move_reads};
-pub use steps::{Finished, Phases, Skipped, StepError, carry_out};
+pub use steps::{StepError, carry_out};
 pub use told::{Told, ask_entry_nodes};

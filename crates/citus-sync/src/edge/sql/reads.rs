@@ -8,9 +8,10 @@ use dcs_watch::HostPort;
 use super::entry_nodes::side_by_side;
 use super::fan_out::{Signal, decide, followers, mark_skipped};
 use super::known_entry_nodes::Known;
-use super::steps::{Finished, Phases, StepError};
+use super::steps::StepError;
 use super::update::{Change, Inside};
 use super::{Database, EntryNodes};
+use citus_core::outcome::{Finished, Phases};
 use citus_core::plan::Move;
 
 /// Plain updates outside of any hold: the coordinator's row, and as soon as that is moved those of

@@ -14,7 +14,7 @@
 //!
 //! Where our role may not change the rows itself, Citus has to force its way (`forced.rs`).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dcs_watch::HostPort;
 use thiserror::Error;
@@ -27,49 +27,9 @@ use super::locking::{LockOrder, try_lock};
 use super::pool::Leased;
 use super::update::{Change, Inside, LONGER, UNSYNCED};
 use super::{Connection, Database, EntryNodes, SqlError};
+use citus_core::outcome::{Finished, Phases};
 use citus_core::plan::Step;
 use citus_core::sql::{Dialect, batch};
-
-/// How long each phase of a step took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// Until the group's locks were ours, or no longer waited for.
-    pub locked: Duration,
-    /// Until the commit was acknowledged.
-    pub committed: Duration,
-    /// Whether sessions in the way were terminated.
-    pub forced: bool,
-}
-
-/// A step that was carried out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finished {
-    /// How long it took.
-    pub phases: Phases,
-    /// The entry nodes that did not follow, and why; at the end of a hold also those that were not held. Each
-    /// that its hold has not told of before.
-    pub skipped: Vec<Skipped>,
-    /// Who was in the way of it and had to be ended, in words; at the end of a hold, whom that has
-    /// ended at entry nodes since it was last asked ([`Hold::entry_node_news`](super::Hold::entry_node_news)).
-    pub terminated: Vec<String>,
-    /// The row was changed by a plain UPDATE, which Citus tells no worker of: a resync is owed.
-    pub plain: bool,
-}
-
-/// An entry node that a hold or a move did without.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// Where it is.
-    pub entry_node: HostPort,
-    /// Why.
-    pub error: String,
-}
-
-impl std::fmt::Display for Skipped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.entry_node, self.error)
-    }
-}
 
 /// Why a step was not carried out.
 #[derive(Debug, Error)]
