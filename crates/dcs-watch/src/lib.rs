@@ -13,6 +13,7 @@
 //! - [`store`]: the fold of lists and events into the views of all scopes
 //! - [`machine`]: list, open, watch, resume or relist
 //! - [`recording`]: recorded events, for replays and tests
+//! - [`text`]: foreign text made safe to print
 //! - [`words`]: a change in words for a person
 //! - [`edge`]: the etcd client, the driving task, the command
 
@@ -22,6 +23,7 @@ pub mod key;
 pub mod machine;
 pub mod recording;
 pub mod store;
+pub mod text;
 pub mod value;
 pub mod view;
 pub mod words;
