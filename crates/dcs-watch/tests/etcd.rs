@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use dcs_watch::edge::watcher::{Counters, Health, ListError, Settings, Views, list_once, spawn};
+use dcs_watch::client::{Counters, Health, ListError, Settings, Views, list_once, spawn};
 use dcs_watch::{Freshness, Lsn, ScopeId, ScopeView};
 use lab::etcd::Etcd;
 use lab::sandbox::Sandbox;

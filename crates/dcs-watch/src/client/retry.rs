@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Pauses between tries.
 ///
 /// ```
-/// # use dcs_watch::edge::retry::Retry;
+/// # use dcs_watch::client::Retry;
 /// # use std::time::Duration;
 /// let mut retry = Retry::new(Duration::from_millis(50), Duration::from_secs(5));
 /// let first = retry.pause();

@@ -13,11 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use super::counters::Counters;
-use super::counters::bump;
+use super::counters::{Counters, bump};
 use super::driver::{Reply, Sink, drive};
-pub use super::listing::{ListError, list_once};
-pub use super::settings::{Settings, SettingsError};
+use super::settings::Settings;
 use crate::event::Event;
 use crate::key::ScopeId;
 use crate::machine::{Known, News};

@@ -39,7 +39,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new(started: Instant) -> Self {
+    pub(crate) fn new(started: Instant) -> Self {
         Self {
             events: AtomicU64::default(),
             published: AtomicU64::default(),

@@ -13,12 +13,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::driver::{Reply, Sink};
+use crate::client::driver::{Reply, Sink};
+use crate::describe::describe;
 use crate::event::{Event, Record};
 use crate::key::{self, Namespace, ScopeId};
 use crate::machine::{Known, News};
 use crate::recording::EventFields;
-use crate::words::describe;
 
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -14,10 +14,9 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::counters::Counters;
-use super::driver::drive;
 use super::printer::{Output, Printer};
-use super::settings::Settings;
+use crate::client::driver::drive;
+use crate::client::{Counters, Settings};
 use crate::key::{Namespace, ScopeId};
 use crate::recording::{self, What};
 

@@ -21,7 +21,7 @@ use crate::machine::{self, Input, Known, Machine, News, Output, Timing};
 
 /// What the one who is told replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Go on.
     Go,
     /// An event before this one is missing.
@@ -31,7 +31,7 @@ pub(super) enum Reply {
 }
 
 /// Who is told of all that happens, in order.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// An event.
     fn event(&mut self, event: Event) -> Reply;
     /// How the stream fares.
@@ -48,7 +48,7 @@ enum Errand {
 type Running = Pin<Box<dyn Future<Output = Result<Errand, EtcdError>> + Send>>;
 
 /// Runs until `shutdown` is ready or the sink has had enough.
-pub(super) async fn drive(
+pub(crate) async fn drive(
     settings: &Arc<Settings>,
     counters: &Counters,
     started: Instant,
