@@ -10,7 +10,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{ValueError, get, integer, kind, wrong};
+use super::error::{ValueError, wrong};
+use super::json::{get, integer, kind};
 use crate::key::excerpt;
 
 const POSTGRES_PORT: u16 = 5432;

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{ValueError, json, kind, object, text, wrong};
+use super::error::{ValueError, wrong};
+use super::json::{json, kind, object, text};
 use crate::key::excerpt;
 
 /// A position in PostgreSQL's write-ahead log: bytes since the beginning of the log. Positions on

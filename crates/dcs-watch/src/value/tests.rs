@@ -1,5 +1,8 @@
 //! Every value that Patroni writes, and every way in which one can be wrong.
 
+use std::fmt;
+use std::time::Duration;
+
 use super::*;
 
 fn member_of(json: &str) -> Member {

@@ -1,0 +1,63 @@
+//! Patroni's dynamic configuration, under `config`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::error::ValueError;
+use super::json::{get, integer, object, text, truth};
+
+/// The part of Patroni's dynamic configuration that matters to others.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "Patroni's settings are independent switches"
+)]
+pub struct ClusterConfig {
+    /// Patroni watches but does not act (`patronictl pause`).
+    pub paused: bool,
+    /// Commits wait for a synchronous standby (`on` and `quorum` alike).
+    pub synchronous_mode: bool,
+    /// … and wait for ever when there is none.
+    pub synchronous_mode_strict: bool,
+    /// `synchronous_mode: quorum` (Patroni 4.0 on).
+    pub quorum_commit: bool,
+    /// The leader may go on without etcd while all members vouch for it.
+    pub failsafe_mode: bool,
+    /// The whole scope follows another one: its leader is never writable.
+    pub standby_cluster: bool,
+    /// How long the leader key outlives its holder.
+    pub ttl: Option<Duration>,
+    /// How often Patroni looks.
+    pub loop_wait: Option<Duration>,
+    /// How long Patroni retries etcd and PostgreSQL.
+    pub retry_timeout: Option<Duration>,
+}
+
+/// The config key.
+pub fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
+    let object = object(text(value)?)?;
+    let switch = |name: &str| get(&object, name).is_some_and(truth);
+    let seconds = |name: &str| {
+        get(&object, name)
+            .and_then(integer)
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map(Duration::from_secs)
+    };
+    let quorum_commit = get(&object, "synchronous_mode")
+        .and_then(Value::as_str)
+        .is_some_and(|mode| mode.eq_ignore_ascii_case("quorum"));
+    Ok(ClusterConfig {
+        paused: switch("pause"),
+        synchronous_mode: quorum_commit || switch("synchronous_mode"),
+        synchronous_mode_strict: switch("synchronous_mode_strict"),
+        quorum_commit,
+        failsafe_mode: switch("failsafe_mode"),
+        standby_cluster: get(&object, "standby_cluster")
+            .is_some_and(|value| value.as_object().is_some_and(|object| !object.is_empty())),
+        ttl: seconds("ttl"),
+        loop_wait: seconds("loop_wait"),
+        retry_timeout: seconds("retry_timeout"),
+    })
+}

@@ -1,0 +1,107 @@
+//! A switchover or failover that was asked for, under `failover`.
+
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::error::{ValueError, wrong};
+use super::json::{get, kind, object, text};
+use crate::key::excerpt;
+
+/// A switchover or failover that somebody asked for and that has not happened yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailoverRequest {
+    /// The leader that is to step down; `patronictl failover` names none.
+    pub leader: Option<String>,
+    /// The member that is to take over.
+    pub candidate: Option<String>,
+    /// When it is due, if not at once.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub scheduled_at: Option<OffsetDateTime>,
+}
+
+/// The failover key: JSON, or `leader:candidate` as old tools wrote it. None when it asks for
+/// nothing (empty, `{}`, `null`), which is how Patroni clears it.
+pub fn failover(value: &[u8]) -> Result<Option<FailoverRequest>, ValueError> {
+    let raw = text(value)?.trim();
+    if raw.is_empty() || raw == "null" {
+        return Ok(None);
+    }
+    if !raw.starts_with(['{', '[', '"']) {
+        if raw.chars().any(char::is_control) || raw.parse::<f64>().is_ok() {
+            return wrong(format!("{:?} is no failover request", excerpt(value)));
+        }
+        let (leader, candidate) = raw.split_once(':').unwrap_or((raw, ""));
+        let name = |name: &str| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
+        return Ok(request(name(leader), name(candidate), None));
+    }
+    let object = object(raw)?;
+    let name = |field: &str| match get(&object, field) {
+        None => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name.clone()).filter(|name| !name.is_empty())),
+        Some(other) => wrong(format!("{field}: expected a name, found {}", kind(other))),
+    };
+    let scheduled_at = match get(&object, "scheduled_at") {
+        None => None,
+        Some(Value::String(text)) if text.is_empty() => None,
+        // A time that cannot be read must not turn into "at once".
+        Some(Value::String(text)) => Some(instant(text).ok_or_else(|| {
+            ValueError(format!(
+                "scheduled_at: {:?} is not a time with an offset",
+                excerpt(text.as_bytes())
+            ))
+        })?),
+        Some(other) => {
+            return wrong(format!(
+                "scheduled_at: expected text, found {}",
+                kind(other)
+            ));
+        }
+    };
+    Ok(request(name("leader")?, name("member")?, scheduled_at))
+}
+
+fn request(
+    leader: Option<String>,
+    candidate: Option<String>,
+    scheduled_at: Option<OffsetDateTime>,
+) -> Option<FailoverRequest> {
+    // Nobody to leave and nobody to take over: Patroni ignores it.
+    (leader.is_some() || candidate.is_some()).then_some(FailoverRequest {
+        leader,
+        candidate,
+        scheduled_at,
+    })
+}
+
+/// What Python's `isoformat()` writes, with an offset in any of the forms people type.
+fn instant(text: &str) -> Option<OffsetDateTime> {
+    let text = text.trim();
+    if !text.is_ascii() || text.len() < 16 {
+        return None;
+    }
+    let (date, clock) = (&text[..10], &text[11..]);
+    if !matches!(text.as_bytes()[10], b'T' | b't' | b' ') {
+        return None;
+    }
+    let (clock, offset) = match clock.find(['Z', 'z', '+', '-']) {
+        Some(at) => clock.split_at(at),
+        // Without an offset it could mean any hour.
+        None => return None,
+    };
+    let clock = clock.trim_end();
+    let clock = if clock.len() == 5 {
+        format!("{clock}:00")
+    } else {
+        clock.to_owned()
+    };
+    let offset = match (offset.len(), offset.contains(':')) {
+        (1, _) => "Z".to_owned(),
+        (3, false) => format!("{offset}:00"),
+        (5, false) => format!("{}:{}", &offset[..3], &offset[3..]),
+        (6, true) => offset.to_owned(),
+        _ => return None,
+    };
+    OffsetDateTime::parse(&format!("{date}T{clock}{offset}"), &Rfc3339).ok()
+}

@@ -1,0 +1,160 @@
+//! What a member says of itself, under `members/<name>`.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::address::{self, HostPort};
+use super::error::{ValueError, wrong};
+use super::json::{get, integer, kind, object, string, text, truth};
+
+/// What a member does in its cluster, in the words of every Patroni version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// `master` before Patroni 4.0, `primary` since.
+    Primary,
+    /// `promoted`: on its way from replica to primary.
+    Promoted,
+    /// `demoted`: on its way from primary to replica, or crashed as one.
+    Demoted,
+    /// `replica`.
+    Replica,
+    /// `standby_leader`: leads a standby cluster, and is itself in recovery.
+    StandbyLeader,
+    /// `uninitialized`: no data directory yet.
+    Uninitialized,
+    /// A word of a Patroni that is not known here, or none at all (empty).
+    Other(String),
+}
+
+impl Role {
+    fn parse(word: &str) -> Self {
+        match word {
+            "master" | "primary" => Self::Primary,
+            "promoted" => Self::Promoted,
+            "demoted" => Self::Demoted,
+            "replica" => Self::Replica,
+            "standby_leader" => Self::StandbyLeader,
+            "uninitialized" => Self::Uninitialized,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// The word Patroni 4 uses.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Primary => "primary",
+            Self::Promoted => "promoted",
+            Self::Demoted => "demoted",
+            Self::Replica => "replica",
+            Self::StandbyLeader => "standby_leader",
+            Self::Uninitialized => "uninitialized",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What a member says of itself. No log positions: they change all the time, are old when they
+/// arrive, and a probe asks the member itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "Patroni's tags are independent switches"
+)]
+pub struct Member {
+    /// Where PostgreSQL listens: `conn_url`, else `conn_kwargs`. None when neither says, or says a
+    /// socket directory, which no other host can reach.
+    pub address: Option<HostPort>,
+    /// Patroni's own REST address.
+    pub api_url: Option<String>,
+    /// Patroni's word for what PostgreSQL does: `running`, `stopping`, `creating replica`, …
+    pub state: String,
+    /// What it does in the cluster.
+    pub role: Role,
+    /// Patroni's version.
+    pub version: Option<String>,
+    /// The timeline it is on.
+    pub timeline: Option<u32>,
+    /// Tagged to never become leader.
+    pub nofailover: bool,
+    /// Tagged to never become a synchronous standby.
+    pub nosync: bool,
+    /// Tagged to get no reads.
+    pub noloadbalance: bool,
+    /// A changed setting waits for a restart.
+    pub pending_restart: bool,
+    /// This member has seen that the cluster is paused.
+    pub paused: bool,
+}
+
+/// A member key: JSON, or the connection URL alone as very old Patroni wrote it.
+pub fn member(value: &[u8]) -> Result<Member, ValueError> {
+    let raw = text(value)?;
+    if raw.starts_with("postgres://") || raw.starts_with("postgresql://") {
+        let (url, api_url) = address::split_application_name(raw);
+        return Ok(Member {
+            address: address::from_url(&url)?,
+            api_url,
+            state: String::new(),
+            role: Role::Other(String::new()),
+            version: None,
+            timeline: None,
+            nofailover: false,
+            nosync: false,
+            noloadbalance: false,
+            pending_restart: false,
+            paused: false,
+        });
+    }
+    let object = object(raw)?;
+    let address = match (get(&object, "conn_url"), get(&object, "conn_kwargs")) {
+        (Some(Value::String(url)), _) => address::from_url(url)?,
+        (Some(other), _) => {
+            return wrong(format!("conn_url: expected text, found {}", kind(other)));
+        }
+        (None, Some(Value::Object(kwargs))) => address::from_kwargs(kwargs)?,
+        (None, Some(other)) => {
+            return wrong(format!(
+                "conn_kwargs: expected an object, found {}",
+                kind(other)
+            ));
+        }
+        (None, None) => None,
+    };
+    let tags = get(&object, "tags").and_then(Value::as_object);
+    let tag = |name: &str| tags.and_then(|tags| get(tags, name));
+    let priority_is_zero = |name: &str| {
+        tag(name)
+            .and_then(integer)
+            .is_some_and(|priority| priority <= 0)
+    };
+    Ok(Member {
+        address,
+        api_url: string(&object, "api_url"),
+        state: string(&object, "state").unwrap_or_default(),
+        role: Role::parse(&string(&object, "role").unwrap_or_default()),
+        version: string(&object, "version"),
+        timeline: get(&object, "timeline")
+            .and_then(integer)
+            .and_then(|timeline| u32::try_from(timeline).ok()),
+        // As in Patroni: the tag decides when it is there, else a priority of zero does.
+        nofailover: tag("nofailover").map_or_else(|| priority_is_zero("failover_priority"), truth),
+        nosync: tag("nosync").map_or_else(|| priority_is_zero("sync_priority"), truth),
+        noloadbalance: tag("noloadbalance").is_some_and(truth),
+        pending_restart: get(&object, "pending_restart").is_some_and(truth),
+        paused: get(&object, "pause").is_some_and(truth),
+    })
+}
