@@ -4,11 +4,13 @@
 //! at one revision ([`list_once`]). Needs a tokio runtime with time and I/O.
 //!
 //! - `etcd`: connections, lists and watches; the only file that names `etcd_client`
-//! - `driver`: executes what [`crate::machine`] asks for and feeds it what came of it
-//! - `watcher`: folds events into the store and wakes the subscribers
+//! - `driver`: executes the outputs of [`crate::machine`] and feeds it the answers
+//! - `watcher`: the task that folds events into the store and wakes the subscribers
+//! - `views`: the subscriptions
 //! - `listing`: one list of everything
 //! - `retry`: pauses between tries; the only file that names `backoff`
-//! - `settings`, `counters`: what goes in, and what was counted
+//! - `settings`: how etcd is reached, and the time limits
+//! - `counters`: counts for metrics
 
 mod counters;
 pub(crate) mod driver;
@@ -16,10 +18,13 @@ mod etcd;
 mod listing;
 mod retry;
 mod settings;
+mod views;
 mod watcher;
 
 pub use counters::Counters;
+pub(crate) use listing::NO_KEY_HINT;
 pub use listing::{ListError, list_once};
 pub use retry::Retry;
 pub use settings::{Settings, SettingsError};
-pub use watcher::{Health, Views, spawn};
+pub use views::{Health, Views};
+pub use watcher::spawn;

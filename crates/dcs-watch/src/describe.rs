@@ -1,145 +1,126 @@
-//! What a change of a key means, in words for a person.
+//! A change of a key in one line of text for people.
 //!
-//! Enters: the key's field, the value before and the value now. Leaves: one line without the
-//! scope. A change that cannot be read is told as what it is.
+//! Enters: the key's field, the value before and the value now. Leaves: one line, without the
+//! scope, escaped and cut to a bound. A value that cannot be read is described as such.
 
-use crate::key::{Field, excerpt};
-use crate::value::{self, FailoverRequest, Member, SyncState};
+use std::borrow::Cow;
 
-/// One line about a change; `None` stands for a key that is not there.
+use crate::key::Field;
+use crate::text::{EXCERPT_BYTES, NAME_BYTES, excerpt, excerpt_bytes};
+use crate::value::{self, FailoverRequest, Member, SyncState, ValueError};
+
+/// Bytes of a line: room for a hundred names of the usual length.
+const LINE_BYTES: usize = 4000;
+
+/// Describes one change; `None` stands for a key that is not there. The line has no control
+/// characters and is at most some 4000 bytes long, however long the values are.
 pub fn describe(field: &Field, before: Option<&[u8]>, now: Option<&[u8]>) -> String {
-    match field {
+    let line = match field {
         Field::Leader => leader(before, now),
         Field::Member(name) => member(name, before, now),
         Field::Sync => sync(now),
         Field::Failover => failover(before, now),
         Field::Config => config(before, now),
-        Field::Initialize => match now {
-            None => "cluster identity is gone".to_owned(),
-            Some([]) => "first member bootstraps".to_owned(),
-            Some(id) => format!("cluster is initialized, system identifier {}", excerpt(id)),
-        },
-        Field::Failsafe => match now.map(value::failsafe) {
-            None => "failsafe members are gone".to_owned(),
-            Some(Ok(members)) => {
-                let names: Vec<_> = members.keys().map(String::as_str).collect();
-                format!("failsafe members: {}", list(&names))
-            }
-            Some(Err(error)) => malformed("failsafe", &error),
-        },
-        Field::Status | Field::Optime => match now.map(value::position) {
-            Some(Err(error)) => malformed(&field.to_string(), &error),
-            _ => as_it_is(field, now),
-        },
+        Field::Initialize => initialize(now),
+        Field::Failsafe => failsafe(now),
+        Field::Status | Field::Optime => position(field, now),
         Field::History | Field::Other(_) => as_it_is(field, now),
-    }
-}
-
-fn as_it_is(field: &Field, now: Option<&[u8]>) -> String {
-    match now {
-        None => format!("{field} is gone"),
-        Some(value) => format!("{field}: {}", excerpt(value)),
-    }
-}
-
-fn malformed(what: &str, error: &value::ValueError) -> String {
-    format!("{what} cannot be read and counts as absent: {error}")
+    };
+    excerpt(&line, LINE_BYTES).into_owned()
 }
 
 fn leader(before: Option<&[u8]>, now: Option<&[u8]>) -> String {
     let before = before.and_then(|value| value::leader(value).ok());
     match (before, now.map(value::leader)) {
-        (Some(before), None) => format!("no leader: the leader key of {before} is gone"),
+        (Some(before), None) => {
+            format!("no leader: the leader key of {} is gone", shown(&before))
+        }
         (None, None) => "no leader: the leader key is gone".to_owned(),
         (_, Some(Err(error))) => malformed("leader key", &error),
         (Some(before), Some(Ok(now))) if before == now => {
-            format!("leader is {now}, with a new leader key")
+            format!("leader is {}, with a new leader key", shown(&now))
         }
-        (Some(before), Some(Ok(now))) => format!("leader is {now}, was {before}"),
-        (None, Some(Ok(now))) => format!("leader is {now}"),
+        (Some(before), Some(Ok(now))) => {
+            format!("leader is {}, was {}", shown(&now), shown(&before))
+        }
+        (None, Some(Ok(now))) => format!("leader is {}", shown(&now)),
     }
 }
 
 fn member(name: &str, before: Option<&[u8]>, now: Option<&[u8]>) -> String {
+    let member = format!("member {}", shown(name));
     let before = before.and_then(|value| value::member(value).ok());
     match (before, now.map(value::member)) {
-        (_, None) => format!("member {name} is gone"),
-        (_, Some(Err(error))) => malformed(&format!("member {name}"), &error),
+        (_, None) => format!("{member} is gone"),
+        (_, Some(Err(error))) => malformed(&member, &error),
         (None, Some(Ok(now))) => {
             let address = now.address.as_ref().map_or_else(
                 || "no address".to_owned(),
                 |address| format!("at {address}"),
             );
-            format!("member {name}: {}, {address}", standing(&now))
+            format!("{member}: {}, {address}", condition(&now))
         }
         (Some(before), Some(Ok(now))) if before == now => {
-            format!("member {name}: only positions changed")
+            format!("{member}: only positions changed")
         }
-        (Some(before), Some(Ok(now))) => {
-            format!("member {name}: {}", differences(&before, &now).join(", "))
-        }
+        (Some(before), Some(Ok(now))) => format!("{member}: {}", differences(&before, &now)),
     }
 }
 
-fn standing(member: &Member) -> String {
-    let mut words = format!(
+/// A member's state, role and tags, as in `running replica, nosync`.
+fn condition(member: &Member) -> String {
+    let mut text = format!(
         "{} {}",
-        or_nothing(&member.state),
-        or_nothing(member.role.as_str())
+        or_unknown(&member.state),
+        or_unknown(member.role.as_str())
     );
-    for (tag, set) in [
+    for (tag, set) in tags(member) {
+        if set {
+            text.push_str(", ");
+            text.push_str(tag);
+        }
+    }
+    text
+}
+
+/// The parts of a member that differ, as in `role primary (was replica), timeline 2 (was 1)`.
+fn differences(before: &Member, now: &Member) -> String {
+    let changed: Vec<String> = parts(before)
+        .into_iter()
+        .zip(parts(now))
+        .filter(|((_, before), (_, now))| before != now)
+        .map(|((name, before), (_, now))| {
+            format!("{name} {} (was {})", or_unknown(&now), or_unknown(&before))
+        })
+        .collect();
+    changed.join(", ")
+}
+
+/// Each part of a member with its name; empty text for a part that is absent.
+fn parts(member: &Member) -> Vec<(&'static str, String)> {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let address = member.address.as_ref().map(ToString::to_string);
+    let timeline = member.timeline.map(|timeline| timeline.to_string());
+    let mut parts = vec![
+        ("state", member.state.clone()),
+        ("role", member.role.as_str().to_owned()),
+        ("address", text(&address)),
+        ("REST address", text(&member.api_url)),
+        ("version", text(&member.version)),
+        ("timeline", text(&timeline)),
+    ];
+    parts.extend(tags(member).map(|(tag, set)| (tag, set.to_string())));
+    parts
+}
+
+fn tags(member: &Member) -> [(&'static str, bool); 5] {
+    [
         ("nofailover", member.nofailover),
         ("nosync", member.nosync),
         ("noloadbalance", member.noloadbalance),
-        ("paused", member.paused),
         ("pending restart", member.pending_restart),
-    ] {
-        if set {
-            words.push_str(", ");
-            words.push_str(tag);
-        }
-    }
-    words
-}
-
-fn differences(before: &Member, now: &Member) -> Vec<String> {
-    let mut said = Vec::new();
-    let mut changed = |what: &str, before: String, now: String| {
-        if before != now {
-            said.push(format!(
-                "{what} {} (was {})",
-                or_nothing(&now),
-                or_nothing(&before)
-            ));
-        }
-    };
-    changed("state", before.state.clone(), now.state.clone());
-    changed("role", before.role.to_string(), now.role.to_string());
-    let address = |member: &Member| {
-        member
-            .address
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string)
-    };
-    changed("address", address(before), address(now));
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    changed("REST address", text(&before.api_url), text(&now.api_url));
-    changed("version", text(&before.version), text(&now.version));
-    let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
-    changed("timeline", number(before.timeline), number(now.timeline));
-    let mut switched = |what: &str, before: bool, now: bool| {
-        changed(what, before.to_string(), now.to_string());
-    };
-    switched("nofailover", before.nofailover, now.nofailover);
-    switched("nosync", before.nosync, now.nosync);
-    switched("noloadbalance", before.noloadbalance, now.noloadbalance);
-    switched(
-        "pending restart",
-        before.pending_restart,
-        now.pending_restart,
-    );
-    switched("paused", before.paused, now.paused);
-    said
+        ("paused", member.paused),
+    ]
 }
 
 fn sync(now: Option<&[u8]>) -> String {
@@ -152,45 +133,49 @@ fn sync(now: Option<&[u8]>) -> String {
             standbys,
             quorum,
         })) => {
-            let names: Vec<_> = standbys.iter().map(String::as_str).collect();
             let quorum = if quorum > 0 {
                 format!(", quorum {quorum}")
             } else {
                 String::new()
             };
-            format!("synchronous standbys of {leader}: {}{quorum}", list(&names))
+            let names = list(&standbys);
+            format!(
+                "synchronous standbys of {}: {names}{quorum}",
+                shown(&leader)
+            )
         }
     }
 }
 
 fn failover(before: Option<&[u8]>, now: Option<&[u8]>) -> String {
-    let asked = |value: Option<&[u8]>| value.map_or(Ok(None), value::failover);
-    match (asked(before), asked(now)) {
+    let request = |value: Option<&[u8]>| value.map_or(Ok(None), value::failover);
+    match (request(before), request(now)) {
         (_, Err(error)) => malformed("failover request", &error),
         (Ok(Some(_)), Ok(None)) => "failover request is done or withdrawn".to_owned(),
         (_, Ok(None)) => "no failover request".to_owned(),
-        (
-            _,
-            Ok(Some(FailoverRequest {
-                leader,
-                candidate,
-                scheduled_at,
-            })),
-        ) => {
-            let from = leader.unwrap_or_else(|| "the leader".to_owned());
-            let to = candidate.unwrap_or_else(|| "any member".to_owned());
-            let when = scheduled_at.map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
-            format!("switchover asked for, from {from} to {to}, {when}")
-        }
+        (_, Ok(Some(request))) => requested(&request),
     }
+}
+
+fn requested(request: &FailoverRequest) -> String {
+    let name = |name: &Option<String>, other: &str| {
+        name.as_deref()
+            .map_or_else(|| other.to_owned(), |name| shown(name).into_owned())
+    };
+    let from = name(&request.leader, "the leader");
+    let to = name(&request.candidate, "any member");
+    let when = request
+        .scheduled_at
+        .map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
+    format!("switchover requested from {from} to {to}, due {when}")
 }
 
 fn config(before: Option<&[u8]>, now: Option<&[u8]>) -> String {
     let paused = |value: &[u8]| value::config(value).is_ok_and(|config| config.paused);
-    match now.map(|now| (now, value::config(now))) {
+    match now.map(value::config) {
         None => "configuration is gone".to_owned(),
-        Some((_, Err(error))) => malformed("configuration", &error),
-        Some((_, Ok(now))) => match (before.is_some_and(paused), now.paused) {
+        Some(Err(error)) => malformed("configuration", &error),
+        Some(Ok(now)) => match (before.is_some_and(paused), now.paused) {
             (false, true) => "paused".to_owned(),
             (true, false) => "resumed".to_owned(),
             (true, true) => "configuration changed, still paused".to_owned(),
@@ -199,11 +184,58 @@ fn config(before: Option<&[u8]>, now: Option<&[u8]>) -> String {
     }
 }
 
-fn or_nothing(word: &str) -> &str {
-    if word.is_empty() { "unknown" } else { word }
+fn initialize(now: Option<&[u8]>) -> String {
+    match now {
+        None => "cluster identity is gone".to_owned(),
+        Some([]) => "first member bootstraps".to_owned(),
+        Some(id) => format!(
+            "cluster is initialized, system identifier {}",
+            excerpt_bytes(id, EXCERPT_BYTES)
+        ),
+    }
 }
 
-fn list(names: &[&str]) -> String {
+fn failsafe(now: Option<&[u8]>) -> String {
+    match now.map(value::failsafe) {
+        None => "failsafe members are gone".to_owned(),
+        Some(Ok(members)) => format!("failsafe members: {}", list(members.keys())),
+        Some(Err(error)) => malformed("failsafe", &error),
+    }
+}
+
+fn position(field: &Field, now: Option<&[u8]>) -> String {
+    match now.map(value::position) {
+        Some(Err(error)) => malformed(&field.to_string(), &error),
+        _ => as_it_is(field, now),
+    }
+}
+
+fn as_it_is(field: &Field, now: Option<&[u8]>) -> String {
+    match now {
+        None => format!("{field} is gone"),
+        Some(value) => format!("{field}: {}", excerpt_bytes(value, EXCERPT_BYTES)),
+    }
+}
+
+fn malformed(what: &str, error: &ValueError) -> String {
+    format!("{what} cannot be read and counts as absent: {error}")
+}
+
+/// A name, or another short text of a value: escaped, and cut so that it leaves room for the rest
+/// of the line.
+fn shown(name: &str) -> Cow<'_, str> {
+    excerpt(name, NAME_BYTES)
+}
+
+fn or_unknown(part: &str) -> Cow<'_, str> {
+    shown(if part.is_empty() { "unknown" } else { part })
+}
+
+fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let names: Vec<String> = names
+        .into_iter()
+        .map(|name| shown(name.as_ref()).into_owned())
+        .collect();
     if names.is_empty() {
         "none".to_owned()
     } else {
@@ -215,63 +247,63 @@ fn list(names: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    fn said(field: &Field, before: Option<&str>, now: Option<&str>) -> String {
+    fn line(field: &Field, before: Option<&str>, now: Option<&str>) -> String {
         describe(field, before.map(str::as_bytes), now.map(str::as_bytes))
     }
 
     #[test]
-    fn a_leader_comes_changes_and_goes() {
+    fn a_new_a_changed_and_a_deleted_leader_key_are_described() {
         let leader = Field::Leader;
-        assert_eq!(said(&leader, None, Some("pg1")), "leader is pg1");
+        assert_eq!(line(&leader, None, Some("pg1")), "leader is pg1");
         assert_eq!(
-            said(&leader, Some("pg1"), Some("pg2")),
+            line(&leader, Some("pg1"), Some("pg2")),
             "leader is pg2, was pg1"
         );
         assert_eq!(
-            said(&leader, Some("pg1"), Some("pg1")),
+            line(&leader, Some("pg1"), Some("pg1")),
             "leader is pg1, with a new leader key"
         );
         assert_eq!(
-            said(&leader, Some("pg1"), None),
+            line(&leader, Some("pg1"), None),
             "no leader: the leader key of pg1 is gone"
         );
         assert_eq!(
-            said(&leader, None, None),
+            line(&leader, None, None),
             "no leader: the leader key is gone"
         );
-        assert!(said(&leader, None, Some("")).contains("cannot be read"));
+        assert!(line(&leader, None, Some("")).contains("cannot be read"));
     }
 
     #[test]
-    fn a_member_is_told_by_what_changed() {
+    fn a_member_is_described_by_what_changed() {
         let field = Field::Member("pg1".into());
         let running = r#"{"conn_url":"postgres://h:5432/x","state":"running","role":"replica","xlog_location":1}"#;
         let further = r#"{"conn_url":"postgres://h:5432/x","state":"running","role":"replica","xlog_location":2}"#;
         let promoted = r#"{"conn_url":"postgres://h:5432/x","state":"running","role":"primary","timeline":2,"tags":{"nosync":true}}"#;
         assert_eq!(
-            said(&field, None, Some(running)),
+            line(&field, None, Some(running)),
             "member pg1: running replica, at h:5432"
         );
         assert_eq!(
-            said(&field, Some(running), Some(further)),
+            line(&field, Some(running), Some(further)),
             "member pg1: only positions changed"
         );
         assert_eq!(
-            said(&field, Some(running), Some(promoted)),
+            line(&field, Some(running), Some(promoted)),
             "member pg1: role primary (was replica), timeline 2 (was unknown), nosync true (was false)"
         );
         assert_eq!(
-            said(&field, None, Some(promoted)),
+            line(&field, None, Some(promoted)),
             "member pg1: running primary, nosync, at h:5432"
         );
-        assert_eq!(said(&field, Some(running), None), "member pg1 is gone");
-        assert!(said(&field, Some(running), Some("[]")).contains("cannot be read"));
+        assert_eq!(line(&field, Some(running), None), "member pg1 is gone");
+        assert!(line(&field, Some(running), Some("[]")).contains("cannot be read"));
     }
 
     #[test]
-    fn the_rest_is_told_in_words_too() {
+    fn every_other_key_has_its_own_line() {
         assert_eq!(
-            said(
+            line(
                 &Field::Sync,
                 None,
                 Some(r#"{"leader":"a","sync_standby":"b,c","quorum":1}"#)
@@ -279,44 +311,89 @@ mod tests {
             "synchronous standbys of a: b, c, quorum 1"
         );
         assert_eq!(
-            said(
+            line(
                 &Field::Sync,
                 None,
                 Some(r#"{"leader":"a","sync_standby":null}"#)
             ),
             "synchronous standbys of a: none"
         );
-        let asked = r#"{"leader":"a","member":"b"}"#;
+        let requested = r#"{"leader":"a","member":"b"}"#;
         assert_eq!(
-            said(&Field::Failover, None, Some(asked)),
-            "switchover asked for, from a to b, now"
+            line(&Field::Failover, None, Some(requested)),
+            "switchover requested from a to b, due now"
         );
         assert_eq!(
-            said(&Field::Failover, Some(asked), Some("{}")),
+            line(&Field::Failover, Some(requested), Some("{}")),
             "failover request is done or withdrawn"
         );
         let (on, off) = (r#"{"pause":true}"#, r#"{"ttl":30}"#);
-        assert_eq!(said(&Field::Config, Some(off), Some(on)), "paused");
-        assert_eq!(said(&Field::Config, Some(on), Some(off)), "resumed");
+        assert_eq!(line(&Field::Config, Some(off), Some(on)), "paused");
+        assert_eq!(line(&Field::Config, Some(on), Some(off)), "resumed");
         assert_eq!(
-            said(&Field::Config, Some(off), Some(off)),
+            line(&Field::Config, Some(off), Some(off)),
             "configuration changed"
         );
         assert_eq!(
-            said(&Field::Initialize, None, Some("")),
+            line(&Field::Initialize, None, Some("")),
             "first member bootstraps"
         );
-        assert_eq!(said(&Field::History, None, Some("[]")), "history: []");
+        assert_eq!(line(&Field::History, None, Some("[]")), "history: []");
         let status = r#"{"optime":67108864}"#;
         assert_eq!(
-            said(&Field::Status, None, Some(status)),
+            line(&Field::Status, None, Some(status)),
             format!("status: {status}")
         );
         assert_eq!(
-            said(&Field::Optime, None, Some("67108864")),
+            line(&Field::Optime, None, Some("67108864")),
             "optime/leader: 67108864"
         );
-        assert_eq!(said(&Field::Status, Some(status), None), "status is gone");
-        assert!(said(&Field::Status, None, Some("[]")).starts_with("status cannot be read"));
+        assert_eq!(line(&Field::Status, Some(status), None), "status is gone");
+        assert!(line(&Field::Status, None, Some("[]")).starts_with("status cannot be read"));
+    }
+
+    #[test]
+    fn a_line_has_no_control_characters_and_is_bounded_whatever_the_values_hold() {
+        let hostile = format!("a\u{1b}[31m\u{202e}\n{}", "x".repeat(66_000));
+        let json = serde_json::json!({
+            "conn_url": format!("postgres://{}:1/x", "h".repeat(66_000)),
+            "state": hostile, "role": hostile, "api_url": hostile, "version": hostile,
+            "leader": hostile, "member": hostile,
+            "sync_standby": vec![hostile.as_str(); 100].join(","),
+        })
+        .to_string();
+        let map = serde_json::json!({ (hostile.clone()): hostile }).to_string();
+        let other = r#"{"leader":"m","state":"running","pause":true}"#;
+        for field in [
+            Field::Leader,
+            Field::Member(hostile.clone()),
+            Field::Sync,
+            Field::Failover,
+            Field::Config,
+            Field::Status,
+            Field::Optime,
+            Field::History,
+            Field::Initialize,
+            Field::Failsafe,
+            Field::Other(hostile.clone()),
+        ] {
+            for now in [hostile.as_str(), &json, &map, other] {
+                for before in [None, Some(other), Some(&json)] {
+                    let line = line(&field, before, Some(now));
+                    assert!(!line.contains(crate::text::is_control), "{line:?}");
+                    assert!(line.len() < LINE_BYTES + 30, "{} bytes", line.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_long_name_leaves_room_for_the_others() {
+        let sync = format!(
+            r#"{{"leader":"a","sync_standby":"{},c"}}"#,
+            "b".repeat(66_000)
+        );
+        let line = line(&Field::Sync, None, Some(&sync));
+        assert!(line.ends_with("b… (66 kB), c"), "{line}");
     }
 }

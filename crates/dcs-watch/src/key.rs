@@ -4,26 +4,27 @@
 //! is wrong with the key. Both layouts are understood: `/service/<scope>/leader`, and
 //! `/service/<scope>/<group>/leader` of Patroni's own Citus support.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest piece of a foreign key or value that goes into a message: enough to recognise it,
-/// too little to flood a log.
-pub(crate) const EXCERPT: usize = 120;
+use crate::text::{EXCERPT_BYTES, NAME_BYTES, excerpt, excerpt_bytes};
 
 /// The folder in etcd under which Patroni keeps its scopes; always begins and ends with a slash.
+/// `Display` escapes control characters and cuts after [`NAME_BYTES`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Namespace(Arc<str>);
 
 impl Namespace {
     /// Normalises as Patroni does: slashes are added at both ends and repeated ones collapse, so
-    /// `service`, `/service` and `//service/` are the same folder.
+    /// `service`, `/service` and `//service/` are the same folder. Refuses spaces and control
+    /// characters with [`KeyError::Namespace`].
     pub fn new(text: &str) -> Result<Self, KeyError> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(KeyError::Namespace(excerpt(text.as_bytes())));
+            return Err(KeyError::Namespace(shown(text.as_bytes())));
         }
         let mut normal = String::from("/");
         for part in text.split('/').filter(|part| !part.is_empty()) {
@@ -33,7 +34,7 @@ impl Namespace {
         Ok(Self(normal.into()))
     }
 
-    /// The folder with its slashes, the prefix of every key in it.
+    /// The folder with its slashes, exact: the prefix of every key in it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,7 +49,7 @@ impl Default for Namespace {
 
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&excerpt(&self.0, NAME_BYTES))
     }
 }
 
@@ -61,6 +62,9 @@ impl FromStr for Namespace {
 }
 
 /// A Patroni cluster: its scope, and the group where Patroni's own Citus support adds one.
+///
+/// As text it is `wk1`, or `citus/0` with a group. `Display` escapes control characters and cuts
+/// the name after [`NAME_BYTES`] bytes; [`path`](Self::path) and JSON are exact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeId {
     /// The scope's name, one path segment.
@@ -78,13 +82,22 @@ impl ScopeId {
             group: None,
         }
     }
+
+    /// The scope as it stands in the path of its keys, exact: `wk1`, or `citus/0` with a group.
+    pub fn path(&self) -> Cow<'_, str> {
+        match self.group {
+            None => Cow::Borrowed(&self.name),
+            Some(group) => Cow::Owned(format!("{}/{group}", self.name)),
+        }
+    }
 }
 
 impl fmt::Display for ScopeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&excerpt(&self.name, NAME_BYTES))?;
         match self.group {
-            None => f.write_str(&self.name),
-            Some(group) => write!(f, "{}/{group}", self.name),
+            None => Ok(()),
+            Some(group) => write!(f, "/{group}"),
         }
     }
 }
@@ -93,7 +106,7 @@ impl FromStr for ScopeId {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let wrong = || KeyError::Scope(excerpt(text.as_bytes()));
+        let wrong = || KeyError::Scope(shown(text.as_bytes()));
         let (name, group) = match text.split_once('/') {
             None => (text, None),
             Some((name, digits)) => (name, Some(group_number(digits).ok_or_else(wrong)?)),
@@ -110,7 +123,7 @@ impl FromStr for ScopeId {
 
 impl Serialize for ScopeId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.path())
     }
 }
 
@@ -122,6 +135,9 @@ impl<'de> Deserialize<'de> for ScopeId {
 }
 
 /// Which of Patroni's keys it is.
+///
+/// `Display` writes the rest of the key's path, as in `members/pg1`, with control characters escaped
+/// and a name cut after [`NAME_BYTES`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
     /// `leader`: the name of the member that holds the leader lock.
@@ -130,11 +146,11 @@ pub enum Field {
     Member(String),
     /// `sync`: the synchronous standbys.
     Sync,
-    /// `failover`: a switchover or failover that was asked for.
+    /// `failover`: a switchover or failover that was requested.
     Failover,
     /// `config`: the dynamic configuration, `pause` among it.
     Config,
-    /// `status`: positions in the log, the leader's among them; changes all the time.
+    /// `status`: positions in the write-ahead log, the leader's among them; changes all the time.
     Status,
     /// `optime/leader`: the leader's position, where Patroni before 2.1 wrote it, and newer
     /// Patroni does for as long as such a member is in the cluster.
@@ -143,9 +159,9 @@ pub enum Field {
     History,
     /// `initialize`: the system identifier, empty while the first member bootstraps.
     Initialize,
-    /// `failsafe`: who may vouch for the leader while etcd is away.
+    /// `failsafe`: the members that may vouch for the leader while etcd is away.
     Failsafe,
-    /// Anything else in the scope's folder; not ours to judge.
+    /// Anything else in the scope's folder; ignored, and no problem.
     Other(String),
 }
 
@@ -153,7 +169,7 @@ impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leader => f.write_str("leader"),
-            Self::Member(name) => write!(f, "members/{name}"),
+            Self::Member(name) => write!(f, "members/{}", excerpt(name, NAME_BYTES)),
             Self::Sync => f.write_str("sync"),
             Self::Failover => f.write_str("failover"),
             Self::Config => f.write_str("config"),
@@ -162,47 +178,48 @@ impl fmt::Display for Field {
             Self::History => f.write_str("history"),
             Self::Initialize => f.write_str("initialize"),
             Self::Failsafe => f.write_str("failsafe"),
-            Self::Other(rest) => f.write_str(rest),
+            Self::Other(rest) => f.write_str(&excerpt(rest, NAME_BYTES)),
         }
     }
 }
 
-/// What is wrong with a key.
+/// What is wrong with a key. Each variant has the beginning of the key (or of the text that was
+/// refused), escaped and at most some [`EXCERPT_BYTES`] bytes long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The key lies outside the namespace; nothing of ours should have asked for it.
-    #[error("key {0:?} is not in the namespace")]
+    /// The key lies outside the namespace. A list and a watch of the namespace never deliver one.
+    #[error("key \"{0}\" is not in the namespace")]
     Elsewhere(String),
     /// Patroni writes UTF-8 only.
-    #[error("key {0:?} is not UTF-8")]
+    #[error("key \"{0}\" is not UTF-8")]
     NotUtf8(String),
     /// An empty path segment where the scope's name belongs, or a control character in it.
-    #[error("key {0:?} names no scope")]
+    #[error("key \"{0}\" names no scope")]
     NoScope(String),
     /// The scope's folder itself: nothing after the scope (or the group).
-    #[error("key {0:?} names a scope but no field in it")]
+    #[error("key \"{0}\" names a scope but no field in it")]
     NoField(String),
     /// `members/` with nothing after it, or with a further slash, which Patroni never writes.
-    #[error("key {0:?} names no member")]
+    #[error("key \"{0}\" names no member")]
     NoMember(String),
     /// A number where a Citus group belongs, but not one that fits.
-    #[error("key {0:?} has a group number that is out of range")]
+    #[error("key \"{0}\" has a group number that is out of range")]
     Group(String),
     /// Text that should be a scope, or scope and group, is neither.
     #[error(
-        "{0:?} is not a scope: expected a name such as \"wk1\", or name and group as in \"citus/0\""
+        "\"{0}\" is not a scope: expected a name such as \"wk1\", or name and group as in \"citus/0\""
     )]
     Scope(String),
     /// A namespace with spaces or control characters in it.
-    #[error("{0:?} is not a namespace: expected a path such as \"/service/\"")]
+    #[error("\"{0}\" is not a namespace: expected a path such as \"/service/\"")]
     Namespace(String),
 }
 
-/// The parts of a key, borrowed: what the fold uses, which must not allocate for every
-/// member's heartbeat.
+/// The parts of a key, borrowed: for the fold, which must not allocate for the heartbeat of every
+/// member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyRef<'a> {
-    /// Scope and group as they stand in the path; equals the [`ScopeId`]'s Display.
+    /// Scope and group as they stand in the path, as in [`ScopeId::path`].
     pub(crate) scope: &'a str,
     pub(crate) name: &'a str,
     pub(crate) group: Option<u32>,
@@ -252,14 +269,14 @@ impl FieldRef<'_> {
     }
 }
 
-/// Names the scope and the field of a key.
+/// The scope and the field of a key, or what is wrong with the key.
 pub fn parse(ns: &Namespace, key: &[u8]) -> Result<(ScopeId, Field), KeyError> {
     let key = parse_ref(ns, key)?;
     Ok((key.id(), key.field.to_field()))
 }
 
 pub(crate) fn parse_ref<'a>(ns: &Namespace, key: &'a [u8]) -> Result<KeyRef<'a>, KeyError> {
-    let wrong = |error: fn(String) -> KeyError| error(excerpt(key));
+    let wrong = |error: fn(String) -> KeyError| error(shown(key));
     let rest = key
         .strip_prefix(ns.as_str().as_bytes())
         .ok_or_else(|| wrong(KeyError::Elsewhere))?;
@@ -304,8 +321,8 @@ pub(crate) fn parse_ref<'a>(ns: &Namespace, key: &'a [u8]) -> Result<KeyRef<'a>,
     })
 }
 
-/// The scope in whose folder a key lies, even when the rest of the key is malformed; none when
-/// not even that can be told.
+/// The scope in whose folder a key lies, even when the rest of the key is malformed; none when the
+/// scope's name cannot be read either.
 pub(crate) fn folder(ns: &Namespace, key: &[u8]) -> Option<ScopeId> {
     let rest = key.strip_prefix(ns.as_str().as_bytes())?;
     let name = rest.split(|byte| *byte == b'/').next()?;
@@ -330,14 +347,9 @@ fn group_number(segment: &str) -> Option<u32> {
     u32::try_from(group).ok()
 }
 
-/// A bounded, readable piece of foreign bytes for a message.
-pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    if bytes.len() <= EXCERPT {
-        return String::from_utf8_lossy(bytes).into_owned();
-    }
-    let mut text = String::from_utf8_lossy(&bytes[..EXCERPT]).into_owned();
-    text.push('…');
-    text
+/// The beginning of a key for people: escaped, and cut after [`EXCERPT_BYTES`] bytes.
+pub(crate) fn shown(key: &[u8]) -> String {
+    excerpt_bytes(key, EXCERPT_BYTES)
 }
 
 #[cfg(test)]
@@ -457,14 +469,14 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_key_is_quoted_in_part_only() {
+    fn an_error_quotes_only_the_beginning_of_a_huge_key() {
         let huge = format!("/service/wk1/members/{}/x", "m".repeat(100_000));
         let message = key(&huge).unwrap_err().to_string();
         assert!(message.len() < 300, "{}", message.len());
     }
 
     #[test]
-    fn the_folder_of_a_malformed_key_is_still_told() {
+    fn the_scope_of_a_malformed_key_is_still_known() {
         let ns = Namespace::default();
         assert_eq!(
             folder(&ns, b"/service/wk1/members/\xff"),
@@ -474,6 +486,29 @@ mod tests {
         assert_eq!(folder(&ns, b"/service/\xff/leader"), None);
         assert_eq!(folder(&ns, b"/service//leader"), None);
         assert_eq!(folder(&ns, b"/elsewhere/wk1"), None);
+    }
+
+    #[test]
+    fn names_are_displayed_without_control_characters_and_bounded() {
+        let hostile = format!("w\u{202e}k\u{9b}{}", "x".repeat(66_000));
+        let id = ScopeId {
+            name: hostile.as_str().into(),
+            group: Some(7),
+        };
+        let fields = [
+            Field::Member(hostile.clone()),
+            Field::Other(hostile.clone()),
+        ];
+        let namespace = Namespace::new(&hostile.replace('\u{9b}', "")).unwrap();
+        let texts = fields.iter().map(ToString::to_string);
+        for text in texts.chain([id.to_string(), namespace.to_string()]) {
+            assert!(!text.contains(crate::text::is_control), "{text:?}");
+            assert!(text.len() < 300, "{} bytes", text.len());
+        }
+        assert!(id.to_string().ends_with(" kB)/7"), "the group is shown");
+        // Between programs nothing is lost.
+        assert_eq!(id.path(), format!("{hostile}/7"));
+        assert_eq!(serde_json::to_value(&id).unwrap(), id.path().as_ref());
     }
 
     #[test]

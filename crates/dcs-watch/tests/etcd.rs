@@ -1,4 +1,4 @@
-//! Against a real etcd: what the machine was told in its tests, etcd really does.
+//! The client against a real etcd, which does what the tests of the machine assume.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -16,7 +16,7 @@ use lab::wait::{wait_for, wait_until};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-/// Long enough for a loaded machine; nothing here waits so long when all is well.
+/// Long enough for a loaded machine; no test waits so long when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const MEMBER: &str = r#"{"conn_url":"postgres://10.0.0.1:5432/x","state":"running","role":"replica","xlog_location":1}"#;
@@ -37,8 +37,7 @@ fn settings(endpoints: &[String]) -> Settings {
     settings
 }
 
-/// The watcher in a thread of its own (one thread is enough for it), stopped and waited for at
-/// the end.
+/// The watcher in a thread of its own (one thread is enough), stopped and waited for at the end.
 struct Watch {
     views: Views,
     stop: Option<oneshot::Sender<()>>,
@@ -132,7 +131,10 @@ impl Drop for Watch {
         let _ = self.stop.take().unwrap().send(());
         let ended = self.ended.recv_timeout(Duration::from_secs(5));
         if !std::thread::panicking() {
-            assert!(ended.expect("the watcher stops when told"), "it panicked");
+            assert!(
+                ended.expect("the watcher stops at shutdown"),
+                "the watcher panicked"
+            );
         }
     }
 }
@@ -145,7 +147,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn puts_and_deletes_are_seen() {
+fn puts_and_deletes_reach_the_views() {
     let (_sandbox, etcd) = etcd();
     etcd.kv().put("/service/wk1/leader", "pg1").unwrap();
     etcd.kv().put("/service/wk1/members/pg1", MEMBER).unwrap();
@@ -176,7 +178,7 @@ fn puts_and_deletes_are_seen() {
 }
 
 #[test]
-fn a_lease_that_ends_takes_its_keys_along() {
+fn a_lease_that_ends_removes_its_keys_from_the_view() {
     let (_sandbox, etcd) = etcd();
     let watch = Watch::of(&etcd);
     let lease = etcd.kv().grant_lease(60).unwrap();
@@ -193,7 +195,7 @@ fn a_lease_that_ends_takes_its_keys_along() {
 }
 
 #[test]
-fn a_change_wakes_only_whom_it_concerns() {
+fn a_change_wakes_only_the_subscribers_of_its_scope() {
     let (_sandbox, etcd) = etcd();
     etcd.kv().put("/service/wk1/members/pg1", MEMBER).unwrap();
     etcd.kv().put("/service/wk2/leader", "x").unwrap();
@@ -214,11 +216,11 @@ fn a_change_wakes_only_whom_it_concerns() {
     etcd.kv().put("/service/wk2/leader", "y").unwrap();
     watch.wait_leader("wk2", Some("y"));
     assert!(two.has_changed().unwrap());
-    assert!(!one.has_changed().unwrap(), "positions are no news");
+    assert!(!one.has_changed().unwrap(), "positions wake no subscriber");
     assert_eq!(one.borrow().last_position, Some(Lsn(49)), "but are seen");
     assert!(
         !health.has_changed().unwrap(),
-        "events are no news of the watch itself"
+        "events do not change the health of the watch"
     );
     assert!(watch.counters().events.load(Ordering::Relaxed) >= 97);
 }
@@ -262,7 +264,7 @@ fn a_short_break_is_resumed_without_a_list() {
 }
 
 #[test]
-fn what_was_compacted_away_while_disconnected_is_listed_anew() {
+fn a_compaction_while_disconnected_leads_to_a_new_list() {
     let (sandbox, etcd) = etcd();
     let mut settings = settings(&[etcd.endpoint()]);
     settings.silence_after = Duration::from_secs(60);
@@ -285,7 +287,7 @@ fn what_was_compacted_away_while_disconnected_is_listed_anew() {
     watch.wait_leader("wk1", Some("pg2"));
     assert!(
         watch.view("wk1").members.is_empty(),
-        "the delete that nobody saw"
+        "the delete that no watch delivered"
     );
     assert_eq!(watch.relists("compacted"), 1, "{:?}", watch.counters());
     assert_eq!(watch.health().lineage, 0);
@@ -331,11 +333,11 @@ fn a_quiet_etcd_is_not_taken_for_a_dead_one() {
 }
 
 #[test]
-fn dead_and_deaf_endpoints_are_passed_over() {
+fn endpoints_that_refuse_or_never_answer_are_passed_over() {
     let (sandbox, etcd) = etcd();
     etcd.kv().put("/service/wk1/leader", "pg1").unwrap();
     let dead = format!("http://127.0.0.1:{}", sandbox.port().unwrap());
-    // Accepts and never says a word.
+    // Accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let black_hole = format!("http://{}", silent.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -349,7 +351,7 @@ fn dead_and_deaf_endpoints_are_passed_over() {
     watch.wait_fresh();
     assert_eq!(watch.health().endpoint, etcd.endpoint());
     assert_eq!(watch.leader("wk1").as_deref(), Some("pg1"));
-    // And again once the good one fails and comes back.
+    // And again once the good endpoint fails and comes back.
     etcd.stop().unwrap();
     watch.wait("a stale view", Watch::is_stale);
     etcd.start_again().unwrap();
@@ -378,7 +380,7 @@ fn dead_and_deaf_endpoints_are_passed_over() {
 }
 
 #[test]
-fn the_other_member_takes_over_when_one_goes() {
+fn the_watch_goes_on_at_another_member_when_one_fails() {
     let sandbox = Sandbox::new().unwrap();
     let members = Etcd::start_cluster(&sandbox, 3).unwrap();
     members[0].kv().put("/service/wk1/leader", "pg1").unwrap();
@@ -406,7 +408,7 @@ fn the_other_member_takes_over_when_one_goes() {
 }
 
 #[test]
-fn a_member_without_a_quorum_is_not_believed() {
+fn the_view_goes_stale_at_a_member_without_a_quorum() {
     let sandbox = Sandbox::new().unwrap();
     let members = Etcd::start_cluster(&sandbox, 3).unwrap();
     let watch = Watch::start(settings(&[members[0].endpoint()]));
@@ -433,7 +435,7 @@ fn a_wiped_etcd_is_another_lineage() {
     assert_eq!(
         watch.view("wk1").lineage,
         1,
-        "also of a scope that is in no list any more"
+        "also of a scope that the new list does not have"
     );
     etcd.kv().put("/service/wk1/leader", "pg2").unwrap();
     watch.wait_leader("wk1", Some("pg2"));
@@ -468,7 +470,7 @@ fn an_etcd_set_back_to_a_backup_is_another_lineage() {
 }
 
 #[test]
-fn malformed_keys_and_values_are_seen_counted_and_survived() {
+fn malformed_keys_and_values_are_problems_and_are_counted() {
     let (_sandbox, etcd) = etcd();
     let watch = Watch::of(&etcd);
     etcd.kv().put("/service/wk1/leader", "pg1").unwrap();
@@ -498,7 +500,7 @@ fn malformed_keys_and_values_are_seen_counted_and_survived() {
 }
 
 #[test]
-fn a_list_of_many_pages_is_whole() {
+fn a_list_of_many_pages_is_complete() {
     let (_sandbox, etcd) = etcd();
     for number in 0..50 {
         etcd.kv()
@@ -518,7 +520,7 @@ fn a_list_of_many_pages_is_whole() {
 }
 
 #[test]
-fn an_empty_keyspace_is_told_as_such() {
+fn an_empty_keyspace_is_an_error_that_mentions_api_v2() {
     let (_sandbox, etcd) = etcd();
     etcd.kv().put("/elsewhere/wk1/leader", "pg1").unwrap();
     let error = runtime()
@@ -531,23 +533,24 @@ fn an_empty_keyspace_is_told_as_such() {
 }
 
 #[test]
-fn settings_that_cannot_work_say_why() {
-    for (endpoint, words) in [
+fn settings_that_cannot_work_are_refused_with_a_reason() {
+    for (endpoint, text) in [
         ("https://127.0.0.1:2379", "https is not supported yet"),
         ("http://127.0.0.1", "not of the form"),
         ("ftp://127.0.0.1:2379", "not of the form"),
         ("http://u:secret@127.0.0.1:2379", "not of the form"),
+        (
+            "https://u:secret@127.0.0.1:2379",
+            "https is not supported yet",
+        ),
     ] {
         let error = Settings::new(vec![endpoint.to_owned()])
             .validate()
             .unwrap_err()
             .to_string();
-        assert!(
-            error.contains(words) && !error.contains("secret"),
-            "{error}"
-        );
+        assert!(error.contains(text) && !error.contains("secret"), "{error}");
         let watch = Watch::start(Settings::new(vec![endpoint.to_owned()]));
-        assert!(watch.health().last_error.unwrap().contains(words));
+        assert!(watch.health().last_error.unwrap().contains(text));
     }
     assert!(Settings::new(vec![]).validate().is_err());
     assert!(
@@ -566,7 +569,7 @@ fn settings_that_cannot_work_say_why() {
     assert!(settings.validate().is_err());
 }
 
-/// etcd with users: root, and `patroni`, who may read the namespace.
+/// Gives etcd two users: root, and `stranger`, which has no permission.
 fn with_users(etcd: &Etcd) {
     let post = |path: &str, body: serde_json::Value| etcd.kv().post(path, &body).unwrap();
     post(
@@ -586,7 +589,7 @@ fn with_users(etcd: &Etcd) {
 }
 
 #[test]
-fn a_user_is_authenticated_and_authenticated_again_when_its_token_is_void() {
+fn a_user_is_authenticated_again_when_its_token_is_no_longer_valid() {
     let (_sandbox, etcd) = etcd();
     etcd.kv().put("/service/wk1/leader", "pg1").unwrap();
     with_users(&etcd);
@@ -605,10 +608,10 @@ fn a_user_is_authenticated_and_authenticated_again_when_its_token_is_void() {
             && watch.health().freshness == Freshness::Fresh
     });
 
-    for (user, password, words) in [
+    for (user, password, text) in [
         (None, None, "user name is empty"),
         (Some("root"), Some("wrong"), "authentication failed"),
-        (Some("nobody"), Some("x"), "authentication failed"),
+        (Some("unknown"), Some("x"), "authentication failed"),
         (Some("stranger"), Some("s"), "permission denied"),
     ] {
         let mut bad = good.clone();
@@ -619,7 +622,7 @@ fn a_user_is_authenticated_and_authenticated_again_when_its_token_is_void() {
             matches!(error, ListError::AuthFailed { .. }),
             "{user:?}: {error}"
         );
-        assert!(error.to_string().contains(words), "{user:?}: {error}");
+        assert!(error.to_string().contains(text), "{user:?}: {error}");
     }
 }
 
@@ -634,7 +637,7 @@ fn credentials_for_an_etcd_without_users_do_no_harm() {
 }
 
 #[test]
-fn many_subscribers_see_the_last_word() {
+fn subscribers_of_before_and_after_see_the_last_put() {
     let (_sandbox, etcd) = etcd();
     let watch = Watch::of(&etcd);
     let before = watch.views.scope(&"later".parse().unwrap());

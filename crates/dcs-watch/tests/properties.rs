@@ -1,4 +1,4 @@
-//! Whatever happens to the events on their way, the view is what a fresh list would give.
+//! Whatever happens to events on their way, the view is what a new list would give.
 //!
 //! A model of etcd makes a random history; the machine and the store follow it through breaks,
 //! compactions, repeated deliveries, members that lag, wiped clusters and suspended processes.
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dcs_watch::event::{Event, Record};
-use dcs_watch::machine::{Header, Input, Machine, News, Output, State, Timing, step};
+use dcs_watch::machine::{Header, Input, Machine, Output, State, StreamStatus, Timing, step};
 use dcs_watch::store::Store;
 use dcs_watch::{Lsn, Namespace, ScopeId, ScopeView};
 use proptest::prelude::*;
@@ -149,7 +149,7 @@ fn views(store: &Store) -> BTreeMap<ScopeId, ScopeView> {
         .map(|name| {
             let id: ScopeId = name.parse().unwrap();
             let mut view = store.view(&id);
-            // What the wire says of itself is not what etcd holds.
+            // Freshness and lineage are of the stream, not of what etcd holds.
             view.freshness = dcs_watch::Freshness::Fresh;
             view.lineage = 0;
             (id, view)
@@ -210,7 +210,7 @@ struct Rig {
     lost: bool,
     fresh: bool,
     lineage: u64,
-    /// The positions that somebody knows who goes by what the store says has changed.
+    /// The positions as known to a reader of [`Applied`](dcs_watch::store::Applied) alone.
     positions: BTreeMap<ScopeId, Option<Lsn>>,
 }
 
@@ -240,17 +240,17 @@ impl Rig {
             match output {
                 Output::Event(event) => {
                     let applied = self.store.apply(event);
-                    for id in applied.news {
+                    for id in applied.changed {
                         let position = self.store.view(&id).last_position;
                         self.positions.insert(id, position);
                     }
                     self.positions.extend(applied.positions);
                     gap |= applied.gap;
                 }
-                Output::News(News::Fresh) => self.fresh = true,
-                Output::News(News::Stale { .. }) => self.fresh = false,
-                Output::News(News::Lineage { lineage, .. }) => self.lineage = lineage,
-                Output::News(_) | Output::AskProgress => {}
+                Output::Status(StreamStatus::Fresh) => self.fresh = true,
+                Output::Status(StreamStatus::Stale { .. }) => self.fresh = false,
+                Output::Status(StreamStatus::Lineage { lineage, .. }) => self.lineage = lineage,
+                Output::Status(_) | Output::AskProgress => {}
                 request => {
                     self.wire = None;
                     self.asked = Some(request);
@@ -382,9 +382,8 @@ impl Rig {
                 self.give(Input::Tick);
             }
             Move::Wipe { same_id } => {
-                // A new history of the same id that is at once as long as the old one cannot be told
-                // from it by any header; it is told by an event that does not fit, or by the next
-                // full look.
+                // No header shows a new history of the same id that is at once as long as the old
+                // one. An event that does not fit shows it, or the next periodic list.
                 self.lost |= same_id;
                 self.etcd = Etcd::new(self.etcd.cluster_id + u64::from(!same_id));
                 if self.wire.take().is_some() {
@@ -431,15 +430,15 @@ proptest! {
         }
         rig.settle();
         if rig.lost {
-            // Nobody can see what never came, until the next full look.
+            // An event that never arrived is noticed with the next periodic list.
             rig.now += TIMING.relist_every;
             rig.give(Input::Tick);
             rig.settle();
         }
         prop_assert_eq!(views(&rig.store), rig.etcd.views());
         for (id, view) in views(&rig.store) {
-            let told = rig.positions.get(&id).copied().flatten();
-            prop_assert_eq!(told, view.last_position, "{}", id);
+            let reported = rig.positions.get(&id).copied().flatten();
+            prop_assert_eq!(reported, view.last_position, "{}", id);
         }
     }
 
@@ -492,7 +491,7 @@ proptest! {
         }
     }
 
-    /// Another history is never taken for the same one when its revision or cluster tells.
+    /// Another history is never taken for the same one when its revision or cluster differs.
     #[test]
     fn a_wiped_etcd_is_another_lineage(before in 2..20_usize, same_id: bool) {
         let mut rig = Rig::new();
@@ -535,7 +534,7 @@ proptest! {
         prop_assert_eq!(views(&store), etcd.views());
     }
 
-    /// Whatever the position is and whatever stands beside it, it is read, and news to nobody.
+    /// Any position is read, with any other fields beside it, and changes no view otherwise.
     #[test]
     fn a_position_is_read_and_is_no_news(
         optimes in prop::collection::vec(any::<u64>(), 1..20),
@@ -558,7 +557,7 @@ proptest! {
                 version,
                 lease: 0,
             }));
-            prop_assert!(applied.news.is_empty() && applied.notices.is_empty() && !applied.gap);
+            prop_assert!(applied.changed.is_empty() && applied.problems.is_empty() && !applied.gap);
             let expected = Some(Lsn(optime)).filter(|lsn| lsn.0 > 0);
             prop_assert_eq!(store.view(&ScopeId::new("a")).last_position, expected);
         }
@@ -581,7 +580,7 @@ proptest! {
         }
     }
 
-    /// Bytes that nobody would write.
+    /// Any bytes as key and value.
     #[test]
     fn any_value_under_any_key_is_folded_without_a_panic(
         key in prop::collection::vec(any::<u8>(), 0..40),

@@ -2,8 +2,9 @@
 
 mod positions;
 
+use super::content::MAX_UNSCOPED;
 use super::*;
-use crate::value::Role;
+use crate::value::{Lsn, Role};
 
 fn record(key: &str, value: &str, revision: i64, version: i64) -> Record {
     Record {
@@ -170,7 +171,7 @@ fn half_a_list_is_never_seen() {
     let applied = store.apply(Event::InitDone { revision: 10 });
     assert_eq!(leader(&store), None);
     assert_eq!(store.scopes().len(), 1);
-    assert_eq!(applied.news, [wk1(), ScopeId::new("wk2")]);
+    assert_eq!(applied.changed, [wk1(), ScopeId::new("wk2")]);
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn what_vanished_across_a_list_is_told_once() {
         .map(|key| String::from_utf8_lossy(key).into_owned())
         .collect();
     assert_eq!(vanished, ["/service/wk1/leader", "/service/wk1/status"]);
-    assert_eq!(applied.news, [wk1()]);
+    assert_eq!(applied.changed, [wk1()]);
     let again = list(&mut store, &[record("wk1/members/pg1", PRIMARY, 6, 1)], 21);
     assert_eq!(again, Applied::default());
 }
@@ -215,7 +216,7 @@ fn heartbeats_are_no_news_but_keep_their_revision() {
     assert_eq!(applied, Applied::default());
     assert_eq!(store.view(&wk1()).members["pg1"].mod_revision, 6);
     let applied = store.apply(put("wk1/members/pg1", PRIMARY, 7, 3));
-    assert_eq!(applied.news, [wk1()]);
+    assert_eq!(applied.changed, [wk1()]);
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn history_strangers_and_keys_without_a_position_change_nothing() {
 #[test]
 fn a_leader_key_put_anew_is_news_even_with_the_same_name() {
     let mut store = store([put("wk1/leader", "pg1", 1, 1)]);
-    assert_eq!(store.apply(put("wk1/leader", "pg1", 2, 2)).news, [wk1()]);
+    assert_eq!(store.apply(put("wk1/leader", "pg1", 2, 2)).changed, [wk1()]);
     store.apply(delete("wk1/leader", 3));
     store.apply(put("wk1/leader", "pg1", 4, 1));
     assert_eq!(store.view(&wk1()).leader.unwrap().create_revision, 4);
@@ -262,7 +263,7 @@ fn a_request_that_is_cleared_is_gone() {
     for cleared in ["{}", "", "null"] {
         let mut store = store([put("wk1/failover", "a:b", 1, 1)]);
         assert_eq!(
-            store.apply(put("wk1/failover", cleared, 2, 2)).news,
+            store.apply(put("wk1/failover", cleared, 2, 2)).changed,
             [wk1()]
         );
         assert_eq!(store.view(&wk1()).failover, None);
@@ -321,16 +322,16 @@ fn a_missing_event_is_noticed() {
 fn a_malformed_leader_is_no_leader_and_a_problem() {
     let mut store = store([put("wk1/leader", "pg1", 1, 1)]);
     let applied = store.apply(put("wk1/leader", "", 2, 2));
-    assert_eq!(applied.news, [wk1()]);
-    assert_eq!(applied.notices.len(), 1);
-    assert_eq!(applied.notices[0].scope, Some(wk1()));
+    assert_eq!(applied.changed, [wk1()]);
+    assert_eq!(applied.problems.len(), 1);
+    assert_eq!(applied.problems[0].scope, Some(wk1()));
     let view = store.view(&wk1());
     assert_eq!(view.leader, None);
     assert_eq!(view.problems[0].key, "/service/wk1/leader");
     assert_eq!(view.problems[0].mod_revision, 2);
     assert_eq!(store.malformed(), (0, 1));
     let mended = store.apply(put("wk1/leader", "pg1", 3, 3));
-    assert_eq!(mended.news, [wk1()]);
+    assert_eq!(mended.changed, [wk1()]);
     assert!(store.view(&wk1()).problems.is_empty());
 }
 
@@ -361,7 +362,7 @@ fn a_malformed_value_of_each_key_counts_as_absent() {
         assert_eq!(view.problems.len(), 1, "{key}");
         store.apply(put(key, good, 4, 3));
         assert!(
-            !whole.says_the_same(&view) && store.view(&wk1()).problems.is_empty(),
+            !whole.is_equivalent(&view) && store.view(&wk1()).problems.is_empty(),
             "{key}"
         );
     }
@@ -373,7 +374,7 @@ fn a_bad_value_is_told_once_for_as_long_as_it_stays_the_same() {
     assert_eq!(
         store
             .apply(put("wk1/members/pg1", "[]", 1, 1))
-            .notices
+            .problems
             .len(),
         1
     );
@@ -384,7 +385,7 @@ fn a_bad_value_is_told_once_for_as_long_as_it_stays_the_same() {
     assert_eq!(
         store
             .apply(put("wk1/members/pg1", "null", 3, 3))
-            .notices
+            .problems
             .len(),
         1
     );
@@ -395,7 +396,7 @@ fn a_bad_value_is_told_once_for_as_long_as_it_stays_the_same() {
     assert_eq!(store.view(&wk1()).problems.len(), 1);
     assert_eq!(
         list(&mut store, &[record("wk1/members/pg1", "7", 10, 4)], 10)
-            .notices
+            .problems
             .len(),
         1
     );
@@ -405,14 +406,14 @@ fn a_bad_value_is_told_once_for_as_long_as_it_stays_the_same() {
 fn a_malformed_key_is_a_problem_of_its_scope_until_it_is_deleted() {
     let mut store = store([put("wk1/leader", "pg1", 1, 1)]);
     let applied = store.apply(put("wk1/members/", "{}", 2, 1));
-    assert_eq!((applied.news.len(), applied.notices.len()), (1, 1));
+    assert_eq!((applied.changed.len(), applied.problems.len()), (1, 1));
     assert_eq!(
         store.apply(put("wk1/members/", "{}", 3, 2)),
         Applied::default()
     );
     assert_eq!(store.view(&wk1()).problems.len(), 1);
     assert_eq!(store.malformed(), (2, 0));
-    assert_eq!(store.apply(delete("wk1/members/", 4)).news, [wk1()]);
+    assert_eq!(store.apply(delete("wk1/members/", 4)).changed, [wk1()]);
     assert!(store.view(&wk1()).problems.is_empty());
     assert_eq!(leader(&store).as_deref(), Some("pg1"));
 }
@@ -437,20 +438,20 @@ fn keys_without_a_scope_are_told_once_and_never_pile_up() {
     };
     let first = store.apply(Event::Put(stray(0, 1)));
     assert_eq!(
-        (first.notices.len(), first.notices[0].scope.clone()),
+        (first.problems.len(), first.problems[0].scope.clone()),
         (1, None)
     );
     for number in 1..500 {
         let revision = i64::try_from(number).unwrap() + 1;
         store.apply(Event::Put(stray(number, revision)));
     }
-    assert!(store.strays.len() <= STRAYS);
+    assert!(store.content.unscoped.len() <= MAX_UNSCOPED);
     let listed = list(&mut store, &[stray(0, 1)], 1000);
-    assert!(listed.notices.is_empty(), "{:?}", listed.notices);
+    assert!(listed.problems.is_empty(), "{:?}", listed.problems);
     let mut gone = stray(0, 1001);
     gone.version = 0;
     assert_eq!(store.apply(Event::Delete(gone)), Applied::default());
-    assert!(store.strays.is_empty());
+    assert!(store.content.unscoped.is_empty());
 }
 
 #[test]
@@ -464,7 +465,7 @@ fn freshness_and_lineage_are_part_of_every_view() {
     for id in [wk1(), ScopeId::new("other")] {
         assert_eq!(store.view(&id).freshness, stale);
     }
-    assert!(!before.says_the_same(&store.view(&wk1())));
+    assert!(!before.is_equivalent(&store.view(&wk1())));
     store.set_lineage(1);
     assert_eq!(
         store.view(&wk1()).lineage,
@@ -474,7 +475,7 @@ fn freshness_and_lineage_are_part_of_every_view() {
     let applied = list(&mut store, &[record("wk1/leader", "pg1", 1, 1)], 1);
     assert_eq!(store.view(&wk1()).lineage, 1);
     assert_eq!(
-        applied.news,
+        applied.changed,
         [wk1()],
         "the same content of another history is news"
     );

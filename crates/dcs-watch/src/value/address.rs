@@ -1,100 +1,16 @@
 //! Where a member listens, out of what Patroni writes about it.
 //!
-//! Enters: `conn_url`, `conn_kwargs`, or text such as `host:port`. Leaves: a [`HostPort`], none
-//! where the member has no address that another host could reach, or a [`ValueError`].
-//! A message never repeats a URL: it may carry a password.
+//! Enters: `conn_url` or `conn_kwargs`. Leaves: a [`HostPort`], none where the member has no
+//! address that another host could reach, or a [`ValueError`]. A message never repeats a URL: it
+//! may carry a password.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::error::{ValueError, wrong};
+use super::host_port::{HostPort, is_plain, split_port};
 use super::json::{get, integer, kind};
-use crate::key::excerpt;
 
 const POSTGRES_PORT: u16 = 5432;
-
-/// A host (a name or an address, IPv6 without brackets) and a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostPort {
-    /// Name or address; IPv6 bare, as `pg_dist_node` wants it.
-    pub host: String,
-    /// TCP port, never 0.
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (host, port) = split_port(text)?;
-        match port {
-            Some(port) => Ok(Self { host, port }),
-            None => wrong(format!("{:?} has no port: expected host:port", quote(text))),
-        }
-    }
-}
-
-impl Serialize for HostPort {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for HostPort {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// `host`, `host:port`, `[v6]`, `[v6]:port`. An IPv6 address without brackets is refused: where
-/// its port begins is anybody's guess.
-fn split_port(text: &str) -> Result<(String, Option<u16>), ValueError> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((host, rest)) = rest.split_once(']') else {
-            return wrong(format!("{:?} has an opening bracket only", quote(text)));
-        };
-        match rest.strip_prefix(':') {
-            Some(port) => (host, Some(port)),
-            None if rest.is_empty() => (host, None),
-            None => return wrong(format!("{:?} has text after the bracket", quote(text))),
-        }
-    } else {
-        match text.split_once(':') {
-            Some((_, rest)) if rest.contains(':') => {
-                return wrong(format!("{:?}: an IPv6 address needs brackets", quote(text)));
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    // Part of a host name or not is for the resolver to say; what would break a connection
-    // string or a log line is not.
-    if host.is_empty() || host.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return wrong(format!("{:?} names no host", quote(text)));
-    }
-    let port = match port {
-        None | Some("") => None,
-        Some(digits) => match digits.parse::<u16>() {
-            Ok(port) if port > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(port),
-            _ => return wrong(format!("{:?} has a port that is none", quote(text))),
-        },
-    };
-    Ok((host.to_owned(), port))
-}
 
 /// The address in a connection URL; none when it names a socket directory or no host at all.
 pub(super) fn from_url(url: &str) -> Result<Option<HostPort>, ValueError> {
@@ -166,6 +82,7 @@ pub(super) fn from_kwargs(kwargs: &Map<String, Value>) -> Result<Option<HostPort
     reachable(host, port)
 }
 
+/// The host and port as an address that another host can reach; none for a socket directory.
 fn reachable(host: Option<String>, port: Option<u16>) -> Result<Option<HostPort>, ValueError> {
     let Some(host) = host.filter(|host| !host.is_empty() && !host.starts_with('/')) else {
         return Ok(None);
@@ -174,11 +91,7 @@ fn reachable(host: Option<String>, port: Option<u16>) -> Result<Option<HostPort>
         .trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned();
-    if host.is_empty()
-        || host
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() || c == ',')
-    {
+    if host.is_empty() || host.contains(',') || !is_plain(&host) {
         return wrong("the connection address is not one host");
     }
     Ok(Some(HostPort {
@@ -190,11 +103,12 @@ fn reachable(host: Option<String>, port: Option<u16>) -> Result<Option<HostPort>
 fn parse_port(digits: &str) -> Result<u16, ValueError> {
     match digits.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => wrong("the connection URL has a port that is none"),
+        _ => wrong("the connection URL has no valid port"),
     }
 }
 
-/// Very old Patroni wrote `conn_url?application_name=api_url` as the whole value.
+/// Splits a member's value as very old Patroni wrote it, `conn_url?application_name=api_url`, into
+/// the connection URL and the REST address.
 pub(super) fn split_application_name(raw: &str) -> (String, Option<String>) {
     let Some((url, query)) = raw.split_once('?') else {
         return (raw.to_owned(), None);
@@ -217,6 +131,7 @@ pub(super) fn split_application_name(raw: &str) -> (String, Option<String>) {
     }
 }
 
+/// Text with each `%xx` replaced by the byte it stands for.
 fn percent_decoded(text: &str) -> Result<String, ValueError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -232,20 +147,11 @@ fn percent_decoded(text: &str) -> Result<String, ValueError> {
             .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let Some(decoded) = decoded else {
-            return wrong("the connection URL has a % that encodes nothing");
+            return wrong("the connection URL has a % without two hexadecimal digits");
         };
         bytes.push(decoded);
         rest = &tail[2..];
     }
     String::from_utf8(bytes)
-        .map_err(|_| ValueError("the connection URL encodes text that is not UTF-8".to_owned()))
-}
-
-/// `host:port` text for a message, unless it looks as if it carried a password.
-fn quote(text: &str) -> String {
-    if text.contains('@') {
-        "…".to_owned()
-    } else {
-        excerpt(text.as_bytes())
-    }
+        .map_err(|_| ValueError::new("the connection URL encodes text that is not UTF-8"))
 }

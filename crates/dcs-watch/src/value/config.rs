@@ -19,23 +19,23 @@ pub struct ClusterConfig {
     pub paused: bool,
     /// Commits wait for a synchronous standby (`on` and `quorum` alike).
     pub synchronous_mode: bool,
-    /// … and wait for ever when there is none.
+    /// Commits wait for ever while there is no synchronous standby.
     pub synchronous_mode_strict: bool,
     /// `synchronous_mode: quorum` (Patroni 4.0 on).
     pub quorum_commit: bool,
     /// The leader may go on without etcd while all members vouch for it.
     pub failsafe_mode: bool,
-    /// The whole scope follows another one: its leader is never writable.
+    /// The whole scope replicates from another one, so its leader never takes writes.
     pub standby_cluster: bool,
-    /// How long the leader key outlives its holder.
+    /// How long the leader key outlives its holder, in whole seconds.
     pub ttl: Option<Duration>,
-    /// How often Patroni looks.
+    /// How long Patroni waits between two rounds, in whole seconds.
     pub loop_wait: Option<Duration>,
-    /// How long Patroni retries etcd and PostgreSQL.
+    /// How long Patroni retries etcd and PostgreSQL, in whole seconds.
     pub retry_timeout: Option<Duration>,
 }
 
-/// The config key.
+/// Reads the config key. A setting that is absent or cannot be read has its default: off, or none.
 pub fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
     let object = object(text(value)?)?;
     let switch = |name: &str| get(&object, name).is_some_and(truth);

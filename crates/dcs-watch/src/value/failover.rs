@@ -1,4 +1,4 @@
-//! A switchover or failover that was asked for, under `failover`.
+//! A switchover or failover that was requested, under `failover`.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,50 +6,45 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::{ValueError, wrong};
-use super::json::{get, kind, object, text};
-use crate::key::excerpt;
+use super::json::{self, get, kind, name, object};
+use crate::text::quoted;
 
-/// A switchover or failover that somebody asked for and that has not happened yet.
+/// A switchover or failover that was requested and has not happened yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailoverRequest {
     /// The leader that is to step down; `patronictl failover` names none.
     pub leader: Option<String>,
     /// The member that is to take over.
     pub candidate: Option<String>,
-    /// When it is due, if not at once.
+    /// When it is due; none for at once.
     #[serde(with = "time::serde::rfc3339::option")]
     pub scheduled_at: Option<OffsetDateTime>,
 }
 
-/// The failover key: JSON, or `leader:candidate` as old tools wrote it. None when it asks for
+/// Reads the failover key: JSON, or `leader:candidate` as old tools wrote it. None when it requests
 /// nothing (empty, `{}`, `null`), which is how Patroni clears it.
 pub fn failover(value: &[u8]) -> Result<Option<FailoverRequest>, ValueError> {
-    let raw = text(value)?.trim();
+    let raw = json::text(value)?.trim();
     if raw.is_empty() || raw == "null" {
         return Ok(None);
     }
     if !raw.starts_with(['{', '[', '"']) {
-        if raw.chars().any(char::is_control) || raw.parse::<f64>().is_ok() {
-            return wrong(format!("{:?} is no failover request", excerpt(value)));
+        if raw.contains(char::is_control) || raw.parse::<f64>().is_ok() {
+            return wrong(format!("{} is not a failover request", quoted(value)));
         }
         let (leader, candidate) = raw.split_once(':').unwrap_or((raw, ""));
         let name = |name: &str| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
         return Ok(request(name(leader), name(candidate), None));
     }
     let object = object(raw)?;
-    let name = |field: &str| match get(&object, field) {
-        None => Ok(None),
-        Some(Value::String(name)) => Ok(Some(name.clone()).filter(|name| !name.is_empty())),
-        Some(other) => wrong(format!("{field}: expected a name, found {}", kind(other))),
-    };
     let scheduled_at = match get(&object, "scheduled_at") {
         None => None,
         Some(Value::String(text)) if text.is_empty() => None,
         // A time that cannot be read must not turn into "at once".
         Some(Value::String(text)) => Some(instant(text).ok_or_else(|| {
-            ValueError(format!(
-                "scheduled_at: {:?} is not a time with an offset",
-                excerpt(text.as_bytes())
+            ValueError::new(format!(
+                "scheduled_at: {} is not a time with an offset",
+                quoted(text)
             ))
         })?),
         Some(other) => {
@@ -59,7 +54,9 @@ pub fn failover(value: &[u8]) -> Result<Option<FailoverRequest>, ValueError> {
             ));
         }
     };
-    Ok(request(name("leader")?, name("member")?, scheduled_at))
+    let leader = name(&object, "leader")?;
+    let candidate = name(&object, "member")?;
+    Ok(request(leader, candidate, scheduled_at))
 }
 
 fn request(
@@ -67,7 +64,7 @@ fn request(
     candidate: Option<String>,
     scheduled_at: Option<OffsetDateTime>,
 ) -> Option<FailoverRequest> {
-    // Nobody to leave and nobody to take over: Patroni ignores it.
+    // Names neither a leader to step down nor a candidate: Patroni ignores it.
     (leader.is_some() || candidate.is_some()).then_some(FailoverRequest {
         leader,
         candidate,
@@ -75,7 +72,8 @@ fn request(
     })
 }
 
-/// What Python's `isoformat()` writes, with an offset in any of the forms people type.
+/// Reads a time as Python's `isoformat()` writes it, with an offset in any of the usual forms. None
+/// for anything else, a time without an offset included.
 fn instant(text: &str) -> Option<OffsetDateTime> {
     let text = text.trim();
     if !text.is_ascii() || text.len() < 16 {

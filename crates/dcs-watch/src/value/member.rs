@@ -5,11 +5,13 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::address::{self, HostPort};
+use super::address;
 use super::error::{ValueError, wrong};
+use super::host_port::HostPort;
 use super::json::{get, integer, kind, object, string, text, truth};
+use crate::text::{NAME_BYTES, excerpt};
 
-/// What a member does in its cluster, in the words of every Patroni version.
+/// The role of a member in its cluster, by the names of every Patroni version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// `master` before Patroni 4.0, `primary` since.
@@ -24,7 +26,7 @@ pub enum Role {
     StandbyLeader,
     /// `uninitialized`: no data directory yet.
     Uninitialized,
-    /// A word of a Patroni that is not known here, or none at all (empty).
+    /// A role that is not known here, or none at all (empty).
     Other(String),
 }
 
@@ -41,7 +43,7 @@ impl Role {
         }
     }
 
-    /// The word Patroni 4 uses.
+    /// The role's name in Patroni 4; exact, also for a role that is not known here.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Primary => "primary",
@@ -57,7 +59,7 @@ impl Role {
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(&excerpt(self.as_str(), NAME_BYTES))
     }
 }
 
@@ -67,22 +69,23 @@ impl Serialize for Role {
     }
 }
 
-/// What a member says of itself. No log positions: they change all the time, are old when they
-/// arrive, and a probe asks the member itself.
+/// What a member says of itself. Its log positions are left out: they change all the time and are
+/// old when they arrive, so a probe asks the member itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "Patroni's tags are independent switches"
 )]
 pub struct Member {
-    /// Where PostgreSQL listens: `conn_url`, else `conn_kwargs`. None when neither says, or says a
-    /// socket directory, which no other host can reach.
+    /// Where PostgreSQL listens: `conn_url`, else `conn_kwargs`. None when there is neither, or when
+    /// it names a socket directory, which no other host can reach.
     pub address: Option<HostPort>,
     /// Patroni's own REST address.
     pub api_url: Option<String>,
-    /// Patroni's word for what PostgreSQL does: `running`, `stopping`, `creating replica`, …
+    /// The state of PostgreSQL, as Patroni names it: `running`, `stopping`, `creating replica`, …
+    /// Empty when it is absent.
     pub state: String,
-    /// What it does in the cluster.
+    /// Its role in the cluster.
     pub role: Role,
     /// Patroni's version.
     pub version: Option<String>,
@@ -94,13 +97,13 @@ pub struct Member {
     pub nosync: bool,
     /// Tagged to get no reads.
     pub noloadbalance: bool,
-    /// A changed setting waits for a restart.
+    /// A changed setting needs a restart to take effect.
     pub pending_restart: bool,
     /// This member has seen that the cluster is paused.
     pub paused: bool,
 }
 
-/// A member key: JSON, or the connection URL alone as very old Patroni wrote it.
+/// Reads a member key: JSON, or the connection URL alone as very old Patroni wrote it.
 pub fn member(value: &[u8]) -> Result<Member, ValueError> {
     let raw = text(value)?;
     if raw.starts_with("postgres://") || raw.starts_with("postgresql://") {

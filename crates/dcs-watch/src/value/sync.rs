@@ -1,10 +1,9 @@
 //! The synchronous standbys, under `sync`.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::error::{ValueError, wrong};
-use super::json::{get, integer, kind, object, text};
+use super::json::{get, integer, kind, name, object, text};
 
 /// The synchronous standbys: members that have every committed transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -18,21 +17,15 @@ pub struct SyncState {
     pub quorum: u32,
 }
 
-/// The sync key. An empty one names nobody.
+/// Reads the sync key. An empty one names no standby.
 pub fn sync(value: &[u8]) -> Result<SyncState, ValueError> {
     let raw = text(value)?;
     if raw.trim().is_empty() {
         return Ok(SyncState::default());
     }
     let object = object(raw)?;
-    let name = |field: &str| match get(&object, field) {
-        None => Ok(None),
-        Some(Value::String(name)) if name.is_empty() => Ok(None),
-        Some(Value::String(name)) => Ok(Some(name.clone())),
-        Some(other) => wrong(format!("{field}: expected a name, found {}", kind(other))),
-    };
-    let leader = name("leader")?;
-    let standbys = name("sync_standby")?.map_or_else(Vec::new, |names| {
+    let leader = name(&object, "leader")?;
+    let standbys = name(&object, "sync_standby")?.map_or_else(Vec::new, |names| {
         names
             .split(',')
             .map(str::trim)

@@ -25,7 +25,7 @@ fn a_position_is_told_apart_from_news() {
     assert_eq!(store.apply(put("wk1/status", &status(9), 3, 2)), moved(9));
     let after = store.view(&wk1());
     assert_eq!(after.last_position, Some(Lsn(9)));
-    assert!(before != after && before.says_the_same(&after));
+    assert!(before != after && before.is_equivalent(&after));
     // Only slots changed.
     assert_eq!(
         store.apply(put("wk1/status", r#"{"optime":9}"#, 4, 3)),
@@ -57,10 +57,10 @@ fn a_broken_status_is_a_problem_and_no_position() {
     ]);
     let whole = store.view(&wk1());
     let applied = store.apply(put("wk1/status", "{broken", 3, 2));
-    assert_eq!(applied.news, [wk1()]);
+    assert_eq!(applied.changed, [wk1()]);
     assert_eq!(applied.positions, []);
-    assert_eq!(applied.notices.len(), 1);
-    assert_eq!(applied.notices[0].problem.key, "/service/wk1/status");
+    assert_eq!(applied.problems.len(), 1);
+    assert_eq!(applied.problems[0].problem.key, "/service/wk1/status");
     let view = store.view(&wk1());
     assert_eq!((view.last_position, view.problems.len()), (None, 1));
     assert_eq!(view.leader, whole.leader, "the rest stands");
@@ -71,13 +71,13 @@ fn a_broken_status_is_a_problem_and_no_position() {
         "told once"
     );
     assert_eq!(
-        store.apply(put("wk1/status", &status(7), 5, 4)).news,
+        store.apply(put("wk1/status", &status(7), 5, 4)).changed,
         [wk1()]
     );
     assert_eq!(store.view(&wk1()), whole);
     // Deleted while broken.
     store.apply(put("wk1/status", "[]", 6, 5));
-    assert_eq!(store.apply(delete("wk1/status", 7)).news, [wk1()]);
+    assert_eq!(store.apply(delete("wk1/status", 7)).changed, [wk1()]);
     assert_eq!(store.view(&wk1()).problems, []);
 }
 
@@ -103,7 +103,7 @@ fn the_key_of_old_counts_only_while_status_is_not_there() {
     assert_eq!(store.view(&wk1()).problems.len(), 1);
     store.apply(delete("wk1/optime/leader", 8));
     assert_eq!(store.view(&wk1()), ScopeView::empty(wk1()));
-    assert!(store.scopes.is_empty());
+    assert!(store.content.scopes.is_empty());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn positions_that_only_a_list_brings_are_told() {
     let at = |optime, revision| record("wk1/status", &status(optime), revision, 1);
     let mut store = store([]);
     let first = list(&mut store, &[leader.clone(), at(7, 2)], 2);
-    assert_eq!(first.news, [wk1()]);
+    assert_eq!(first.changed, [wk1()]);
     assert_eq!(first.positions, [], "the whole view is news");
     let again = list(&mut store, &[leader.clone(), at(7, 2)], 2);
     assert_eq!(again, Applied::default());
@@ -130,9 +130,12 @@ fn positions_that_only_a_list_brings_are_told() {
     assert_eq!(further, moved(8));
     // All that is left is the position, and then not even that.
     let left = list(&mut store, &[at(8, 3)], 4);
-    assert_eq!((left.news, left.positions), (vec![wk1()], vec![]));
+    assert_eq!((left.changed, left.positions), (vec![wk1()], vec![]));
     let gone = list(&mut store, &[], 5);
-    assert_eq!((gone.news, gone.positions), (vec![], vec![(wk1(), None)]));
+    assert_eq!(
+        (gone.changed, gone.positions),
+        (vec![], vec![(wk1(), None)])
+    );
     let alone = list(&mut store, &[at(9, 6)], 6);
     assert_eq!(alone, moved(9));
 }
