@@ -3,7 +3,7 @@
 //! Enters: [`Event`]s, and freshness and lineage as [`crate::machine`] decides them. Leaves: a
 //! [`ScopeView`] for each scope, and after each event which views changed in a way that matters.
 //!
-//! Two rules are kept here. Older news never overwrites newer: the store remembers the revision of
+//! The store keeps two rules. Older news never overwrites newer: the store remembers the revision of
 //! the last change of each key, deleted keys too, and a list sets a floor below which every event
 //! is old. And no event is missed unnoticed: etcd numbers the puts of a key, so a number that was
 //! skipped means that an event was lost (or that this is not the history known before). Then only a

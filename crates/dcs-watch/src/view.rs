@@ -1,7 +1,7 @@
-//! What etcd says of one scope.
+//! What is known of one scope from etcd.
 //!
 //! Enters: parsed values with their revisions (the fold is in [`crate::store`]). Leaves: a
-//! [`ScopeView`], one consistent picture that says itself how fresh it is.
+//! [`ScopeView`], one consistent picture with its own freshness.
 //!
 //! Names and other values in a view are exact: text for people must escape and cut them
 //! ([`crate::text`]). [`Problem`] and [`Freshness`] hold text that is safe to print.
@@ -67,7 +67,7 @@ pub struct Problem {
     pub mod_revision: i64,
 }
 
-/// What etcd says of one scope.
+/// What is known of one scope from etcd.
 ///
 /// A value that cannot be read counts as absent, never as what it was before: with a malformed
 /// leader key the leader is unknown, and a malformed member has no address. Each malformed value is
@@ -177,7 +177,7 @@ impl ScopeView {
                 .iter()
                 .map(|(name, member)| (name, &member.value))
         }
-        fn words(view: &ScopeView) -> impl Iterator<Item = (&String, &String)> {
+        fn problems(view: &ScopeView) -> impl Iterator<Item = (&String, &String)> {
             view.problems
                 .iter()
                 .map(|problem| (&problem.key, &problem.what))
@@ -193,6 +193,6 @@ impl ScopeView {
             && self.freshness == other.freshness
             && self.lineage == other.lineage
             && values(self).eq(values(other))
-            && words(self).eq(words(other))
+            && problems(self).eq(problems(other))
     }
 }

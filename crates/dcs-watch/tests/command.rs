@@ -94,16 +94,16 @@ impl Drop for Running {
 }
 
 fn lines(stdout: ChildStdout) -> mpsc::Receiver<String> {
-    let (tell, hear) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             let Ok(line) = line else { return };
-            if tell.send(line).is_err() {
+            if sender.send(line).is_err() {
                 return;
             }
         }
     });
-    hear
+    receiver
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_recording_is_replayed_as_text_in_order() {
         std::fs::read_to_string(path).unwrap().lines().count()
     );
     let mut rest = out.as_str();
-    for words in [
+    for text in [
         "# planned switchover",
         "switchover requested from pg1 to pg2, due now",
         "no leader: the leader key of pg1 is gone",
@@ -127,8 +127,8 @@ fn a_recording_is_replayed_as_text_in_order() {
         "member pg2 is gone",
     ] {
         let at = rest
-            .find(words)
-            .unwrap_or_else(|| panic!("no {words:?} in order"));
+            .find(text)
+            .unwrap_or_else(|| panic!("no {text:?} in order"));
         rest = &rest[at..];
     }
 }
@@ -257,7 +257,7 @@ fn only_the_wanted_scopes_are_printed() {
 #[test]
 fn wrong_usage_exits_with_2_and_names_the_mistake() {
     let missing = "/nowhere/recording.jsonl";
-    for (arguments, words) in [
+    for (arguments, text) in [
         (vec![], "--endpoints"),
         (
             vec!["--endpoints", "http://127.0.0.1:1", "--scope", "a/b"],
@@ -299,7 +299,7 @@ fn wrong_usage_exits_with_2_and_names_the_mistake() {
     ] {
         let (code, out, err) = run(&arguments);
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
-        assert!(err.contains(words), "{arguments:?}: {err}");
+        assert!(err.contains(text), "{arguments:?}: {err}");
     }
     assert_eq!(run(&["--help"]).0, 0);
     assert_eq!(run(&["--version"]).0, 0);

@@ -21,7 +21,7 @@ use crate::machine::{Header, Input};
 use crate::text::excerpt;
 
 /// Largest answer that is accepted, in bytes. A page of a thousand keys of the usual size is well under one
-/// MiB; etcd itself takes no value above 1.5 MiB unless told to.
+/// MiB; etcd itself takes no value above 1.5 MiB unless configured to.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 
 // Status codes of gRPC; the numbers are part of the protocol.
@@ -74,7 +74,7 @@ impl EtcdError {
                     "user name is empty",
                 ]
                 .iter()
-                .any(|words| message.contains(words)));
+                .any(|refusal| message.contains(refusal)));
         let reason = match status.source() {
             Some(source) => innermost(source),
             None if message.is_empty() => status.code().description().to_owned(),

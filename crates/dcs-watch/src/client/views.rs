@@ -137,7 +137,7 @@ impl Hub {
         }
     }
 
-    /// Drops the channels without a subscriber; a scope may have been asked for only once.
+    /// Drops the channels without a subscriber; a scope may have been read only once.
     pub(super) fn drop_unused(&mut self) {
         self.channels
             .retain(|_, channel| channel.receiver_count() > 0);

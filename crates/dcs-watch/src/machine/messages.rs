@@ -111,7 +111,7 @@ impl fmt::Display for Reason {
 pub enum Input {
     /// The machine begins.
     Start,
-    /// The connection that was asked for is there.
+    /// The requested connection is there.
     Connected,
     /// A page of a list.
     Page {

@@ -59,7 +59,7 @@ impl ScopeState {
         };
     }
 
-    /// Adds a problem; false if it was there in the same words.
+    /// Adds a problem; false if it was there with the same text.
     pub(super) fn add_problem(&mut self, problem: Problem) -> bool {
         let problems = &mut self.view.problems;
         match problems.binary_search_by(|known| known.key.cmp(&problem.key)) {
@@ -97,7 +97,7 @@ pub(super) fn problem(record: &Record, what: String) -> Problem {
     }
 }
 
-/// Whether the problems include this one, in the same words.
+/// Whether the problems include this one, with the same text.
 pub(super) fn has_problem(problems: &[Problem], one: &Problem) -> bool {
     problems
         .iter()

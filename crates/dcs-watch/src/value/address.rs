@@ -155,3 +155,139 @@ fn percent_decoded(text: &str) -> Result<String, ValueError> {
     String::from_utf8(bytes)
         .map_err(|_| ValueError::new("the connection URL encodes text that is not UTF-8"))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::value::tests::refused;
+    use crate::value::{Member, member};
+
+    fn member_of(json: &str) -> Member {
+        member(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    fn address_of(json: &str) -> Option<String> {
+        member_of(json).address.map(|address| address.to_string())
+    }
+
+    #[test]
+    fn an_address_is_read_from_every_form_of_conn_url() {
+        for (url, address) in [
+            ("postgres://h:5433/postgres", Some("h:5433")),
+            ("postgresql://h:5433/postgres", Some("h:5433")),
+            ("postgres://h/postgres", Some("h:5432")),
+            ("postgres://h", Some("h:5432")),
+            (
+                "postgres://[2001:db8::1]:5433/postgres",
+                Some("[2001:db8::1]:5433"),
+            ),
+            ("postgres://[::1]/postgres", Some("[::1]:5432")),
+            ("postgres://user:p%40ss@h:5433/db", Some("h:5433")),
+            ("postgres://user:p@ss@h:5433/db", Some("h:5433")),
+            (
+                "postgres://pg%2D1.example:5433/db",
+                Some("pg-1.example:5433"),
+            ),
+            ("postgres:///db?host=h&port=5433", Some("h:5433")),
+            ("postgres://:5433/db?host=h", Some("h:5433")),
+            (
+                "postgres://h:1/db?port=5433&sslmode=require",
+                Some("h:5433"),
+            ),
+            // Socket directories, which no other host can reach.
+            ("postgres:///db?host=/var/run/postgresql", None),
+            ("postgres:///db?host=%2Fvar%2Frun&port=5433", None),
+            ("postgres://%2Fvar%2Frun%2Fpostgresql:5433/db", None),
+            ("postgres:///db", None),
+        ] {
+            let json = serde_json::json!({ "conn_url": url }).to_string();
+            assert_eq!(address_of(&json).as_deref(), address, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_host_is_kept_without_brackets() {
+        let member = member_of(r#"{"conn_url":"postgres://[2001:db8::1]:5433/postgres"}"#);
+        assert_eq!(member.address.unwrap().host, "2001:db8::1");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_read_is_refused_without_repeating_a_password() {
+        for url in [
+            "mysql://h:1/",
+            "postgres://user:secret@h:port/db",
+            "postgres://user:secret@h:0/db",
+            "postgres://user:secret@h:65536/db",
+            "postgres://user:secret@2001:db8::1:5432/db",
+            "postgres://user:secret@[2001:db8::1/db",
+            "postgres://user:secret@[::1]x:1/db",
+            "postgres://user:secret@a,b:5432/db",
+            "postgres://user:secret@h%:5432/db",
+            "postgres://user:secret@h%zz:5432/db",
+            "postgres://user:secret@h%ff:5432/db",
+            "postgres://user:secret@h%+1:5432/db",
+            "postgres://user:secret@a b:5432/db",
+            "postgres://h/db?port=x",
+        ] {
+            let error = member(
+                serde_json::json!({ "conn_url": url })
+                    .to_string()
+                    .as_bytes(),
+            );
+            let error = error.expect_err(url).to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        // Broken JSON is quoted, but not if a URL may be in it.
+        let broken = br#"{"conn_url":"postgres://u:secret@h/"#;
+        assert!(!member(broken).unwrap_err().to_string().contains("secret"));
+    }
+
+    #[test]
+    fn an_address_is_read_from_conn_kwargs_when_there_is_no_conn_url() {
+        for (json, address) in [
+            (
+                r#"{"conn_kwargs":{"host":"h","port":5433}}"#,
+                Some("h:5433"),
+            ),
+            (
+                r#"{"conn_kwargs":{"host":"h","port":"5433"}}"#,
+                Some("h:5433"),
+            ),
+            (r#"{"conn_kwargs":{"host":"h"}}"#, Some("h:5432")),
+            (
+                r#"{"conn_kwargs":{"host":"2001:db8::1","port":5433}}"#,
+                Some("[2001:db8::1]:5433"),
+            ),
+            (
+                r#"{"conn_kwargs":{"host":"[::1]","port":5433}}"#,
+                Some("[::1]:5433"),
+            ),
+            (
+                r#"{"conn_kwargs":{"host":"/var/run/postgresql","port":5433}}"#,
+                None,
+            ),
+            (r#"{"conn_kwargs":{"port":5433}}"#, None),
+            (
+                r#"{"conn_url":null,"conn_kwargs":{"host":"h"}}"#,
+                Some("h:5432"),
+            ),
+            (
+                r#"{"conn_url":"postgres://u:1/","conn_kwargs":{"host":"h"}}"#,
+                Some("u:1"),
+            ),
+            (r"{}", None),
+            (r#"{"conn_url":null}"#, None),
+        ] {
+            assert_eq!(address_of(json).as_deref(), address, "{json}");
+        }
+        refused(
+            member(br#"{"conn_kwargs":{"host":"h","port":70000}}"#),
+            "port",
+        );
+        refused(member(br#"{"conn_kwargs":{"host":["h"]}}"#), "a list");
+        refused(member(br#"{"conn_kwargs":"host=h"}"#), "an object");
+        refused(
+            member(br#"{"conn_url":7}"#),
+            "conn_url: expected text, found a number",
+        );
+    }
+}

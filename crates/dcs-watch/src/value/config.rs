@@ -61,3 +61,36 @@ pub fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
         retry_timeout: seconds("retry_timeout"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::tests::refused;
+
+    #[test]
+    fn the_configuration_is_read_as_patroni_reads_it() {
+        let read = |json: &str| config(json.as_bytes()).unwrap();
+        let full = read(
+            r#"{"ttl":20,"loop_wait":5,"retry_timeout":"7","pause":true,"synchronous_mode":true,
+                "synchronous_mode_strict":"on","failsafe_mode":1,"standby_cluster":{"host":"h"},
+                "postgresql":{"parameters":{"max_connections":50}}}"#,
+        );
+        assert_eq!(full.ttl, Some(Duration::from_secs(20)));
+        assert_eq!(full.loop_wait, Some(Duration::from_secs(5)));
+        assert_eq!(full.retry_timeout, Some(Duration::from_secs(7)));
+        assert!(full.paused && full.synchronous_mode && full.synchronous_mode_strict);
+        assert!(full.failsafe_mode && full.standby_cluster && !full.quorum_commit);
+        let quorum = read(r#"{"synchronous_mode":"quorum"}"#);
+        assert!(quorum.synchronous_mode && quorum.quorum_commit);
+        assert_eq!(read("{}"), ClusterConfig::default());
+        assert_eq!(
+            read(
+                r#"{"pause":null,"ttl":-5,"loop_wait":[],"synchronous_mode":"off","standby_cluster":{}}"#
+            ),
+            ClusterConfig::default()
+        );
+        refused(config(b""), "empty");
+        refused(config(b"null"), "found null");
+        refused(config(b"pause: true"), "is not JSON");
+    }
+}

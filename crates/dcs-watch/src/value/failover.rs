@@ -103,3 +103,96 @@ fn instant(text: &str) -> Option<OffsetDateTime> {
     };
     OffsetDateTime::parse(&format!("{date}T{clock}{offset}"), &Rfc3339).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::tests::refused;
+
+    #[test]
+    fn a_failover_request_is_json_or_two_names() {
+        let asked = |text: &str| failover(text.as_bytes()).unwrap();
+        let names = |text: &str| {
+            asked(text).map(|request| {
+                (
+                    request.leader.unwrap_or_default(),
+                    request.candidate.unwrap_or_default(),
+                )
+            })
+        };
+        let pair = |leader: &str, candidate: &str| Some((leader.to_owned(), candidate.to_owned()));
+        assert_eq!(names(r#"{"leader":"a","member":"b"}"#), pair("a", "b"));
+        assert_eq!(names(r#"{"leader":"a"}"#), pair("a", ""));
+        assert_eq!(names(r#"{"member":"b"}"#), pair("", "b"));
+        assert_eq!(names(r#"{"leader":"","member":"b"}"#), pair("", "b"));
+        assert_eq!(names("a:b"), pair("a", "b"));
+        assert_eq!(names("a"), pair("a", ""));
+        assert_eq!(names(" a : b "), pair("a", "b"));
+        assert_eq!(names(":b"), pair("", "b"));
+        for cleared in [
+            "",
+            "{}",
+            "null",
+            "  ",
+            ":",
+            r#"{"leader":null}"#,
+            r#"{"leader":"","member":""}"#,
+        ] {
+            assert_eq!(asked(cleared), None, "{cleared:?}");
+        }
+        refused(
+            failover(br#"{"leader":["a"]}"#),
+            "leader: expected a name, found a list",
+        );
+        refused(failover(b"{\"leader\":"), "is not JSON");
+        refused(failover(b"[1]"), "found a list");
+        refused(failover(b"\"a:b\""), "found text");
+        refused(failover(b"42"), "not a failover request");
+        refused(failover(b"a\0:b"), "not a failover request");
+        refused(failover(b"\xff:b"), "UTF-8");
+    }
+
+    #[test]
+    fn a_due_time_is_read_in_every_form_and_never_guessed() {
+        let due = |text: &str| {
+            let json = serde_json::json!({ "leader": "a", "scheduled_at": text }).to_string();
+            failover(json.as_bytes()).map(|request| request.unwrap().scheduled_at)
+        };
+        let noon = time::macros::datetime!(2026-11-22 12:00:00 UTC);
+        for text in [
+            "2026-11-22T12:00:00+00:00",
+            "2026-11-22T12:00:00Z",
+            "2026-11-22 12:00:00+00:00",
+            "2026-11-22T13:00:00+01:00",
+            "2026-11-22T13:00:00+0100",
+            "2026-11-22T13:00:00+01",
+            "2026-11-22T07:00:00.000-05:00",
+            "2026-11-22T12:00+00:00",
+            "2026-11-22 12:00:00 +00:00",
+        ] {
+            assert_eq!(due(text).unwrap().unwrap(), noon, "{text}");
+        }
+        assert_eq!(
+            due("2026-11-22T12:00:00.123456+00:00").unwrap().unwrap(),
+            noon + time::Duration::microseconds(123_456)
+        );
+        assert_eq!(due("").unwrap(), None);
+        for text in [
+            "tomorrow",
+            "2026-11-22T12:00:00",
+            "2026-13-22T12:00:00Z",
+            "12:00",
+            "2026-11-22é12:00:00Z",
+            "2026-11-22T12:00:00+1",
+            "2026-11-22T12:00:00+00:00:30",
+            "2026-11-22T25:00:00Z",
+            "é".repeat(40).as_str(),
+        ] {
+            assert!(due(text).is_err(), "{text}");
+        }
+        refused(
+            failover(br#"{"leader":"a","scheduled_at":1700000000}"#),
+            "scheduled_at",
+        );
+    }
+}

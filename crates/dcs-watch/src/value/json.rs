@@ -62,7 +62,7 @@ pub(super) fn name(object: &Map<String, Value>, field: &str) -> Result<Option<St
     }
 }
 
-/// True as Patroni reads it: the boolean, and the words that YAML knows.
+/// True as Patroni reads it: the boolean, and what people write for it in YAML.
 pub(super) fn truth(value: &Value) -> bool {
     match value {
         Value::Bool(truth) => *truth,

@@ -48,3 +48,42 @@ pub fn failsafe(value: &[u8]) -> Result<BTreeMap<String, String>, ValueError> {
 pub fn initialized(value: &[u8]) -> bool {
     !value.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::tests::refused;
+
+    #[test]
+    fn a_leader_key_holds_the_name_of_a_member() {
+        assert_eq!(leader(b"pg1").unwrap(), "pg1");
+        assert_eq!(
+            leader("håst-1.example".as_bytes()).unwrap(),
+            "håst-1.example"
+        );
+        refused(leader(b""), "empty");
+        refused(leader(b"   "), "empty");
+        refused(leader(b"\xff\xfe"), "UTF-8");
+        refused(leader(b"pg1\n"), "not a member's name");
+        refused(leader(&vec![b'x'; 5000]), "not a member's name");
+    }
+
+    #[test]
+    fn the_failsafe_key_names_the_members_and_their_addresses() {
+        let members =
+            failsafe(br#"{"a":"http://a:8008/patroni","b":"http://b:8008/patroni"}"#).unwrap();
+        assert_eq!(members.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(failsafe(b"").unwrap().is_empty());
+        refused(
+            failsafe(br#"{"a":1}"#),
+            "a: expected an address, found a number",
+        );
+        refused(failsafe(b"[]"), "found a list");
+    }
+
+    #[test]
+    fn a_cluster_is_initialized_once_it_has_a_system_identifier() {
+        assert!(initialized(b"7710945476581432661"));
+        assert!(!initialized(b""));
+    }
+}

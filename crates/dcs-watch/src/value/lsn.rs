@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_position_that_cannot_be_read_is_refused() {
-        for (value, words) in [
+        for (value, text) in [
             ("", "the value is empty"),
             ("null", "expected a JSON object, found null"),
             ("[67108864]", "expected a JSON object, found a list"),
@@ -166,7 +166,7 @@ mod tests {
             (r#"{"optime":false}"#, "found true or false"),
         ] {
             let message = position(value.as_bytes()).unwrap_err().to_string();
-            assert!(message.contains(words), "{value:?}: {message}");
+            assert!(message.contains(text), "{value:?}: {message}");
         }
         assert!(position(b"{\"optime\":\xff}").is_err());
         // Neither a deep value nor a long one is a danger.
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_position_is_refused() {
+    fn text_that_is_no_position_is_refused() {
         for wrong in [
             "",
             "/",

@@ -161,3 +161,114 @@ pub fn member(value: &[u8]) -> Result<Member, ValueError> {
         paused: get(&object, "pause").is_some_and(truth),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::tests::refused;
+
+    fn member_of(json: &str) -> Member {
+        member(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    #[test]
+    fn a_member_has_an_address_a_state_a_role_and_tags() {
+        let member = member_of(
+            r#"{"conn_url":"postgres://10.0.0.1:5433/postgres","api_url":"http://10.0.0.1:8008/patroni",
+                "state":"running","role":"replica","version":"4.1.5","timeline":3,"xlog_location":17,
+                "tags":{"nosync":true,"noloadbalance":"true","nofailover":false},
+                "pending_restart":true,"pause":true}"#,
+        );
+        assert_eq!(
+            member.address,
+            Some(HostPort {
+                host: "10.0.0.1".into(),
+                port: 5433
+            })
+        );
+        assert_eq!(
+            member.api_url.as_deref(),
+            Some("http://10.0.0.1:8008/patroni")
+        );
+        assert_eq!(
+            (member.state.as_str(), member.role),
+            ("running", Role::Replica)
+        );
+        assert_eq!(
+            (member.version.as_deref(), member.timeline),
+            (Some("4.1.5"), Some(3))
+        );
+        assert!(member.nosync && member.noloadbalance && !member.nofailover);
+        assert!(member.pending_restart && member.paused);
+    }
+
+    #[test]
+    fn every_role_of_every_version_is_known() {
+        for (word, role) in [
+            ("master", Role::Primary),
+            ("primary", Role::Primary),
+            ("promoted", Role::Promoted),
+            ("demoted", Role::Demoted),
+            ("replica", Role::Replica),
+            ("standby_leader", Role::StandbyLeader),
+            ("uninitialized", Role::Uninitialized),
+            ("quartermaster", Role::Other("quartermaster".into())),
+        ] {
+            assert_eq!(member_of(&format!(r#"{{"role":"{word}"}}"#)).role, role);
+        }
+        assert_eq!(member_of("{}").role, Role::Other(String::new()));
+        assert_eq!(
+            serde_json::to_string(&Role::Primary).unwrap(),
+            "\"primary\""
+        );
+    }
+
+    #[test]
+    fn a_member_of_very_old_patroni_is_a_url_alone() {
+        let member =
+            member_of("postgres://u:p@h:5433/postgres?application_name=http://h:8008/patroni");
+        assert_eq!(member.address.unwrap().to_string(), "h:5433");
+        assert_eq!(member.api_url.as_deref(), Some("http://h:8008/patroni"));
+        assert_eq!(
+            member_of("postgres://h/db?port=1&application_name=x")
+                .address
+                .unwrap()
+                .port,
+            1
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_no_object_is_refused() {
+        refused(member(b""), "empty");
+        refused(member(b"null"), "found null");
+        refused(member(b"[]"), "found a list");
+        refused(member(b"17"), "found a number");
+        refused(member(b"{\"state\": "), "is not JSON");
+        refused(member(b"\xff"), "UTF-8");
+    }
+
+    #[test]
+    fn malformed_parts_of_a_member_on_which_no_decision_hangs_are_ignored() {
+        let member = member_of(
+            r#"{"conn_url":"postgres://h:1/","state":7,"role":[],"timeline":-1,"tags":"x","version":{},
+                "api_url":false,"pause":"maybe","pending_restart":null}"#,
+        );
+        assert_eq!(member.address.unwrap().to_string(), "h:1");
+        assert_eq!(
+            (member.state.as_str(), member.timeline, member.paused),
+            ("", None, false)
+        );
+    }
+
+    #[test]
+    fn a_priority_of_zero_counts_as_the_tag_unless_the_tag_is_set() {
+        let tagged = |tags: &str| member_of(&format!(r#"{{"tags":{tags}}}"#));
+        assert!(tagged(r#"{"failover_priority":0}"#).nofailover);
+        assert!(!tagged(r#"{"failover_priority":1}"#).nofailover);
+        assert!(!tagged(r#"{"failover_priority":0,"nofailover":false}"#).nofailover);
+        assert!(tagged(r#"{"failover_priority":"0"}"#).nofailover);
+        assert!(tagged(r#"{"sync_priority":0}"#).nosync);
+        assert!(tagged(r#"{"nosync":1}"#).nosync && tagged(r#"{"nosync":"on"}"#).nosync);
+    }
+}

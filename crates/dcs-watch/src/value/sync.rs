@@ -51,3 +51,53 @@ pub fn sync(value: &[u8]) -> Result<SyncState, ValueError> {
         quorum,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::tests::refused;
+
+    #[test]
+    fn the_sync_key_names_no_standby_one_or_several() {
+        let state = |json: &str| sync(json.as_bytes()).unwrap();
+        let one = state(r#"{"leader":"a","sync_standby":"b"}"#);
+        assert_eq!(
+            (one.leader.as_deref(), one.standbys, one.quorum),
+            (Some("a"), vec!["b".into()], 0)
+        );
+        assert_eq!(
+            state(r#"{"leader":"a","sync_standby":null}"#).standbys,
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            state(r#"{"leader":"a","sync_standby":""}"#).standbys,
+            Vec::<String>::new()
+        );
+        let several = state(r#"{"leader":"a","quorum":1,"sync_standby":"b, c,,d"}"#);
+        assert_eq!(
+            (several.standbys, several.quorum),
+            (vec!["b".into(), "c".into(), "d".into()], 1)
+        );
+        assert_eq!(state(r#"{"leader":"a","quorum":"2"}"#).quorum, 2);
+        for empty in [
+            "",
+            "{}",
+            r#"{"leader":null,"sync_standby":"b","quorum":1}"#,
+            r#"{"leader":""}"#,
+        ] {
+            assert_eq!(state(empty), SyncState::default(), "{empty}");
+        }
+        refused(sync(b"null"), "found null");
+        refused(
+            sync(br#"{"leader":1}"#),
+            "leader: expected a name, found a number",
+        );
+        refused(
+            sync(br#"{"leader":"a","sync_standby":["b"]}"#),
+            "sync_standby",
+        );
+        refused(sync(br#"{"leader":"a","quorum":-1}"#), "quorum");
+        refused(sync(br#"{"leader":"a","quorum":1.5}"#), "quorum");
+        refused(sync(b"pg2"), "is not JSON");
+    }
+}

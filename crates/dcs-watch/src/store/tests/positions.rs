@@ -1,4 +1,4 @@
-//! The leader's last known position, which is in the view and is no news.
+//! The leader's last known position, which is in the view and wakes no subscriber.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn moved(position: u64) -> Applied {
 }
 
 #[test]
-fn a_position_is_told_apart_from_news() {
+fn a_position_is_reported_apart_from_other_changes() {
     let mut store = store([put("wk1/leader", "pg1", 1, 1)]);
     let before = store.view(&wk1());
     assert_eq!(store.apply(put("wk1/status", &status(7), 2, 1)), moved(7));
@@ -31,7 +31,7 @@ fn a_position_is_told_apart_from_news() {
         store.apply(put("wk1/status", r#"{"optime":9}"#, 4, 3)),
         Applied::default()
     );
-    // Older news is none.
+    // An older put changes nothing.
     assert_eq!(
         store.apply(put("wk1/status", &status(8), 3, 2)),
         Applied::default()
@@ -63,12 +63,12 @@ fn a_broken_status_is_a_problem_and_no_position() {
     assert_eq!(applied.problems[0].problem.key, "/service/wk1/status");
     let view = store.view(&wk1());
     assert_eq!((view.last_position, view.problems.len()), (None, 1));
-    assert_eq!(view.leader, whole.leader, "the rest stands");
+    assert_eq!(view.leader, whole.leader, "everything else stays");
     assert_eq!(store.malformed(), (0, 1));
     assert_eq!(
         store.apply(put("wk1/status", "{broken", 4, 3)),
         Applied::default(),
-        "told once"
+        "reported once"
     );
     assert_eq!(
         store.apply(put("wk1/status", &status(7), 5, 4)).changed,
@@ -82,7 +82,7 @@ fn a_broken_status_is_a_problem_and_no_position() {
 }
 
 #[test]
-fn the_key_of_old_counts_only_while_status_is_not_there() {
+fn optime_leader_counts_only_while_there_is_no_status() {
     let mut store = store([]);
     store.apply(put("wk1/optime/leader", "5", 1, 1));
     assert_eq!(position(&store), Some(5));
@@ -92,7 +92,7 @@ fn the_key_of_old_counts_only_while_status_is_not_there() {
         store.apply(put("wk1/optime/leader", "6", 3, 2)),
         Applied::default()
     );
-    // What an older Patroni left behind must not stand in for what cannot be read.
+    // A value that an older Patroni left behind must not replace one that cannot be read.
     for (revision, unreadable) in [(4, "{broken"), (5, "{}")] {
         store.apply(put("wk1/status", unreadable, revision, revision - 2));
         assert_eq!(position(&store), None, "{unreadable}");
@@ -107,23 +107,23 @@ fn the_key_of_old_counts_only_while_status_is_not_there() {
 }
 
 #[test]
-fn a_position_makes_no_scope_and_is_not_lost_with_one() {
+fn a_position_makes_no_scope_and_outlives_one() {
     let mut store = store([]);
     assert_eq!(store.apply(put("wk1/status", &status(7), 1, 1)), moved(7));
     assert!(store.scopes().is_empty());
     assert!(store.apply(put("wk1/leader", "pg1", 2, 1)).scopes_changed);
     assert!(store.apply(delete("wk1/leader", 3)).scopes_changed);
-    assert_eq!(position(&store), Some(7), "as a list would say");
+    assert_eq!(position(&store), Some(7), "as after a list");
 }
 
 #[test]
-fn positions_that_only_a_list_brings_are_told() {
+fn positions_that_only_a_list_brings_are_reported() {
     let leader = record("wk1/leader", "pg1", 1, 1);
     let at = |optime, revision| record("wk1/status", &status(optime), revision, 1);
     let mut store = store([]);
     let first = list(&mut store, &[leader.clone(), at(7, 2)], 2);
     assert_eq!(first.changed, [wk1()]);
-    assert_eq!(first.positions, [], "the whole view is news");
+    assert_eq!(first.positions, [], "the whole view changed");
     let again = list(&mut store, &[leader.clone(), at(7, 2)], 2);
     assert_eq!(again, Applied::default());
     let further = list(&mut store, &[leader.clone(), at(8, 3)], 3);
