@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use labels::{
-    DatabaseLabels, DoorLabels, GroupLabels, HoldEnd, HoldLabels, Operation, OperationLabels,
+    DatabaseLabels, EntryNodeLabels, GroupLabels, HoldEnd, HoldLabels, Operation, OperationLabels,
     Outcome, PhaseLabels, RowLabels, StepLabels,
 };
 pub use watch::WatchNumbers;
@@ -46,7 +46,7 @@ pub struct Metrics {
     /// 1 while a database's rows are known.
     pub database_up: Family<DatabaseLabels, Gauge>,
     /// Unix time at which a database's rows were last compared and found right.
-    pub settled_at: Family<RowLabels, Gauge>,
+    pub in_sync_at: Family<RowLabels, Gauge>,
     /// Holds, by how they ended.
     pub holds: Family<HoldLabels, Counter>,
     /// How long writes of a group were held.
@@ -57,9 +57,9 @@ pub struct Metrics {
     pub hold_deadline: Family<GroupLabels, Gauge>,
     /// Reads sent to a standby.
     pub read_moves: Family<RowLabels, Counter>,
-    /// Doors that a hold or a move was not made on.
-    pub doors_left_out: Family<DoorLabels, Counter>,
-    /// Since the passage began.
+    /// Entry nodes that a hold or a move was not made on.
+    pub entry_nodes_skipped: Family<EntryNodeLabels, Counter>,
+    /// Since the transition began.
     pub phases: Family<PhaseLabels, Histogram>,
     /// Sessions ended, or statements cancelled, because they were in the way of a hold or a move.
     pub terminated: Family<RowLabels, Counter>,
@@ -82,13 +82,13 @@ impl Default for Metrics {
             leader_writable: Family::default(),
             paused: Family::default(),
             database_up: Family::default(),
-            settled_at: Family::default(),
+            in_sync_at: Family::default(),
             holds: Family::default(),
             held: Histogram::new(SECONDS),
             holding: Family::default(),
             hold_deadline: Family::default(),
             read_moves: Family::default(),
-            doors_left_out: Family::default(),
+            entry_nodes_skipped: Family::default(),
             phases: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             terminated: Family::default(),
             recovered: Family::default(),
@@ -158,9 +158,9 @@ impl Metrics {
             self.database_up.clone(),
         );
         registry.register(
-            "settled_timestamp_seconds",
+            "in_sync_timestamp_seconds",
             "When the row was last compared with the leader and found right",
-            self.settled_at.clone(),
+            self.in_sync_at.clone(),
         );
         self.register_holds(registry);
         registry.register(
@@ -199,13 +199,13 @@ impl Metrics {
             self.read_moves.clone(),
         );
         registry.register(
-            "doors_left_out",
+            "entry_nodes_skipped",
             "Worker leaders on which a hold or a move was not made",
-            self.doors_left_out.clone(),
+            self.entry_nodes_skipped.clone(),
         );
         registry.register_with_unit(
             "phase",
-            "From the first news of a passage to each thing that happened in it",
+            "From the first news of a transition to each thing that happened in it",
             Unit::Seconds,
             self.phases.clone(),
         );
@@ -225,7 +225,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Phase;
+    use citus_core::report::Phase;
 
     #[test]
     fn the_exposition_is_openmetrics_and_ends_so() {
@@ -294,12 +294,12 @@ mod tests {
             .set(1_795_348_800);
         metrics.read_moves.get_or_create(&row).inc();
         metrics.terminated.get_or_create(&row).inc();
-        let door = DoorLabels {
+        let entry_node = EntryNodeLabels {
             formation: formation.clone(),
             database: database.clone(),
-            door: "10.0.2.1:5432".to_owned(),
+            entry_node: "10.0.2.1:5432".to_owned(),
         };
-        metrics.doors_left_out.get_or_create(&door).inc();
+        metrics.entry_nodes_skipped.get_or_create(&entry_node).inc();
         let labels = DatabaseLabels {
             formation,
             database,
@@ -308,7 +308,9 @@ mod tests {
         let phase = Phase::ReadsMoved;
         metrics
             .phases
-            .get_or_create(&PhaseLabels { phase })
+            .get_or_create(&PhaseLabels {
+                phase: phase.name(),
+            })
             .observe(0.02);
 
         let text = metrics.expose(&WatchNumbers::default(), true);
@@ -321,8 +323,8 @@ mod tests {
             format!("citus_sync_hold_deadline_timestamp_seconds{group} 1795348800"),
             format!("citus_sync_read_moves_total{row}"),
             format!("citus_sync_sessions_terminated_total{row}"),
-            "citus_sync_doors_left_out_total{formation=\"cn\",database=\"app\",\
-             door=\"10.0.2.1:5432\"} 1"
+            "citus_sync_entry_nodes_skipped_total{formation=\"cn\",database=\"app\",\
+             entry_node=\"10.0.2.1:5432\"} 1"
                 .to_owned(),
             "citus_sync_prepared_transactions_recovered_total{formation=\"cn\",\
              database=\"app\"} 2"

@@ -7,15 +7,15 @@
 mod check;
 #[path = "cli/fake.rs"]
 mod fake;
+#[path = "cli/fixture.rs"]
+mod fixture;
 #[path = "cli/hold.rs"]
 mod hold;
-#[path = "cli/world.rs"]
-mod world;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 
-use world::{WORLD, black_hole, command, end_of, file, native, run, with_file};
+use fixture::{FIXTURE, black_hole, command, end_of, file, native, run, with_file};
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
@@ -159,7 +159,7 @@ fn an_etcd_that_never_answers_is_given_up() {
         .find(|one| one["verdict"] == "fail")
         .unwrap();
     assert_eq!(etcd["what"], format!("etcd 127.0.0.1:{port}"));
-    assert!(etcd["mend"].is_string(), "{etcd}");
+    assert!(etcd["fix"].is_string(), "{etcd}");
     with_file(&["plan"], &file(&text)).ended(1);
 }
 
@@ -167,17 +167,17 @@ fn an_etcd_that_never_answers_is_given_up() {
 fn one_dead_endpoint_of_two_is_only_to_know_of() {
     let (listener, port) = black_hole();
     drop(listener);
-    WORLD.put_scope("two", "cn", &[("cn-1", port)]);
-    let endpoints = format!("{}\", \"http://127.0.0.1:{port}", WORLD.etcd.endpoint());
+    FIXTURE.put_scope("two", "cn", &[("cn-1", port)]);
+    let endpoints = format!("{}\", \"http://127.0.0.1:{port}", FIXTURE.etcd.endpoint());
     let text = native(&endpoints, "two", "postgres", &["app"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file(&text));
-    ran.line("pass", &format!("etcd 127.0.0.1:{}", WORLD.etcd.port()));
+    ran.line("pass", &format!("etcd 127.0.0.1:{}", FIXTURE.etcd.port()));
     ran.line("warn", &format!("etcd 127.0.0.1:{port}"));
 }
 
 #[test]
 fn an_empty_keyspace_points_to_patronis_api_v2() {
-    let file = WORLD.file("empty", &["app"], &[(1, "wk1")], "");
+    let file = FIXTURE.file("empty", &["app"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file);
     ran.ended(1);
     let line = ran.line("fail", "no key under /empty/");
@@ -190,10 +190,10 @@ fn an_empty_keyspace_points_to_patronis_api_v2() {
 #[test]
 fn a_scope_that_does_not_exist_gets_the_nearest_names() {
     let (_listener, port) = black_hole();
-    WORLD.put_scope("names", "wk1", &[("a", port)]);
-    WORLD.put_scope("names", "citus/0", &[("b", port + 1)]);
+    FIXTURE.put_scope("names", "wk1", &[("a", port)]);
+    FIXTURE.put_scope("names", "citus/0", &[("b", port + 1)]);
     let text = native(
-        &WORLD.etcd.endpoint(),
+        &FIXTURE.etcd.endpoint(),
         "names",
         "postgres",
         &["app"],
@@ -222,13 +222,13 @@ fn a_scope_that_does_not_exist_gets_the_nearest_names() {
 
 #[test]
 fn the_old_scripts_file_is_converted_with_the_scopes_that_live_at_its_nodes() {
-    WORLD.put_both("convert");
-    let port = WORLD.worker.port();
+    FIXTURE.put_both("convert");
+    let port = FIXTURE.worker.port();
     let text = |nodes: &str| {
         format!(
             "scope: cn\nnamespace: /convert/\netcd3:\n  host: 127.0.0.1:{}\npostgresql: {{}}\ncitus:\n  databases: \
              [app]\n  workers:\n    - groupid: 1\n      nodes: [{nodes}]\n",
-            WORLD.etcd.port()
+            FIXTURE.etcd.port()
         )
     };
     let ran = with_file(
@@ -259,7 +259,7 @@ fn status_without_a_daemon_says_what_to_do() {
     let (listener, port) = black_hole();
     drop(listener);
     let listen = format!("listen: 127.0.0.1:{port}\n");
-    let file = WORLD.file("status", &["app"], &[(1, "wk1")], &listen);
+    let file = FIXTURE.file("status", &["app"], &[(1, "wk1")], &listen);
     let ran = with_file(&["status"], &file);
     ran.ended(1);
     assert!(
@@ -273,7 +273,7 @@ fn status_without_a_daemon_says_what_to_do() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
-    let file = WORLD.file("empty", &["app"], &[(1, "wk1")], "");
+    let file = FIXTURE.file("empty", &["app"], &[(1, "wk1")], "");
     let path = file.path();
     let mut command = command(&["check", "-c", path.to_str().unwrap()]);
     let mut child = command

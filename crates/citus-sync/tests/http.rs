@@ -6,8 +6,8 @@
     dead_code,
     reason = "shared with the tests of the command line, which use the rest"
 )]
-#[path = "cli/world.rs"]
-mod world;
+#[path = "cli/fixture.rs"]
+mod fixture;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,9 +15,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use citus_sync::report::{History, State};
+use citus_core::report::{History, State};
+use fixture::{FIXTURE, black_hole, native, run};
 use lab::{Daemon, Sandbox, wait_for};
-use world::{WORLD, black_hole, native, run};
 
 /// Far more than anything here needs.
 const SOON: Duration = Duration::from_secs(30);
@@ -105,7 +105,7 @@ fn every_page_is_there_while_etcd_is_not() {
         page.contains(hold) && other.contains(hold),
         "{page}\n{other}"
     );
-    let nothing = "{\"passages\":[]}".to_owned();
+    let nothing = "{\"transitions\":[]}".to_owned();
     assert_eq!(daemon.get("/api/v1/history").unwrap(), (200, nothing));
     assert_eq!(daemon.stop(SOON).unwrap(), Some(0));
 }
@@ -113,7 +113,7 @@ fn every_page_is_there_while_etcd_is_not() {
 /// `citus-sync hold` against the daemon at this port, and its exit code.
 fn hold(listen: u16, token: &str, group: &str) -> (Option<i32>, String) {
     let url = format!("http://127.0.0.1:{listen}");
-    let mut command = world::command(&["hold", "--group", group, "--url", &url]);
+    let mut command = fixture::command(&["hold", "--group", group, "--url", &url]);
     command.env("CITUS_SYNC_TOKEN", token);
     let ran = run(command);
     (ran.code, ran.stderr)
@@ -135,23 +135,23 @@ fn without_a_token_in_its_configuration_a_daemon_holds_nothing() {
         vec!["history", "--url", &url],
         vec!["history", "-c", config, "--group", "citus/1"],
     ] {
-        let ran = run(world::command(&arguments));
+        let ran = run(fixture::command(&arguments));
         ran.ended(0);
-        assert!(ran.stdout.starts_with("no passage yet"), "{ran:?}");
+        assert!(ran.stdout.starts_with("no transition yet"), "{ran:?}");
     }
-    let ran = run(world::command(&["history", "--json", "--url", &url]));
+    let ran = run(fixture::command(&["history", "--json", "--url", &url]));
     let history: History = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(history.passages, []);
+    assert_eq!(history.transitions, []);
 
-    let mut command = world::command(&["history", "--watch", "--json", "--url", &url]);
+    let mut command = fixture::command(&["history", "--watch", "--json", "--url", &url]);
     let mut watching = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
     let lines: Vec<String> = lines.take(2).map(Result::unwrap).collect();
-    assert_eq!(lines, ["{\"passages\":[]}"; 2]);
-    assert_eq!(world::end_of(&mut watching), Some(0));
+    assert_eq!(lines, ["{\"transitions\":[]}"; 2]);
+    assert_eq!(fixture::end_of(&mut watching), Some(0));
 
     drop(daemon);
-    let ran = run(world::command(&["history", "--url", &url]));
+    let ran = run(fixture::command(&["history", "--url", &url]));
     ran.ended(1);
     assert!(ran.stderr.contains("no daemon answers"), "{ran:?}");
 }
@@ -181,15 +181,15 @@ fn who_has_the_token_is_told_which_groups_there_are() {
 
 #[test]
 fn a_daemon_that_sees_everything_is_ready_and_status_shows_it() {
-    WORLD.citus_database("pages");
-    WORLD.put_both("pages");
-    let endpoint = WORLD.etcd.endpoint();
-    let (daemon, listen) = daemon(&WORLD.sandbox, &endpoint, "pages", "pages");
+    FIXTURE.citus_database("pages");
+    FIXTURE.put_both("pages");
+    let endpoint = FIXTURE.etcd.endpoint();
+    let (daemon, listen) = daemon(&FIXTURE.sandbox, &endpoint, "pages", "pages");
     daemon.wait_ready(SOON).unwrap();
-    wait_for("both groups to be settled", SOON, || {
+    wait_for("both groups to be in sync", SOON, || {
         let state: State = serde_json::from_str(&daemon.get("/api/v1/state")?.1)?;
         let groups = &state.formations[0].groups;
-        Ok(groups.len() == 2 && groups.iter().all(|group| group.settled))
+        Ok(groups.len() == 2 && groups.iter().all(|group| group.in_sync))
     })
     .unwrap();
     assert_eq!(daemon.get("/readyz").unwrap(), (200, "ok\n".to_owned()));
@@ -204,37 +204,37 @@ fn a_daemon_that_sees_everything_is_ready_and_status_shows_it() {
     let url = format!("http://127.0.0.1:{listen}");
     let config = daemon.config().to_str().unwrap();
     for arguments in [["status", "--url", &url], ["status", "-c", config]] {
-        let ran = run(world::command(&arguments));
+        let ran = run(fixture::command(&arguments));
         ran.ended(0);
         assert!(
-            ran.stdout.contains("formation cn: 2 of 2 groups settled"),
+            ran.stdout.contains("formation cn: 2 of 2 groups in sync"),
             "{ran:?}"
         );
-        let port = WORLD.worker.port();
+        let port = FIXTURE.worker.port();
         let row = ran
             .stdout
             .lines()
             .find(|line| line.contains("wk1-1"))
             .unwrap();
         assert!(
-            row.contains(&format!("127.0.0.1:{port}")) && row.ends_with("settled"),
+            row.contains(&format!("127.0.0.1:{port}")) && row.ends_with("in sync"),
             "{row}"
         );
     }
-    let ran = run(world::command(&["status", "--json", "--url", &url]));
+    let ran = run(fixture::command(&["status", "--json", "--url", &url]));
     ran.ended(0);
     let state: State = serde_json::from_str(&ran.stdout).unwrap();
     assert!(state.ready);
 
     // Watched, one document a line, until the reader has seen enough.
-    let mut command = world::command(&["status", "--watch", "--json", "--url", &url]);
+    let mut command = fixture::command(&["status", "--watch", "--json", "--url", &url]);
     let mut watching = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
     for line in lines.take(2) {
         let state: State = serde_json::from_str(&line.unwrap()).unwrap();
         assert!(state.ready);
     }
-    assert_eq!(world::end_of(&mut watching), Some(0));
+    assert_eq!(fixture::end_of(&mut watching), Some(0));
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_keep_alive_client_is_told_that_the_daemon_stops() {
 }
 
 /// A daemon as a plain child of the test, whose exit code can be had however it ends.
-fn child(sandbox: &Sandbox) -> (Child, u16, world::File) {
+fn child(sandbox: &Sandbox) -> (Child, u16, fixture::File) {
     let listen = sandbox.port().unwrap();
     let etcd = sandbox.port().unwrap();
     let more = format!("listen: 127.0.0.1:{listen}\n");
@@ -304,8 +304,8 @@ fn child(sandbox: &Sandbox) -> (Child, u16, world::File) {
         &[(1, "wk1")],
         &more,
     );
-    let file = world::file(&text);
-    let mut command = world::command(&["run", "-c", file.path().to_str().unwrap()]);
+    let file = fixture::file(&text);
+    let mut command = fixture::command(&["run", "-c", file.path().to_str().unwrap()]);
     let child = sandbox
         .mark(&mut command)
         .stderr(Stdio::null())
@@ -324,7 +324,7 @@ fn control_c_ends_it_as_cleanly_as_systemd_does() {
     for name in ["INT", "TERM"] {
         let (mut child, _, _file) = child(&sandbox);
         signal(&child, name);
-        assert_eq!(world::end_of(&mut child), Some(0), "{name}");
+        assert_eq!(fixture::end_of(&mut child), Some(0), "{name}");
     }
 }
 
@@ -339,7 +339,7 @@ fn a_second_signal_ends_the_daemon_at_once() {
     for name in ["STOP", "INT", "TERM", "CONT"] {
         signal(&child, name);
     }
-    let code = world::end_of(&mut child);
+    let code = fixture::end_of(&mut child);
     assert!(matches!(code, Some(130 | 143)), "{code:?}");
 }
 
@@ -355,7 +355,7 @@ fn an_address_in_use_is_told_with_its_key() {
         &[(1, "wk1")],
         &listen,
     );
-    let ran = world::with_file(&["run"], &world::file(&text));
+    let ran = fixture::with_file(&["run"], &fixture::file(&text));
     ran.ended(1);
     assert!(
         ran.stderr

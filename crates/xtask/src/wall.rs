@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The crates that the wall runs through.
-const PRODUCT: &[&str] = &["dcs-watch", "citus-sync"];
+const PRODUCT: &[&str] = &["dcs-watch", "citus-core", "citus-sync"];
 /// A longer file says why in its head comment, with the word "lines" in it.
 const LONG: usize = 500;
 
@@ -40,7 +40,7 @@ const EDGES: &[&str] = &["edge/", "client/", "cli/"];
 const HOMES: &[(&str, &str)] = &[
     ("etcd_client", "crates/dcs-watch/src/client/etcd.rs"),
     ("backoff::", "crates/dcs-watch/src/client/retry.rs"),
-    ("serde_yaml", "crates/citus-sync/src/config/yaml.rs"),
+    ("serde_yaml", "crates/citus-core/src/config/yaml.rs"),
     ("tokio_postgres", "crates/citus-sync/src/edge/sql/"),
     ("axum", "crates/citus-sync/src/edge/http/"),
     ("hyper", "crates/citus-sync/src/edge/http/"),

@@ -11,9 +11,9 @@ use lab::{Interruption, Scope, Traffic};
 use serde::Serialize;
 use serde_json::json;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::sample::{Sample, Seen};
-use super::story::Story;
+use super::scenario::Scenario;
 
 /// A crashed leader's key lives for its ttl, and a poll may look late.
 const WRITABLE: Duration = Duration::from_secs(120);
@@ -122,22 +122,22 @@ impl fmt::Display for Event {
 
 /// Lets it happen to as many groups at once, and waits until all is well again.
 pub(crate) fn run(
-    ground: &Ground,
+    fixture: &Fixture,
     traffic: &mut Traffic,
     who: Who,
     event: Event,
     groups: usize,
     round: usize,
 ) -> Result<Sample> {
-    ground.wait_calm()?;
-    if let Some(hook) = ground.lab.hook() {
+    fixture.wait_calm()?;
+    if let Some(hook) = fixture.lab.hook() {
         if event.uses_hook() {
             hook.turn_on()?;
         } else {
             hook.turn_off()?;
         }
     }
-    let scopes = ground.victims(groups, round);
+    let scopes = fixture.victims(groups, round);
     let watches: Result<Vec<Interruption>> = scopes
         .iter()
         .map(|scope| Interruption::watch(scope))
@@ -145,12 +145,12 @@ pub(crate) fn run(
     let watches = watches?;
     traffic.wait_flowing()?;
     thread::sleep(CALM); // what is measured begins with something to compare it with
-    let known = ground.passages()?.len();
+    let known = fixture.transitions()?.len();
     traffic.take_report();
 
-    let story = ground
-        .stories
-        .then(|| Story::begin(ground, &scopes))
+    let scenario = fixture
+        .scenarios
+        .then(|| Scenario::begin(fixture, &scopes))
         .transpose()?;
     let began = Instant::now();
     at_once(event, &scopes)?;
@@ -166,23 +166,23 @@ pub(crate) fn run(
         };
         interrupted.push((scope.group(), own));
     }
-    for database in ground.lab.databases() {
-        ground.wait_rows(database)?;
+    for database in fixture.lab.databases() {
+        fixture.wait_rows(database)?;
     }
     traffic.wait_flowing()?;
     let report = traffic.take_report().between(began, Instant::now());
     drop(watches);
-    if let Some(story) = story {
-        story.tell(ground, &report, began);
+    if let Some(scenario) = scenario {
+        scenario.tell(fixture, &report, began);
     }
     // The last of them may still be told.
-    ground.wait_calm()?;
-    let passages = ground.passages()?.split_off(known);
+    fixture.wait_calm()?;
+    let transitions = fixture.transitions()?.split_off(known);
     let seen = Seen {
         report: &report,
         began,
         interrupted: &interrupted,
-        passages,
+        transitions,
     };
     Ok(Sample::of(who, event, round, seen))
 }

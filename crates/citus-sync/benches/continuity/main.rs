@@ -8,14 +8,14 @@
 mod baseline;
 mod clients;
 mod event;
+mod fixture;
 mod goals;
-mod ground;
 #[path = "../support/machine.rs"]
 mod machine;
 mod numbers;
 mod sample;
+mod scenario;
 mod show;
-mod story;
 #[path = "../support/table.rs"]
 mod table;
 
@@ -27,7 +27,7 @@ use lab::Traffic;
 
 use self::baseline::Baseline;
 use self::event::{Event, Who};
-use self::ground::Ground;
+use self::fixture::Fixture;
 use self::sample::Sample;
 
 /// Measures what clients notice of switchovers, restarts and crashes
@@ -65,10 +65,10 @@ struct Args {
     /// Use the stand-in although Citus is installed
     #[arg(long)]
     stand_in: bool,
-    /// Tell the story of every event: what etcd, the members, the daemon and the hook said, and the
+    /// Tell the scenario of every event: what etcd, the members, the daemon and the hook said, and the
     /// first failures of clients (to standard error)
     #[arg(long)]
-    stories: bool,
+    scenarios: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -77,7 +77,7 @@ struct Args {
     bench: bool,
 }
 
-/// Groups that are ever disturbed at once; one more is the door.
+/// Groups that are ever disturbed at once; one more is the entry node.
 const GROUPS: usize = 4;
 
 fn parse_groups(text: &str) -> Result<usize, String> {
@@ -95,58 +95,58 @@ fn main() -> Result<()> {
         );
         return Ok(());
     }
-    let mut ground = Ground::prepare(args.patroni, args.stand_in)?;
-    ground.stories = args.stories;
-    ground.door = ground.door.filter(|_| !args.few);
-    let mut machine = ground.machine()?;
+    let mut fixture = Fixture::prepare(args.patroni, args.stand_in)?;
+    fixture.scenarios = args.scenarios;
+    fixture.entry_node = fixture.entry_node.filter(|_| !args.few);
+    let mut machine = fixture.machine()?;
     let pause = Duration::from_millis(args.pause_ms);
-    let mut traffic = clients::start(&ground, pause, args.few)?;
+    let mut traffic = clients::start(&fixture, pause, args.few)?;
     eprintln!(
-        "{} with {}: {} sessions; the door beside the coordinator: {}",
-        ground.lab.version(),
-        ground.lab.flavour(),
+        "{} with {}: {} sessions; the entry node beside the coordinator: {}",
+        fixture.lab.version(),
+        fixture.lab.flavour(),
         traffic.sessions(),
-        ground.door.unwrap_or("none"),
+        fixture.entry_node.unwrap_or("none"),
     );
 
     let mut samples = Vec::new();
     for event in &args.events {
-        if !ground.can(*event) {
-            eprintln!("{event}: this Patroni runs no hook, left out");
+        if !fixture.can(*event) {
+            eprintln!("{event}: this Patroni runs no hook, skipped");
         }
     }
     for round in 0..args.rounds.max(args.crashes) {
-        for (event, groups) in plan(&args, &ground) {
+        for (event, groups) in plan(&args, &fixture) {
             let rounds = if event.is_crash() {
                 args.crashes
             } else {
                 args.rounds
             };
             if round < rounds {
-                ground.start_daemon(&event.policy())?;
-                let sample = event::run(&ground, &mut traffic, Who::Daemon, event, groups, round);
-                samples.push(keep(sample.with_context(|| ground.last_words()))?);
+                fixture.start_daemon(&event.policy())?;
+                let sample = event::run(&fixture, &mut traffic, Who::Daemon, event, groups, round);
+                samples.push(keep(sample.with_context(|| fixture.last_words()))?);
             }
         }
     }
-    ground.stop_daemon()?;
+    fixture.stop_daemon()?;
 
     if args.baseline_rounds > 0 {
         let poll = Duration::from_secs(args.poll_s);
-        let baseline = Baseline::start(&ground.lab, poll);
+        let baseline = Baseline::start(&fixture.lab, poll);
         for round in 0..args.baseline_rounds {
-            for (event, groups) in without_daemon(plan(&args, &ground)) {
-                let sample = event::run(&ground, &mut traffic, Who::Poll, event, groups, round);
+            for (event, groups) in without_daemon(plan(&args, &fixture)) {
+                let sample = event::run(&fixture, &mut traffic, Who::Poll, event, groups, round);
                 samples.push(keep(sample)?);
             }
         }
         drop(baseline);
     }
-    let writes = verify(&ground, &mut traffic)?;
+    let writes = verify(&fixture, &mut traffic)?;
     machine.finish();
     let shown = show::Run {
         machine: &machine,
-        ground: &ground,
+        fixture: &fixture,
         args: &args,
         sessions: traffic.sessions(),
         acknowledged_writes: writes,
@@ -161,11 +161,11 @@ fn main() -> Result<()> {
 }
 
 /// Each event with each number of groups.
-fn plan(args: &Args, ground: &Ground) -> Vec<(Event, usize)> {
+fn plan(args: &Args, fixture: &Fixture) -> Vec<(Event, usize)> {
     let groups = args.groups.iter();
     groups
         .flat_map(|groups| args.events.iter().map(|event| (*event, *groups)))
-        .filter(|(event, _)| ground.can(*event))
+        .filter(|(event, _)| fixture.can(*event))
         // It is the same for any number of groups.
         .filter(|(event, groups)| *event != Event::Nothing || Some(groups) == args.groups.last())
         .collect()
@@ -190,7 +190,7 @@ fn keep(sample: Result<Sample>) -> Result<Sample> {
 }
 
 /// How many acknowledged writes are there, none of them twice.
-fn verify(ground: &Ground, traffic: &mut Traffic) -> Result<usize> {
-    ground.wait_whole()?;
-    traffic.verify(&ground.lab)
+fn verify(fixture: &Fixture, traffic: &mut Traffic) -> Result<usize> {
+    fixture.wait_whole()?;
+    traffic.verify(&fixture.lab)
 }

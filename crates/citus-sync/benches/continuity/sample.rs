@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use citus_sync::report::Passage;
+use citus_core::report::Transition;
 use lab::interruption::Interrupted;
 use lab::report::{Kind, Outcome, Report, Stream};
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub(crate) struct Seen<'a> {
     /// The groups it happened to.
     pub(crate) interrupted: &'a [(u32, Interrupted)],
     /// What the daemon tells of it.
-    pub(crate) passages: Vec<Passage>,
+    pub(crate) transitions: Vec<Transition>,
 }
 
 /// The numbers of one event. Times in milliseconds.
@@ -36,7 +36,7 @@ pub(crate) struct Sample {
     pub(crate) round: usize,
     /// How many groups at once.
     pub(crate) groups: usize,
-    /// Single-shard statements on these groups that failed, by the door they took.
+    /// Single-shard statements on these groups that failed, by the entry node they took.
     pub(crate) failed_writes: BTreeMap<String, usize>,
     pub(crate) failed_reads: BTreeMap<String, usize>,
     /// Multi-shard statements that failed.
@@ -59,7 +59,7 @@ pub(crate) struct Sample {
     pub(crate) write_gap_beyond: f64,
     /// The part of it from a client's first try to the old leader's end, the worst group.
     pub(crate) last_write: f64,
-    /// From a writable leader to the first write, the worst group, database and door.
+    /// From a writable leader to the first write, the worst group, database and entry node.
     pub(crate) first_write: f64,
     /// From the event until reads of these groups neither failed nor waited any more.
     pub(crate) reads_back: f64,
@@ -68,7 +68,7 @@ pub(crate) struct Sample {
     /// Errors with their number, the most frequent first.
     pub(crate) errors: Vec<(String, usize)>,
     /// The daemon's own account.
-    pub(crate) passages: Vec<Passage>,
+    pub(crate) transitions: Vec<Transition>,
 }
 
 impl Sample {
@@ -77,7 +77,7 @@ impl Sample {
             report,
             began,
             interrupted,
-            passages,
+            transitions,
         } = seen;
         let hit = |stream: &Stream| {
             interrupted
@@ -96,8 +96,8 @@ impl Sample {
             event,
             round,
             groups: interrupted.len(),
-            failed_writes: by_door(&of_groups, Kind::Write),
-            failed_reads: by_door(&of_groups, Kind::Read),
+            failed_writes: by_entry_node(&of_groups, Kind::Write),
+            failed_reads: by_entry_node(&of_groups, Kind::Read),
             failed_multi_writes: failed(report, Kind::WriteAll),
             failed_multi_reads: failed(report, Kind::ReadAll),
             failed_elsewhere: failed(&elsewhere, Kind::Write) + failed(&elsewhere, Kind::Read),
@@ -128,11 +128,11 @@ impl Sample {
                     .map(|(group, own)| all_served(&report.of_group(*group), own.writable, began)),
             ),
             errors: errors(report),
-            passages,
+            transitions,
         }
     }
 
-    /// Failed single-shard statements on the groups, through whichever door.
+    /// Failed single-shard statements on the groups, through whichever entry node.
     pub(crate) fn failed(&self) -> (usize, usize) {
         (
             self.failed_writes.values().sum(),
@@ -160,7 +160,7 @@ impl Sample {
     }
 }
 
-fn by_door(report: &Report, kind: Kind) -> BTreeMap<String, usize> {
+fn by_entry_node(report: &Report, kind: Kind) -> BTreeMap<String, usize> {
     let mut failed = BTreeMap::new();
     for summary in report.streams() {
         if summary.stream.kind == kind {
@@ -188,7 +188,7 @@ fn served(outcomes: &[&Outcome], moment: Instant) -> Option<Instant> {
     ends.find(|ended| *ended > moment)
 }
 
-/// Each database and door is served by statements of its own; any one of its writes is the first.
+/// Each database and entry node is served by statements of its own; any one of its writes is the first.
 fn first_write(report: &Report, writable: Instant) -> f64 {
     let mut first: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for (stream, outcomes) in streams(report) {

@@ -1,12 +1,12 @@
 //! What the bench prints. In: the samples. Out: tables, goals and errors, or one JSON document.
 
-use citus_sync::report::{Passage, PassageOutcome, Phase};
+use citus_core::report::{Phase, Transition, TransitionOutcome};
 use serde_json::json;
 
 use super::Args;
 use super::event::{Event, Who};
+use super::fixture::Fixture;
 use super::goals::goals;
-use super::ground::Ground;
 use super::machine::Machine;
 use super::numbers::{Cell, Spread, spread};
 use super::sample::Sample;
@@ -15,7 +15,7 @@ use super::table;
 /// A run of the bench.
 pub(crate) struct Run<'a> {
     pub(crate) machine: &'a Machine,
-    pub(crate) ground: &'a Ground,
+    pub(crate) fixture: &'a Fixture,
     pub(crate) args: &'a Args,
     pub(crate) sessions: usize,
     pub(crate) acknowledged_writes: usize,
@@ -26,7 +26,7 @@ impl Run<'_> {
     /// As text.
     pub(crate) fn print(&self) {
         let cells = Cell::all(self.samples);
-        let timing = self.ground.timing;
+        let timing = self.fixture.timing;
         println!(
             "clients of 4 worker groups of two while 1, 2 or all 4 of them are disturbed at once\n{}",
             self.machine
@@ -38,19 +38,19 @@ impl Run<'_> {
             timing.loop_wait.as_secs(),
             self.sessions,
             self.args.pause_ms,
-            self.ground.lab.databases().len(),
+            self.fixture.lab.databases().len(),
             self.args.poll_s,
         );
-        match self.ground.door {
-            Some(door) => println!(
-                "Half of the clients enter through {door}, a fifth group that nothing happens to; failed \
-                 statements are those through the coordinator + those through {door}."
+        match self.fixture.entry_node {
+            Some(entry_node) => println!(
+                "Half of the clients enter through {entry_node}, a fifth group that nothing happens to; failed \
+                 statements are those through the coordinator + those through {entry_node}."
             ),
             None if self.args.few => println!(
                 "All clients enter through the coordinator, and write and read single shards."
             ),
             None => println!(
-                "Citus is not used here: no other door than the coordinator, no multi-shard statements, \
+                "Citus is not used here: no other entry node than the coordinator, no multi-shard statements, \
                  and of each key the ledger knows the last write only."
             ),
         }
@@ -62,7 +62,7 @@ impl Run<'_> {
         println!(
             "\n{} acknowledged writes were looked for at the end: each is there{}.",
             self.acknowledged_writes,
-            if self.ground.lab.flavour().is_citus() {
+            if self.fixture.lab.flavour().is_citus() {
                 " once"
             } else {
                 ""
@@ -73,7 +73,7 @@ impl Run<'_> {
     /// As one document.
     pub(crate) fn json(&self) {
         let cells = Cell::all(self.samples);
-        let timing = self.ground.timing;
+        let timing = self.fixture.timing;
         let document = json!({
             "machine": self.machine,
             "timing_s": {
@@ -84,7 +84,7 @@ impl Run<'_> {
             "sessions": self.sessions,
             "pause_ms": self.args.pause_ms,
             "poll_s": self.args.poll_s,
-            "door": self.ground.door,
+            "entry_node": self.fixture.entry_node,
             "unit": "ms",
             "samples": self.samples,
             "goals": goals(&cells),
@@ -115,8 +115,12 @@ impl Run<'_> {
         ];
         let rows = cells.iter().map(|cell| {
             let mut row = start(cell);
-            row.push(self.doors(cell, |sample, door| sample.failed_writes.get(door).copied()));
-            row.push(self.doors(cell, |sample, door| sample.failed_reads.get(door).copied()));
+            row.push(self.entry_nodes(cell, |sample, entry_node| {
+                sample.failed_writes.get(entry_node).copied()
+            }));
+            row.push(self.entry_nodes(cell, |sample, entry_node| {
+                sample.failed_reads.get(entry_node).copied()
+            }));
             let multi = (
                 cell.sum(|sample| sample.failed_multi_writes),
                 cell.sum(|sample| sample.failed_multi_reads),
@@ -132,15 +136,19 @@ impl Run<'_> {
         table::print(&head, &rows.collect::<Vec<_>>());
     }
 
-    /// Through the coordinator, and through the other door if there is one.
-    fn doors(&self, cell: &Cell<'_>, failed: impl Fn(&Sample, &str) -> Option<usize>) -> String {
-        let through = |door: &str| {
-            cell.sum(|sample| failed(sample, door).unwrap_or(0))
+    /// Through the coordinator, and through the other entry node if there is one.
+    fn entry_nodes(
+        &self,
+        cell: &Cell<'_>,
+        failed: impl Fn(&Sample, &str) -> Option<usize>,
+    ) -> String {
+        let through = |entry_node: &str| {
+            cell.sum(|sample| failed(sample, entry_node).unwrap_or(0))
                 .to_string()
         };
-        let coordinator = through(self.ground.lab.coordinator().name());
-        match self.ground.door {
-            Some(door) => format!("{coordinator}+{}", through(door)),
+        let coordinator = through(self.fixture.lab.coordinator().name());
+        match self.fixture.entry_node {
+            Some(entry_node) => format!("{coordinator}+{}", through(entry_node)),
             None => coordinator,
         }
     }
@@ -199,34 +207,41 @@ fn print_phases(cells: &[Cell<'_>]) {
         (Phase::Committed, "committed"),
         (Phase::Released, "released"),
     ];
-    let mut head = vec!["", "groups", "passages", "ended", "left out", "terminated"];
+    let mut head = vec![
+        "",
+        "groups",
+        "transitions",
+        "ended",
+        "skipped",
+        "terminated",
+    ];
     head.extend(PHASES.map(|(_, name)| name));
     let mut rows = Vec::new();
     for cell in cells.iter().filter(|cell| cell.who == Who::Daemon) {
-        let passages: Vec<_> = cell
+        let transitions: Vec<_> = cell
             .samples
             .iter()
-            .flat_map(|sample| &sample.passages)
+            .flat_map(|sample| &sample.transitions)
             .collect();
-        if passages.is_empty() {
+        if transitions.is_empty() {
             continue;
         }
         let databases = || {
-            passages
+            transitions
                 .iter()
-                .flat_map(|passage| passage.databases.values())
+                .flat_map(|transition| transition.databases.values())
         };
-        let left_out: usize = databases().map(|database| database.left_out.len()).sum();
+        let skipped: usize = databases().map(|database| database.skipped.len()).sum();
         let terminated: usize = databases().map(|database| database.terminated.len()).sum();
         let mut row = start(cell);
-        row[2] = passages.len().to_string();
-        row.push(ended(&passages));
-        row.push(left_out.to_string());
+        row[2] = transitions.len().to_string();
+        row.push(ended(&transitions));
+        row.push(skipped.to_string());
         row.push(terminated.to_string());
         for (phase, _) in PHASES {
-            let times = passages
+            let times = transitions
                 .iter()
-                .flat_map(|passage| passage.phases.happened());
+                .flat_map(|transition| transition.phases.happened());
             let times = times.filter(|(happened, _)| *happened == phase);
             #[allow(
                 clippy::cast_precision_loss,
@@ -239,23 +254,23 @@ fn print_phases(cells: &[Cell<'_>]) {
     }
     if !rows.is_empty() {
         println!(
-            "\nthe daemon's own account (/api/v1/history), each group a passage; ms since its first news, medians"
+            "\nthe daemon's own account (/api/v1/history), each group a transition; ms since its first news, medians"
         );
         table::print(&head, &rows);
     }
 }
 
-/// How many passages ended how.
-fn ended(passages: &[&Passage]) -> String {
+/// How many transitions ended how.
+fn ended(transitions: &[&Transition]) -> String {
     let outcomes = [
-        PassageOutcome::Followed,
-        PassageOutcome::Kept,
-        PassageOutcome::Expired,
+        TransitionOutcome::Followed,
+        TransitionOutcome::Kept,
+        TransitionOutcome::Expired,
     ];
     let words = outcomes.iter().filter_map(|outcome| {
-        let number = passages
+        let number = transitions
             .iter()
-            .filter(|passage| passage.outcome == *outcome)
+            .filter(|transition| transition.outcome == *outcome)
             .count();
         (number > 0).then(|| format!("{number} {}", outcome.name()))
     });
@@ -295,13 +310,13 @@ fn print_errors(cells: &[Cell<'_>]) {
             ]
         };
         rows.extend(counted.into_iter().map(|(error, number)| of(error, number)));
-        let passages = cell.samples.iter().flat_map(|sample| &sample.passages);
-        for database in passages.flat_map(|passage| passage.databases.values()) {
+        let transitions = cell.samples.iter().flat_map(|sample| &sample.transitions);
+        for database in transitions.flat_map(|transition| transition.databases.values()) {
             rows.extend(
                 database
-                    .left_out
+                    .skipped
                     .iter()
-                    .map(|door| of(&format!("left out {door}"), 1)),
+                    .map(|entry_node| of(&format!("skipped {entry_node}"), 1)),
             );
             rows.extend(
                 database
@@ -312,7 +327,7 @@ fn print_errors(cells: &[Cell<'_>]) {
         }
     }
     if !rows.is_empty() {
-        println!("\nerrors that clients saw, and what the daemon had to leave out");
+        println!("\nerrors that clients saw, and what the daemon had to skip");
         table::print(&["", "times"], &rows);
     }
 }

@@ -4,8 +4,8 @@
 //! Beside it, in the same run and in turn with it, the floor: the least that
 //! anybody can do with the same etcd and the same coordinator ([`floor`]).
 
+mod fixture;
 mod floor;
-mod ground;
 mod mover;
 mod numbers;
 #[path = "../support/mod.rs"]
@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use serde_json::json;
 
-use self::ground::Ground;
+use self::fixture::Fixture;
 use self::mover::{Measured, Mover, Side};
 use self::numbers::{Numbers, ratio};
 use self::support::daemon::Daemon;
@@ -62,16 +62,16 @@ fn main() -> Result<()> {
         println!("follow: nothing is measured without --bench; run `cargo xtask bench follow`");
         return Ok(());
     }
-    let ground = Ground::prepare(args.stand_in)?;
-    let mut machine = ground.machine()?;
+    let fixture = Fixture::prepare(args.stand_in)?;
+    let mut machine = fixture.machine()?;
     let daemon = Daemon::start(
-        &ground.sandbox,
-        &ground.etcd.endpoint(),
-        ground::DATABASE,
+        &fixture.sandbox,
+        &fixture.etcd.endpoint(),
+        fixture::DATABASE,
         1,
         args.under.as_deref(),
     )?;
-    let mover = Mover::new(&ground)?;
+    let mover = Mover::new(&fixture)?;
     let measured = measure(&args, &daemon, mover).with_context(|| daemon.last_words())?;
     machine.finish();
     report(&args, &machine, &measured);
@@ -83,7 +83,7 @@ fn measure(args: &Args, daemon: &Daemon, mut mover: Mover) -> Result<Measured> {
     for round in 0..args.warm_up + args.moves {
         for side in [Side::Daemon, Side::Floor] {
             let sample = mover.run(side)?;
-            measured.unsettled += usize::from(!mover.settle()?);
+            measured.out_of_sync += usize::from(!mover.settle()?);
             if side == Side::Daemon && round >= args.warm_up {
                 measured.phases(&daemon.groups()?);
             }
@@ -133,7 +133,7 @@ fn report(args: &Args, machine: &Machine, measured: &Measured) {
             "daemon_phases": phases.iter().map(|(name, numbers)| (*name, numbers)).collect::<std::collections::BTreeMap<_, _>>(),
             "poll_interval": poll,
             "floor_seen_after_acknowledged": lag,
-            "unsettled": measured.unsettled,
+            "unsettled": measured.out_of_sync,
         });
         println!("{document:#}");
         return;
@@ -173,10 +173,10 @@ fn report(args: &Args, machine: &Machine, measured: &Measured) {
          daemon's moves, {} ms apart.",
         args.pause_ms
     );
-    if measured.unsettled > 0 {
+    if measured.out_of_sync > 0 {
         println!(
             "{} moves began before all nodes had the metadata of the move before.",
-            measured.unsettled
+            measured.out_of_sync
         );
     }
 }

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use citus_sync::report::GroupReport;
+use citus_core::report::GroupReport;
 use etcd_client::Client;
 use tokio::runtime::Runtime;
 use tokio_postgres::{NoTls, Statement};
 
+use super::fixture::{DATABASE, Fixture, Group};
 use super::floor::{self, Floor};
-use super::ground::{DATABASE, Ground, Group};
 use super::support::keys;
 
 /// Between two questions. A sleep of the thread, as a timer of the runtime counts in whole
@@ -64,7 +64,7 @@ pub(crate) struct Measured {
     /// As above.
     pub(crate) committed: Vec<Duration>,
     /// Moves after which metadata was not in sync in time.
-    pub(crate) unsettled: usize,
+    pub(crate) out_of_sync: usize,
 }
 
 impl Measured {
@@ -106,15 +106,15 @@ pub(crate) struct Mover {
 
 impl Mover {
     /// Connects, and starts the floor.
-    pub(crate) fn new(ground: &Ground) -> Result<Self> {
-        let endpoint = ground.etcd.endpoint();
-        let port = ground.coordinator.port();
+    pub(crate) fn new(fixture: &Fixture) -> Result<Self> {
+        let endpoint = fixture.etcd.endpoint();
+        let port = fixture.coordinator.port();
         let conninfo = |name: &str| {
             format!(
                 "host=127.0.0.1 port={port} user=postgres dbname={DATABASE} application_name={name}"
             )
         };
-        let floor = Floor::start(endpoint.clone(), conninfo("floor"), ground.bare.nodeid)?;
+        let floor = Floor::start(endpoint.clone(), conninfo("floor"), fixture.bare.nodeid)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -127,14 +127,14 @@ impl Mover {
                 .await?;
             let unsynced =
                 "SELECT count(*) FROM pg_dist_node WHERE hasmetadata AND NOT metadatasynced";
-            let unsynced = if ground.resynchronises() {
+            let unsynced = if fixture.resynchronises() {
                 Some(sql.prepare(unsynced).await?)
             } else {
                 None
             };
             anyhow::Ok((etcd, sql, row, unsynced))
         })?;
-        let (kept, bare) = (ground.kept.clone(), ground.bare.clone());
+        let (kept, bare) = (fixture.kept.clone(), fixture.bare.clone());
         Ok(Self {
             runtime,
             etcd,

@@ -2,8 +2,8 @@
 //! and requests to etcd, with every member's key and every `/status` rewritten
 //! every ten seconds, as Patroni does.
 
+mod fixture;
 mod floor;
-mod ground;
 mod process;
 mod requests;
 #[path = "../support/mod.rs"]
@@ -18,8 +18,8 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
 
+use self::fixture::Fixture;
 use self::floor::Floor;
-use self::ground::Ground;
 use self::process::Usage;
 use self::requests::Requests;
 use self::support::daemon::Daemon;
@@ -94,14 +94,25 @@ fn main() -> Result<()> {
     let mut runs = Vec::new();
     let mut machine: Option<Machine> = None;
     for scopes in &args.scopes {
-        let ground = Ground::prepare(*scopes)?;
+        let fixture = Fixture::prepare(*scopes)?;
         if machine.is_none() {
-            machine = Some(ground.machine()?);
+            machine = Some(fixture.machine()?);
         }
-        let endpoint = ground.etcd.endpoint();
+        let endpoint = fixture.etcd.endpoint();
         let under = args.under.as_deref();
-        let daemon = Daemon::start(&ground.sandbox, &endpoint, ground::DATABASE, *scopes, under)?;
-        let run = measure(&ground, &daemon, *scopes, Duration::from_secs(args.seconds));
+        let daemon = Daemon::start(
+            &fixture.sandbox,
+            &endpoint,
+            fixture::DATABASE,
+            *scopes,
+            under,
+        )?;
+        let run = measure(
+            &fixture,
+            &daemon,
+            *scopes,
+            Duration::from_secs(args.seconds),
+        );
         runs.push(run.with_context(|| daemon.last_words())?);
     }
     let mut machine = machine.context("--scopes names no size")?;
@@ -110,20 +121,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(ground: &Ground, daemon: &Daemon, scopes: u32, period: Duration) -> Result<Run> {
-    let floor = Floor::start(&ground.sandbox, &ground.etcd.endpoint())?;
-    let writer = Writer::start(&ground.etcd.endpoint(), ground.heartbeats())?;
+fn measure(fixture: &Fixture, daemon: &Daemon, scopes: u32, period: Duration) -> Result<Run> {
+    let floor = Floor::start(&fixture.sandbox, &fixture.etcd.endpoint())?;
+    let writer = Writer::start(&fixture.etcd.endpoint(), fixture.heartbeats())?;
     thread::sleep(WARM_UP);
-    let asked = Requests::read(daemon, &ground.etcd)?;
+    let asked = Requests::read(daemon, &fixture.etcd)?;
     let floor_before = Usage::of(floor.pid())?;
     let (before, written, began) = (Usage::of(daemon.pid())?, writer.count(), Instant::now());
     thread::sleep(period);
     let (after, elapsed) = (Usage::of(daemon.pid())?, began.elapsed().as_secs_f64());
     let floor_after = Usage::of(floor.pid())?;
     let keys_written = writer.count() - written;
-    let requests = Requests::read(daemon, &ground.etcd)?.since(&asked);
+    let requests = Requests::read(daemon, &fixture.etcd)?.since(&asked);
     writer.finish()?;
-    let (connections_coordinator, connections_workers) = ground.connections()?;
+    let (connections_coordinator, connections_workers) = fixture.connections()?;
     let cpu = after.cpu.saturating_sub(before.cpu);
     let percent =
         |later: Duration, earlier| later.saturating_sub(earlier).as_secs_f64() / elapsed * 100.0;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use citus_sync::report::{GroupReport, State};
+use citus_core::report::{GroupReport, State};
 use lab::{Sandbox, wait_for};
 
 /// The start takes milliseconds; a busy machine may need longer.
@@ -24,7 +24,7 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts `citus-sync run` for the coordinator scope `cn` and the worker scopes `wk1`,
-    /// `wk2`, …, with default settings, and waits until it is ready and has settled every group.
+    /// `wk2`, …, with default settings, and waits until it is ready and has in sync every group.
     ///
     /// `under` is a command that runs it, like `valgrind --tool=callgrind`; it must replace itself
     /// by what it runs, or the process looked at is the wrong one.
@@ -71,15 +71,15 @@ impl Daemon {
             log,
             agent,
         };
-        daemon.wait_settled(groups)?;
+        daemon.wait_in_sync(groups)?;
         Ok(daemon)
     }
 
-    fn wait_settled(&mut self, groups: u32) -> Result<()> {
+    fn wait_in_sync(&mut self, groups: u32) -> Result<()> {
         // The coordinator is a group as well.
         let expected = usize::try_from(groups)? + 1;
-        let settled = wait_for(
-            "citus-sync to be ready, with every group settled",
+        let in_sync = wait_for(
+            "citus-sync to be ready, with every group in sync",
             START,
             || {
                 if let Some(status) = self.child.try_wait()? {
@@ -89,10 +89,10 @@ impl Daemon {
                     return Ok(false);
                 }
                 let groups = self.groups()?;
-                Ok(groups.len() == expected && groups.iter().all(|group| group.settled))
+                Ok(groups.len() == expected && groups.iter().all(|group| group.in_sync))
             },
         );
-        settled.with_context(|| self.last_words())
+        in_sync.with_context(|| self.last_words())
     }
 
     /// Its process id.

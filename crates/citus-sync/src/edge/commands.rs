@@ -1,16 +1,16 @@
-//! What people and hooks tell a group: from HTTP through the board to the group's keeper, and the
+//! What people and hooks tell a group: from HTTP through the state store to the group's reconciler, and the
 //! answer back.
 
 use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::report::{HoldAnswer, HoldRequest};
+use citus_core::report::{HoldAnswer, HoldRequest};
 
-/// Commands that may wait for one keeper. More wait at their senders.
+/// Commands that may wait for one reconciler. More wait at their senders.
 pub(super) const WAITING: usize = 16;
 
-/// A command to a group's keeper. A reply that is closed means that nobody waits for it any more.
+/// A command to a group's reconciler. A reply that is closed means that nobody waits for it any more.
 #[derive(Debug)]
 pub enum Command {
     /// Hold the group's writes.
@@ -27,7 +27,7 @@ pub enum Command {
     },
 }
 
-/// The way to one group's keeper.
+/// The way to one group's reconciler.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// The Citus cluster's name.
@@ -36,11 +36,11 @@ pub struct Line {
     pub group: i32,
     /// Its Patroni scope.
     pub scope: String,
-    pub(super) keeper: mpsc::Sender<Command>,
+    pub(super) reconciler: mpsc::Sender<Command>,
 }
 
 impl Line {
-    /// Asks for a hold. `None` when the keeper is gone; otherwise the answer comes when the keeper
+    /// Asks for a hold. `None` when the reconciler is gone; otherwise the answer comes when the reconciler
     /// has one: whoever waits sets a limit.
     pub async fn hold(&self, request: HoldRequest) -> Option<HoldAnswer> {
         self.tell(|reply| Command::Hold { request, reply }).await
@@ -56,14 +56,14 @@ impl Line {
         command: impl FnOnce(oneshot::Sender<HoldAnswer>) -> Command,
     ) -> Option<HoldAnswer> {
         let (reply, answer) = oneshot::channel();
-        self.keeper.send(command(reply)).await.ok()?;
+        self.reconciler.send(command(reply)).await.ok()?;
         answer.await.ok()
     }
 }
 
 /// Nobody could be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoLine {
+pub enum LookupError {
     /// There is no such formation; there are these.
     UnknownFormation {
         /// The name that was given.
@@ -87,7 +87,7 @@ pub enum NoLine {
     },
 }
 
-impl fmt::Display for NoLine {
+impl fmt::Display for LookupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownFormation { name, known } => {

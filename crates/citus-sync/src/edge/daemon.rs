@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
 
-use super::board::Board;
 use super::formation::Formation;
+use super::store::StateStore;
 use super::{http, notify};
-use crate::config::Config;
 use crate::metrics::Metrics;
+use citus_core::config::Config;
 
 /// How often the main loop turns at least, to say that it does.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -69,22 +69,22 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
         let _ = until_stop.wait_for(|stop| *stop).await;
     });
     let formations: Vec<Formation> = config.formations.into_iter().map(Formation::new).collect();
-    let boards = formations.iter().map(Formation::board).collect();
-    let board = Board::new(views.clone(), Metrics::default(), boards);
+    let boards = formations.iter().map(Formation::store).collect();
+    let store = StateStore::new(views.clone(), Metrics::default(), boards);
 
     let mut tasks = JoinSet::new();
     for (index, formation) in formations.into_iter().enumerate() {
-        let run = formation.run(index, board.clone(), views.clone(), stopping.clone());
+        let run = formation.run(index, store.clone(), views.clone(), stopping.clone());
         tasks.spawn(async move {
             run.await;
             anyhow::Ok("a formation")
         });
     }
-    let serve = http::serve(listener, board.clone(), config.token, stopping.clone());
+    let serve = http::serve(listener, store.clone(), config.token, stopping.clone());
     tasks.spawn(async move { serve.await.context("HTTP").map(|()| "HTTP") });
     tasks.spawn(async move { watching.await.context("the watch on etcd").map(|()| "etcd") });
 
-    let ended = supervise(&board, &mut tasks, &mut shutdown).await;
+    let ended = supervise(&store, &mut tasks, &mut shutdown).await;
     notify::stopping();
     info!("stopping");
     stop.send_replace(true);
@@ -101,7 +101,7 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
 
 /// Turns until asked to stop, or until a part ends that should not.
 async fn supervise(
-    board: &Board,
+    store: &StateStore,
     tasks: &mut JoinSet<anyhow::Result<&'static str>>,
     shutdown: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -113,13 +113,13 @@ async fn supervise(
     loop {
         tokio::select! {
             _ = heartbeat.tick() => {
-                board.beat();
+                store.beat();
                 if watchdog.is_some() {
                     notify::alive();
                 }
             }
             _ = look_for_ready.tick(), if !told_ready => {
-                if board.not_ready().is_empty() {
+                if store.not_ready().is_empty() {
                     told_ready = true;
                     info!("ready");
                     notify::ready();

@@ -1,4 +1,4 @@
-//! One Citus cluster: a task for each database, a keeper for each group, and the scopes that
+//! One Citus cluster: a task for each database, a reconciler for each group, and the scopes that
 //! serve the groups, found as they appear.
 
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::board::{Board, FormationBoard};
-use super::keeper::{Context, Keeper};
-use super::sql::{Database, Doors, Login, Probes};
-use crate::config::Formation as Settings;
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::policy::Write;
+use super::reconciler::{Context, Reconciler};
+use super::sql::{Database, EntryNodes, Login, Probes};
+use super::store::{FormationStateStore, StateStore};
+use citus_core::config::Formation as Settings;
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::policy::Write;
 
 /// How soon scopes are looked for again while some group has none: a scope appears in etcd before
 /// its members tell their addresses.
@@ -33,7 +33,7 @@ pub struct Formation {
     /// Of the probes.
     probe_login: Arc<Login>,
     databases: Vec<Database>,
-    doors: Doors,
+    entry_nodes: EntryNodes,
     rows_changed: watch::Receiver<()>,
 }
 
@@ -50,7 +50,7 @@ impl Formation {
         let coordinator = &settings.coordinator;
         let login = Login::new(&coordinator.user, &coordinator.password, &settings.policy);
         let probe_login = Arc::new(login.for_probes());
-        let doors = Doors::new(&login);
+        let entry_nodes = EntryNodes::new(&login);
         let login = Arc::new(login);
         let (changed, rows_changed) = watch::channel(());
         let databases = coordinator
@@ -62,14 +62,14 @@ impl Formation {
             settings,
             probe_login,
             databases,
-            doors,
+            entry_nodes,
             rows_changed,
         }
     }
 
-    /// This formation's place on the board.
-    pub fn board(&self) -> FormationBoard {
-        FormationBoard::new(
+    /// This formation's place on the state store.
+    pub fn store(&self) -> FormationStateStore {
+        FormationStateStore::new(
             self.settings.name.clone(),
             self.settings.coordinator.scope.to_string(),
             self.writes(),
@@ -96,19 +96,19 @@ impl Formation {
     pub async fn run(
         self,
         index: usize,
-        board: Board,
+        store: StateStore,
         views: Views,
         mut shutdown: watch::Receiver<bool>,
     ) {
         let context = Arc::new(Context {
-            board,
+            store,
             formation: index,
             name: self.settings.name.clone(),
             policy: self.settings.policy.clone(),
             register: self.settings.register,
             writes: self.writes(),
             databases: self.databases.clone(),
-            doors: self.doors.clone(),
+            entry_nodes: self.entry_nodes.clone(),
             rows_changed: self.rows_changed.clone(),
             held: Mutex::default(),
         });
@@ -173,7 +173,7 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// Starts keepers for groups whose scopes were found; whether every group has one.
+    /// Starts reconcilers for groups whose scopes were found; whether every group has one.
     fn look_for_scopes(&mut self) -> bool {
         let views: Vec<Arc<ScopeView>> = {
             let scopes = self.views.scopes().borrow().clone();
@@ -203,7 +203,7 @@ impl Crew<'_> {
         }
         let complete = problems.is_empty();
         self.context
-            .board
+            .store
             .post_unresolved(self.context.formation, problems);
         complete
     }
@@ -235,11 +235,12 @@ impl Crew<'_> {
                 let login = self.formation.probe_login.clone();
                 let probes = Probes::new(login, names, settings.policy.probe_interval);
                 let view = self.views.scope(scope);
-                let keeper = Keeper::new(self.context.clone(), *group, scope.clone(), view, probes);
+                let reconciler =
+                    Reconciler::new(self.context.clone(), *group, scope.clone(), view, probes);
                 let shutdown = self.shutdown.clone();
                 self.tasks.spawn(async move {
                     sleep(after).await;
-                    keeper.run(shutdown).await;
+                    reconciler.run(shutdown).await;
                 })
             }
         };
@@ -257,7 +258,7 @@ impl Crew<'_> {
         let Some(duty) = self.duties.remove(&id) else {
             return;
         };
-        self.context.board.metrics().restarts.inc();
+        self.context.store.metrics().restarts.inc();
         error!(
             formation = self.context.name,
             "the task of {duty:?} is started again, please report this as a bug: {why}"

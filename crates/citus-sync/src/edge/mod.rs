@@ -1,11 +1,11 @@
 //! The edge: everything that talks to the world. Nothing outside this folder may use it.
 
-pub mod board;
 pub mod cli;
 pub mod commands;
 pub mod daemon;
 pub mod formation;
 pub mod http;
-pub mod keeper;
 pub mod notify;
+pub mod reconciler;
 pub mod sql;
+pub mod store;

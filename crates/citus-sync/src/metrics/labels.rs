@@ -4,8 +4,6 @@ use std::fmt::Write as _;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-use crate::report::Phase;
-
 /// What was done to a row; labels latency and outcome alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -118,12 +116,6 @@ impl EncodeLabelValue for HoldEnd {
     }
 }
 
-impl EncodeLabelValue for Phase {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        encoder.write_str(self.name())
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct HoldLabels {
@@ -134,14 +126,14 @@ pub struct HoldLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
-pub struct DoorLabels {
+pub struct EntryNodeLabels {
     pub formation: String,
     pub database: String,
-    pub door: String,
+    pub entry_node: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct PhaseLabels {
-    pub phase: Phase,
+    pub phase: &'static str,
 }

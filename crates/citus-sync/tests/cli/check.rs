@@ -1,12 +1,12 @@
 //! `check` and `plan` before real servers with what people leave broken.
 
-use crate::world::{File, Ran, WORLD, black_hole, command, file, native, run, with_file};
+use crate::fixture::{FIXTURE, File, Ran, black_hole, command, file, native, run, with_file};
 
 #[test]
 fn what_patroni_left_broken_is_told_by_scope() {
-    let kv = WORLD.etcd.kv();
+    let kv = FIXTURE.etcd.kv();
     let (_listener, port) = black_hole();
-    WORLD.put_scope("broken", "cn", &[("cn-1", port), ("cn-2", port)]);
+    FIXTURE.put_scope("broken", "cn", &[("cn-1", port), ("cn-2", port)]);
     kv.put(
         "/broken/wk1/members/a",
         "{\"state\": \"running\", \"role\": \"replica\"}",
@@ -21,7 +21,7 @@ fn what_patroni_left_broken_is_told_by_scope() {
     kv.put("/broken/wk2/leader", "b").unwrap();
     kv.put("/broken/wk3/leader", "nobody").unwrap();
     kv.put("/broken/wk3/members/c", "{no json").unwrap();
-    let file = WORLD.file(
+    let file = FIXTURE.file(
         "broken",
         &["app"],
         &[(1, "wk1"), (2, "wk2"), (3, "wk3")],
@@ -48,9 +48,9 @@ fn what_patroni_left_broken_is_told_by_scope() {
 
 #[test]
 fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
-    WORLD.citus_database("healthy");
-    WORLD.put_both("healthy");
-    let file = WORLD.file("healthy", &["healthy"], &[(1, "wk1")], "");
+    FIXTURE.citus_database("healthy");
+    FIXTURE.put_both("healthy");
+    let file = FIXTURE.file("healthy", &["healthy"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file);
     ran.ended(0);
     ran.none("fail");
@@ -64,7 +64,7 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
         ran.line("pass", words);
     }
     ran.line("pass", "coordinator to wk1");
-    ran.line("pass", "door wk1");
+    ran.line("pass", "entry node wk1");
     ran.line("pass", "may hold writes and move reads");
     let line = ran.line("warn", "token");
     assert!(
@@ -80,9 +80,9 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
     assert!(ran.stdout.contains("0 rows would change"), "{}", ran.stdout);
 
     // The coordinator's server leads group 1 now: the row must follow, but it is taken.
-    WORLD.put_scope("moved", "cn", &[("cn-1", WORLD.coordinator.port())]);
-    WORLD.put_scope("moved", "wk1", &[("wk1-1", WORLD.coordinator.port())]);
-    let file = WORLD.file("moved", &["healthy"], &[(1, "wk1")], "");
+    FIXTURE.put_scope("moved", "cn", &[("cn-1", FIXTURE.coordinator.port())]);
+    FIXTURE.put_scope("moved", "wk1", &[("wk1-1", FIXTURE.coordinator.port())]);
+    let file = FIXTURE.file("moved", &["healthy"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file);
     ran.ended(1);
     let line = ran.line("fail", "row of group 1 (wk1)");
@@ -92,7 +92,7 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
     );
 
     // The row is elsewhere: a move, which check only tells of.
-    WORLD
+    FIXTURE
         .coordinator
         .execute(
             "healthy",
@@ -100,7 +100,7 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
                  FROM pg_dist_node WHERE groupid = 1",
         )
         .unwrap();
-    let file = WORLD.file("healthy", &["healthy"], &[(1, "wk1")], "");
+    let file = FIXTURE.file("healthy", &["healthy"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file);
     ran.ended(0);
     let line = ran.line("warn", "row of group 1 (wk1)");
@@ -119,17 +119,17 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
         (&true.into(), &"move".into()),
         "{group}"
     );
-    let port = WORLD.worker.port();
+    let port = FIXTURE.worker.port();
     assert_eq!(group["row"], format!("localhost:{port}"));
     assert_eq!(group["address"], format!("127.0.0.1:{port}"));
 }
 
 #[test]
 fn a_wrong_password_is_told_by_where_it_comes_from_and_never_shown() {
-    WORLD.put_both("password");
+    FIXTURE.put_both("password");
     let role = "CREATE ROLE scram_only LOGIN PASSWORD 'right'";
-    WORLD.coordinator.execute("postgres", role).unwrap();
-    let endpoint = WORLD.etcd.endpoint();
+    FIXTURE.coordinator.execute("postgres", role).unwrap();
+    let endpoint = FIXTURE.etcd.endpoint();
     let workers = [(1, "wk1")];
     let text = native(
         &endpoint,
@@ -172,13 +172,13 @@ fn a_wrong_password_is_told_by_where_it_comes_from_and_never_shown() {
 
 #[test]
 fn each_database_fails_alone() {
-    WORLD.citus_database("whole");
-    WORLD
+    FIXTURE.citus_database("whole");
+    FIXTURE
         .coordinator
         .execute("postgres", "CREATE DATABASE bare")
         .unwrap();
-    WORLD.put_both("databases");
-    let file = WORLD.file("databases", &["bare", "gone", "whole"], &[(1, "wk1")], "");
+    FIXTURE.put_both("databases");
+    let file = FIXTURE.file("databases", &["bare", "gone", "whole"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file);
     ran.ended(1);
     ran.line("pass", "database whole");
@@ -205,17 +205,17 @@ fn each_database_fails_alone() {
         "{}",
         ran.stdout
     );
-    assert_eq!(of("settled"), 2, "{}", ran.stdout);
+    assert_eq!(of("in sync"), 2, "{}", ran.stdout);
 }
 
 #[test]
 fn a_worker_that_never_answers_hides_nothing_of_the_others() {
     let (_listener, port) = black_hole();
-    WORLD.citus_database("hung");
-    WORLD.put_both("hung");
-    WORLD.put_scope("hung", "wk2", &[("wk2-1", port)]);
+    FIXTURE.citus_database("hung");
+    FIXTURE.put_both("hung");
+    FIXTURE.put_scope("hung", "wk2", &[("wk2-1", port)]);
     let workers = [(1, "wk1"), (2, "wk2")];
-    let file = WORLD.file(
+    let file = FIXTURE.file(
         "hung",
         &["hung"],
         &workers,
@@ -245,10 +245,10 @@ fn a_worker_that_never_answers_hides_nothing_of_the_others() {
 
 #[test]
 fn groups_without_rows_and_rows_without_groups_are_told_apart() {
-    WORLD.citus_database("gaps");
-    WORLD.put_both("gaps");
+    FIXTURE.citus_database("gaps");
+    FIXTURE.put_both("gaps");
     // Group 1 of the rows is nobody's here; group 7 of the file has no row.
-    let file = |more: &str| WORLD.file("gaps", &["gaps"], &[(7, "wk1")], more);
+    let file = |more: &str| FIXTURE.file("gaps", &["gaps"], &[(7, "wk1")], more);
     let ran = with_file(&["check"], &file(""));
     ran.ended(1);
     let line = ran.line("fail", "has no primary row for group 7");
@@ -262,7 +262,7 @@ fn groups_without_rows_and_rows_without_groups_are_told_apart() {
         "{line}"
     );
 
-    // Registering cannot mend it: the address is group 1's.
+    // Registering cannot fix it: the address is group 1's.
     let ran = with_file(&["check"], &file("register: true\n"));
     ran.ended(1);
     assert!(ran.line("fail", "row of group 7").contains("of group 1"));
@@ -270,17 +270,17 @@ fn groups_without_rows_and_rows_without_groups_are_told_apart() {
 
 #[test]
 fn a_role_that_may_not_move_rows_gets_the_grant() {
-    WORLD.citus_database("rights");
-    WORLD.put_both("rights");
-    WORLD
+    FIXTURE.citus_database("rights");
+    FIXTURE.put_both("rights");
+    FIXTURE
         .coordinator
         .execute("postgres", "CREATE ROLE limited LOGIN")
         .unwrap();
-    WORLD
+    FIXTURE
         .worker
         .execute("postgres", "CREATE ROLE limited LOGIN")
         .ok(); // Citus may have done it
-    let endpoint = WORLD.etcd.endpoint();
+    let endpoint = FIXTURE.etcd.endpoint();
     let text = native(
         &endpoint,
         "rights",
@@ -299,23 +299,23 @@ fn a_role_that_may_not_move_rows_gets_the_grant() {
         "{grant}"
     );
 
-    WORLD.coordinator.execute("rights", grant).unwrap();
+    FIXTURE.coordinator.execute("rights", grant).unwrap();
     let ran = with_file(&["check"], &file(&text));
     ran.line("pass", "rights of limited");
     grants_for_holds_do_what_they_promise(&ran, &file(&text));
     // And it is true: this is what a move calls.
-    let mut session = as_limited(&WORLD.coordinator);
+    let mut session = as_limited(&FIXTURE.coordinator);
     let moved = "BEGIN; SELECT citus_pause_node_within_txn(nodeid, false, 100), \
                  citus_update_node(nodeid, 'localhost', nodeport, true, 100) \
                  FROM pg_dist_node WHERE groupid = 1; ROLLBACK";
     session.batch_execute(moved).unwrap();
 }
 
-/// The rest of what a role needs comes as warnings, each with statements that mend it.
+/// The rest of what a role needs comes as warnings, each with statements that fix it.
 fn grants_for_holds_do_what_they_promise(ran: &Ran, file: &File) {
     for (words, server) in [
-        ("holds and reads", &WORLD.coordinator),
-        ("door wk1", &WORLD.worker),
+        ("holds and reads", &FIXTURE.coordinator),
+        ("entry node wk1", &FIXTURE.worker),
     ] {
         let line = ran.line("warn", words);
         let start = line.find("GRANT").unwrap();
@@ -323,26 +323,27 @@ fn grants_for_holds_do_what_they_promise(ran: &Ran, file: &File) {
     }
     let ran = with_file(&["check"], file);
     ran.line("pass", "role limited may hold writes and move reads");
-    ran.line("pass", "door wk1");
+    ran.line("pass", "entry node wk1");
     // And it is true, there and here: this is what holds and read moves do.
     let read_move = "BEGIN; LOCK TABLE pg_dist_node IN SHARE ROW EXCLUSIVE MODE; \
                      UPDATE pg_dist_node SET nodeport = 1 WHERE groupid = 1; ROLLBACK";
     let messenger = "BEGIN; INSERT INTO pg_dist_node (nodeid, groupid, nodename, nodeport, noderole) \
                      VALUES (77777, 1, 'a.invalid', 1, 'unavailable'); \
                      DELETE FROM pg_dist_node WHERE nodeid = 77777; ROLLBACK";
-    let mut door = as_limited(&WORLD.worker);
-    let mut coordinator = as_limited(&WORLD.coordinator);
-    door.batch_execute(read_move).unwrap();
+    let mut entry_node = as_limited(&FIXTURE.worker);
+    let mut coordinator = as_limited(&FIXTURE.coordinator);
+    entry_node.batch_execute(read_move).unwrap();
     coordinator.batch_execute(read_move).unwrap();
     coordinator.batch_execute(messenger).unwrap();
     let recover = "SELECT recover_prepared_transactions()";
     coordinator.batch_execute(recover).unwrap();
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                WHERE application_name = 'in the way'";
-    door.batch_execute("SET application_name = 'in the way'")
+    entry_node
+        .batch_execute("SET application_name = 'in the way'")
         .unwrap();
-    as_limited(&WORLD.worker).batch_execute(end).unwrap();
-    door.batch_execute("SELECT 1").unwrap_err();
+    as_limited(&FIXTURE.worker).batch_execute(end).unwrap();
+    entry_node.batch_execute("SELECT 1").unwrap_err();
 }
 
 fn as_limited(server: &lab::Postgres) -> lab::postgres::Client {
@@ -357,12 +358,16 @@ fn as_limited(server: &lab::Postgres) -> lab::postgres::Client {
 
 #[test]
 fn a_formation_that_patroni_manages_is_announced_as_observed() {
-    WORLD.citus_database("grouped");
-    WORLD.put_scope("grouped", "citus/0", &[("cn-1", WORLD.coordinator.port())]);
-    WORLD.put_scope("grouped", "citus/1", &[("wk1-1", WORLD.worker.port())]);
+    FIXTURE.citus_database("grouped");
+    FIXTURE.put_scope(
+        "grouped",
+        "citus/0",
+        &[("cn-1", FIXTURE.coordinator.port())],
+    );
+    FIXTURE.put_scope("grouped", "citus/1", &[("wk1-1", FIXTURE.worker.port())]);
     let workers = [(1, "citus/1")];
     let text = native(
-        &WORLD.etcd.endpoint(),
+        &FIXTURE.etcd.endpoint(),
         "grouped",
         "postgres",
         &["grouped"],

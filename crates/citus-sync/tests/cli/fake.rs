@@ -107,11 +107,11 @@ fn read(stream: &TcpStream) -> Option<Heard> {
     })
 }
 
-/// A keeper's answer about group 1.
+/// A reconciler's answer about group 1.
 pub(crate) fn answer(outcome: &str) -> Value {
     json!({
         "formation": "cn", "group": 1, "scope": "wk1", "outcome": outcome,
         "held": if outcome == "held" { vec!["app"] } else { vec![] },
-        "reads_moved_to": null, "took_ms": 7, "left_out": [], "message": ""
+        "reads_moved_to": null, "took_ms": 7, "skipped": [], "message": ""
     })
 }

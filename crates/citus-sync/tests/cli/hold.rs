@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::fake::{Fake, answer};
-use crate::world::{Ran, black_hole, command, file, native, run};
+use crate::fixture::{Ran, black_hole, command, file, native, run};
 
 /// A token file that is gone with this value.
 struct Token(tempfile::TempDir);
@@ -38,7 +38,7 @@ fn ask(arguments: &[&str]) -> Ran {
 fn each_outcome_has_its_line_and_its_exit_code() {
     for (verb, outcome, status, code, words) in [
         ("hold", "held", 200, 0, "writes are held in app (7 ms)"),
-        ("hold", "partly", 200, 1, "held on some doors only"),
+        ("hold", "partly", 200, 1, "held on some entry nodes only"),
         ("hold", "not_held", 503, 1, "not held"),
         ("hold", "not_the_leader", 200, 0, "nothing to hold"),
         ("hold", "refused", 409, 1, "refused"),
@@ -106,7 +106,7 @@ fn a_person_is_no_member() {
 }
 
 #[test]
-fn a_refusal_is_told_with_its_mend() {
+fn a_refusal_is_told_with_its_fix() {
     let message = "the token is not the one this daemon was started with";
     let body = json!({"error": "unauthorized", "message": message});
     let daemon = Fake::says(401, &body);
@@ -242,7 +242,7 @@ fn it_ends_in_time_whatever_hangs() {
             "citus-sync: group 1: not held, no daemon answered in time\n"
         );
         assert!(ran.stderr.contains("gave no answer within"), "{ran:?}");
-        assert!(ran.stderr.contains("`listen`"), "the mend: {ran:?}");
+        assert!(ran.stderr.contains("`listen`"), "the fix: {ran:?}");
     }
 
     // A token file on a disk that does not answer.
@@ -305,6 +305,22 @@ fn a_name_server_that_never_answers_does_not_hold_it_up() {
             .contains("sync.example:8009 gave no answer within"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn a_proxy_in_the_environment_is_not_asked() {
+    let (daemon, proxy) = (
+        Fake::says(200, &answer("held")),
+        Fake::says(502, &json!({})),
+    );
+    let token = token();
+    let (path, url) = (token.path(), daemon.url());
+    let mut command = command(&["hold", "--group", "1", "--url", &url, "--token-file", &path]);
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, proxy.url());
+    }
+    run(command).ended(0);
+    assert_eq!((daemon.count(), proxy.count()), (1, 0));
 }
 
 #[test]

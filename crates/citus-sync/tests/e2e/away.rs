@@ -1,6 +1,6 @@
 //! etcd away, compacted meanwhile, emptied, or back from a backup in which another member led.
 
-use citus_sync::plan::Rule;
+use citus_core::plan::Rule;
 use lab::wait_for;
 use serde_json::json;
 

@@ -137,8 +137,8 @@ impl Bare {
         }
     }
 
-    /// The end of every story in which something was held.
-    pub(crate) fn settled(&self, daemon: &Daemon, leader: &Postgres) {
+    /// The end of every scenario in which something was held.
+    pub(crate) fn in_sync(&self, daemon: &Daemon, leader: &Postgres) {
         self.wait_row(daemon, leader);
         daemon.wait_let_go(1);
         let mut observer = self.coordinator.connect("postgres").expect("an observer");
@@ -193,7 +193,7 @@ impl Bare {
             .connect("postgres")
             .expect("the coordinator");
         wait_for(&format!("the row at {}", member.name()), SOON, || {
-            Ok(Self::row(&mut client)? == member.port() && daemon.group(1)?.settled)
+            Ok(Self::row(&mut client)? == member.port() && daemon.group(1)?.in_sync)
         })
         .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
     }

@@ -1,10 +1,10 @@
-//! Clients of the formation, what they must not notice, and what a passage must say.
+//! Clients of the formation, what they must not notice, and what a transition must say.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use citus_sync::report::{Passage, PassageKind, PassageOutcome, Phase};
+use citus_core::report::{Phase, Transition, TransitionKind, TransitionOutcome};
 use lab::report::Outcome;
 use lab::{Kind, Lab, Load, Protocol, Report, Traffic, wait_for};
 use time::OffsetDateTime;
@@ -22,20 +22,20 @@ const LOAD: Load = Load {
 };
 
 /// Clients of these groups: simple statements in one database and prepared ones in the other through
-/// the coordinator, and the other way round through the leader of `door` where that has the metadata.
-pub(crate) fn clients(lab: &Lab, groups: &[u32], door: Option<&str>) -> Traffic {
+/// the coordinator, and the other way round through the leader of `entry_node` where that has the metadata.
+pub(crate) fn clients(lab: &Lab, groups: &[u32], entry_node: Option<&str>) -> Traffic {
     let mut builder = Traffic::builder(lab)
         .load(LOAD)
         .protocols([Protocol::Simple, Protocol::Prepared])
         .in_turn()
         .groups(groups.iter().copied());
-    match door.map(|name| (name, lab.scope(name).expect("the door").group())) {
-        Some((name, group)) if lab.doors("postgres").expect("doors").contains(&group) => {
-            builder = builder.also_through(name).expect("a door");
+    match entry_node.map(|name| (name, lab.scope(name).expect("the entry node").group())) {
+        Some((name, group)) if lab.doors("postgres").expect("entry nodes").contains(&group) => {
+            builder = builder.also_through(name).expect("an entry node");
         }
         Some((name, _)) => {
             eprintln!(
-                "skipped: clients through {name}, which is no door with {}",
+                "skipped: clients through {name}, which is no entry node with {}",
                 lab.flavour()
             );
         }
@@ -80,10 +80,10 @@ pub(crate) fn none_failed(
 pub(crate) fn nothing_failed_but_in_a_lost_race(
     report: &Report,
     daemon: &Daemon,
-    passage: &Passage,
+    transition: &Transition,
     certain: bool,
 ) {
-    let phases = &passage.phases;
+    let phases = &transition.phases;
     let (held, moved) = (phases.held_us, phases.reads_moved_us);
     let won = held <= phases.leader_gone_us && moved <= phases.leader_gone_us;
     if certain || won {
@@ -92,10 +92,10 @@ pub(crate) fn nothing_failed_but_in_a_lost_race(
     }
     eprintln!(
         "group {}: the leader stopped before writes were held and reads moved",
-        passage.group
+        transition.group
     );
-    let held = moment(passage, held.expect("held"));
-    let moved = moment(passage, moved.expect("moved"));
+    let held = moment(transition, held.expect("held"));
+    let moved = moment(transition, moved.expect("moved"));
     none_failed(report, daemon, Kind::Write, |write| write.began > held);
     none_failed(report, daemon, Kind::Read, |read| read.began > moved);
 }
@@ -121,9 +121,9 @@ pub(crate) fn wait_reads_flow(traffic: &Traffic, daemon: &Daemon, since: Instant
     daemon.expect(flow);
 }
 
-/// When something happened in a passage, by our clock.
-pub(crate) fn moment(passage: &Passage, microseconds: u64) -> Instant {
-    let began = OffsetDateTime::parse(&passage.at, &Rfc3339).expect("RFC 3339");
+/// When something happened in a transition, by our clock.
+pub(crate) fn moment(transition: &Transition, microseconds: u64) -> Instant {
+    let began = OffsetDateTime::parse(&transition.at, &Rfc3339).expect("RFC 3339");
     let then = began + Duration::from_micros(microseconds);
     let ago = Duration::try_from(OffsetDateTime::now_utc() - then).unwrap_or_default();
     Instant::now()
@@ -137,19 +137,28 @@ pub(crate) fn lost_nothing(mut traffic: Traffic, lab: &Lab) {
     assert!(checked > 0, "no write was acknowledged");
 }
 
-/// The passage was of this kind, ended so, and these things happened in it, in this order; nothing else
+/// The transition was of this kind, ended so, and these things happened in it, in this order; nothing else
 /// did.
-pub(crate) fn was(passage: &Passage, kind: PassageKind, outcome: PassageOutcome, phases: &[Phase]) {
+pub(crate) fn was(
+    transition: &Transition,
+    kind: TransitionKind,
+    outcome: TransitionOutcome,
+    phases: &[Phase],
+) {
     assert_eq!(
-        (passage.kind, passage.outcome),
+        (transition.kind, transition.outcome),
         (kind, outcome),
-        "{passage:#?}"
+        "{transition:#?}"
     );
-    let happened: Vec<Phase> = passage.phases.happened().map(|(phase, _)| phase).collect();
-    assert_eq!(happened, phases, "{passage:#?}");
+    let happened: Vec<Phase> = transition
+        .phases
+        .happened()
+        .map(|(phase, _)| phase)
+        .collect();
+    assert_eq!(happened, phases, "{transition:#?}");
     let mut before = 0;
-    for (phase, at) in passage.phases.happened() {
-        assert!(at >= before, "{phase:?} came too early: {passage:#?}");
+    for (phase, at) in transition.phases.happened() {
+        assert!(at >= before, "{phase:?} came too early: {transition:#?}");
         before = at;
     }
 }

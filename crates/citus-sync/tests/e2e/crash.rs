@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use citus_sync::plan::{Stay, Wait};
-use citus_sync::report::{PassageKind, PassageOutcome};
+use citus_core::plan::{Stay, Wait};
+use citus_core::report::{TransitionKind, TransitionOutcome};
 use lab::{Lab, Scope, wait_for};
 use serde_json::json;
 
 use crate::clients::{clients, lost_nothing, wait_reads_flow};
 use crate::daemon::{Daemon, SOON};
-use crate::world::{coordinator, laboratory, make_whole, scope, settled, succeed};
+use crate::fixture::{coordinator, in_sync, laboratory, make_whole, scope, succeed};
 
 /// Where the coordinator's primary row of group 1 points.
 fn row(lab: &Lab, database: &str) -> String {
@@ -25,7 +25,7 @@ fn holds_the_key(scope: &Scope, member: &str) -> bool {
 fn reads_are_back_while_the_dead_leader_still_has_its_key() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let wk1 = scope(&lab, "wk1");
     let standby = wk1.replicas().expect("replicas")[0].address();
     let traffic = clients(&lab, &[1], Some("wk2"));
@@ -41,28 +41,28 @@ fn reads_are_back_while_the_dead_leader_still_has_its_key() {
     succeed(&lab, "wk1", victim);
     traffic.wait_flowing().expect("everybody is served");
     make_whole(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     lost_nothing(traffic, &lab);
-    let passage = daemon.passage(1);
+    let transition = daemon.transition(1);
     assert_eq!(
-        (passage.kind, passage.outcome),
-        (PassageKind::Failover, PassageOutcome::Followed),
-        "{passage:#?}"
+        (transition.kind, transition.outcome),
+        (TransitionKind::Failover, TransitionOutcome::Followed),
+        "{transition:#?}"
     );
-    let phases = &passage.phases;
+    let phases = &transition.phases;
     assert!(
         phases.leader_gone_us < phases.reads_moved_us
             && phases.reads_moved_us < phases.leader_key_us,
-        "{passage:#?}"
+        "{transition:#?}"
     );
-    assert!(phases.writable_us.is_some(), "{passage:#?}");
+    assert!(phases.writable_us.is_some(), "{transition:#?}");
 }
 
 #[test]
 fn reads_leave_a_leader_that_patroni_restarts_in_place_and_come_back() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let wk1 = scope(&lab, "wk1");
     let leader = wk1.leader().expect("a leader");
     let traffic = clients(&lab, &[1], Some("wk2"));
@@ -71,22 +71,22 @@ fn reads_leave_a_leader_that_patroni_restarts_in_place_and_come_back() {
     daemon.wait_logged(&["reads are moved", "scope=wk1"]);
     traffic.wait_flowing().expect("everybody is served");
     make_whole(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     lost_nothing(traffic, &lab);
     assert!(holds_the_key(wk1, leader.name()), "no failover");
-    let passage = daemon.passage(1);
+    let transition = daemon.transition(1);
     assert_eq!(
-        (passage.kind, passage.outcome),
-        (PassageKind::Failover, PassageOutcome::Kept),
-        "{passage:#?}"
+        (transition.kind, transition.outcome),
+        (TransitionKind::Failover, TransitionOutcome::Kept),
+        "{transition:#?}"
     );
-    let phases = &passage.phases;
+    let phases = &transition.phases;
     assert!(
         phases.reads_moved_us.is_some() && phases.reads_moved_us < phases.writable_us,
-        "{passage:#?}"
+        "{transition:#?}"
     );
-    assert_eq!(phases.leader_key_us, None, "{passage:#?}");
-    assert!(phases.writable_us < phases.committed_us, "{passage:#?}");
+    assert_eq!(phases.leader_key_us, None, "{transition:#?}");
+    assert!(phases.writable_us < phases.committed_us, "{transition:#?}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_host_that_falls_silent_is_noticed() {
         return;
     }
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let wk1 = scope(&lab, "wk1");
     let standby = wk1.replicas().expect("replicas")[0].address();
     let traffic = clients(&lab, &[1], Some("wk2"));
@@ -113,17 +113,17 @@ fn a_host_that_falls_silent_is_noticed() {
     succeed(&lab, "wk1", silent.name());
     traffic.wait_flowing().expect("everybody is served");
     // Somebody has the host booted. (A Patroni that was only suspended, and not told of the time, takes
-    // the key from its successor and so loses data: that is not what this story is about.)
+    // the key from its successor and so loses data: that is not what this scenario is about.)
     silent.crash().expect("the end of it");
     make_whole(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
     lost_nothing(traffic, &lab);
-    let passage = daemon.passage(1);
+    let transition = daemon.transition(1);
     assert_eq!(
-        (passage.kind, passage.outcome),
-        (PassageKind::Failover, PassageOutcome::Followed),
-        "{passage:#?}"
+        (transition.kind, transition.outcome),
+        (TransitionKind::Failover, TransitionOutcome::Followed),
+        "{transition:#?}"
     );
 }
 
@@ -157,7 +157,7 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
     })
     .expect("asynchronous");
     let strict = Daemon::start(&lab);
-    settled(&lab, &strict);
+    in_sync(&lab, &strict);
     let (leader, standby) = (
         wk1.leader().expect("a leader"),
         wk1.replicas().expect("replicas")[0],
@@ -167,7 +167,7 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
     let mut writer = leader.connect("postgres").expect("the leader");
     let written: String = writer
         .query_one(
-            "SELECT pg_logical_emit_message(false, 'story', repeat('x', 4000000))::text",
+            "SELECT pg_logical_emit_message(false, 'scenario', repeat('x', 4000000))::text",
             &[],
         )
         .expect("four megabytes of log")
@@ -210,5 +210,5 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
     wk1.configure(&json!({"synchronous_mode": true}))
         .expect("synchronous again");
     make_whole(&lab);
-    settled(&lab, &liberal);
+    in_sync(&lab, &liberal);
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use citus_sync::report::{
-    GroupReport, History, HoldAnswer, HoldOutcome, HoldRequest, Passage, State,
+use citus_core::report::{
+    GroupReport, History, HoldAnswer, HoldOutcome, HoldRequest, State, Transition,
 };
 use lab::{Lab, Sandbox, wait_for, wait_until};
 use serde_json::{Value, json};
@@ -144,19 +144,19 @@ impl Daemon {
             .with_context(|| format!("no group {group} yet"))
     }
 
-    /// The passages of one group so far, oldest first.
-    pub(crate) fn passages(&self, group: i32) -> Vec<Passage> {
+    /// The transitions of one group so far, oldest first.
+    pub(crate) fn transitions(&self, group: i32) -> Vec<Transition> {
         let (_, body) = self.process.get("/api/v1/history").expect("the history");
         let history: History = serde_json::from_str(&body).expect("a history");
-        let passages = history.passages.into_iter();
-        passages.filter(|found| found.group == group).collect()
+        let transitions = history.transitions.into_iter();
+        transitions.filter(|found| found.group == group).collect()
     }
 
-    /// The only passage of a group so far.
-    pub(crate) fn passage(&self, group: i32) -> Passage {
-        match self.passages(group).as_slice() {
-            [passage] => passage.clone(),
-            other => panic!("one passage, not {other:#?}\n{}", self.log()),
+    /// The only transition of a group so far.
+    pub(crate) fn transition(&self, group: i32) -> Transition {
+        match self.transitions(group).as_slice() {
+            [transition] => transition.clone(),
+            other => panic!("one transition, not {other:#?}\n{}", self.log()),
         }
     }
 
@@ -250,6 +250,26 @@ impl Daemon {
         )
     }
 
+    /// `citus-sync check …` or another command that reads this daemon's configuration: whether it
+    /// succeeded, and what it said on both streams.
+    pub(crate) fn configured(&self, arguments: &[&str]) -> (bool, String) {
+        let file = self.sandbox.root().join("configured.yml");
+        self.sandbox
+            .write(&file, &self.configuration)
+            .expect("a configuration");
+        let output = Command::new(env!("CARGO_BIN_EXE_citus-sync"))
+            .args(arguments)
+            .arg("-c")
+            .arg(&file)
+            .output()
+            .expect("the program");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
     /// Waits until the standing hold of a group is complete, in every one of its databases.
     pub(crate) fn wait_held(&self, group: i32) {
         let held = wait_for(&format!("group {group} to be held"), SOON, || {
@@ -271,10 +291,10 @@ impl Daemon {
         self.expect(gone);
     }
 
-    /// Waits until the first passage of a group is over.
-    pub(crate) fn wait_passage(&self, group: i32) -> Passage {
-        let over = wait_until(&format!("a passage of group {group}"), SOON, || {
-            Ok(self.passages(group).pop())
+    /// Waits until the first transition of a group is over.
+    pub(crate) fn wait_transition(&self, group: i32) -> Transition {
+        let over = wait_until(&format!("a transition of group {group}"), SOON, || {
+            Ok(self.transitions(group).pop())
         });
         self.expect(over)
     }

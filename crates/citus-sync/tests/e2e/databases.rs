@@ -4,13 +4,13 @@ use lab::wait_for;
 use serde_json::json;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{close_second, coordinator, laboratory, rows_are_leaders, settled, switch};
+use crate::fixture::{close_second, coordinator, in_sync, laboratory, rows_are_leaders, switch};
 
 #[test]
 fn a_database_that_is_broken_for_a_while_is_retried_alone() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let mut admin = lab
         .coordinator()
         .connect("postgres")
@@ -37,14 +37,14 @@ fn a_database_that_is_broken_for_a_while_is_retried_alone() {
     })
     .expect("the other database follows");
     assert!(
-        !daemon.group(1).expect("a report").settled,
+        !daemon.group(1).expect("a report").in_sync,
         "one database is behind"
     );
 
     admin
         .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS true")
         .expect("open again");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_database_that_does_not_exist_keeps_no_other_waiting() {
 fn a_database_whose_locks_are_stuck_holds_up_no_other() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     // Somebody holds group 1's shards in one database and never lets go.
     let mut holder = coordinator(&lab, "second");
     holder
@@ -85,18 +85,21 @@ fn a_database_whose_locks_are_stuck_holds_up_no_other() {
         )
         .expect("held");
     switch(&lab, "wk1");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     // Terminated by the hold, if that had the time for it: a move does not need his locks. The other
     // database had its hold, and nobody was in its way.
-    let passage = daemon.passage(1);
-    let (postgres, second) = (&passage.databases["postgres"], &passage.databases["second"]);
+    let transition = daemon.transition(1);
+    let (postgres, second) = (
+        &transition.databases["postgres"],
+        &transition.databases["second"],
+    );
     let ended = holder.batch_execute("SELECT 1").is_err();
     let told = second.terminated.iter().any(|who| who.contains("stuck"));
-    assert_eq!(ended, told, "{passage:#?}");
-    assert!(second.committed_us.is_some(), "{passage:#?}");
-    assert!(postgres.terminated.is_empty(), "{passage:#?}");
+    assert_eq!(ended, told, "{transition:#?}");
+    assert!(second.committed_us.is_some(), "{transition:#?}");
+    assert!(postgres.terminated.is_empty(), "{transition:#?}");
     assert!(
         postgres.held_us.is_some() && postgres.held_us < second.held_us.or(second.committed_us),
-        "{passage:#?}"
+        "{transition:#?}"
     );
 }

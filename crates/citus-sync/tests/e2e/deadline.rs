@@ -1,22 +1,22 @@
 //! Rule 2: whatever becomes of the daemon, no hold outlives its deadline; the server sees to it.
 //!
-//! The first stories are told without read moves: where reads were sent to a standby, writes that go
-//! on are refused by it until the daemon is back, which the last story tells.
+//! The first scenarios are told without read moves: where reads were sent to a standby, writes that go
+//! on are refused by it until the daemon is back, which the last scenario tells.
 
 use std::time::Duration;
 
-use citus_sync::report::{PassageKind, PassageOutcome};
+use citus_core::report::{TransitionKind, TransitionOutcome};
 use lab::{Kind, Lab, wait_for};
 use serde_json::json;
 
 use crate::clients::{clients, lost_nothing, none_failed, nothing_failed};
 use crate::daemon::{Daemon, SOON};
-use crate::world::{holders, laboratory, scope, settled};
+use crate::fixture::{holders, in_sync, laboratory, scope};
 
-/// Waits until clients wait in a hold, on the coordinator and on the door.
+/// Waits until clients wait in a hold, on the coordinator and on the entry node.
 fn wait_until_writers_wait(lab: &Lab, daemon: &Daemon) {
     let mut nodes = vec![lab.coordinator()];
-    if lab.doors("postgres").expect("doors").contains(&2) {
+    if lab.doors("postgres").expect("entry nodes").contains(&2) {
         nodes.push(scope(lab, "wk2"));
     }
     for node in nodes {
@@ -42,7 +42,7 @@ fn let_go_by_the_servers(lab: &Lab, daemon: &Daemon) {
 fn writes_go_on_while_the_daemon_that_held_them_is_frozen() {
     let lab = laboratory();
     let daemon = Daemon::start_by(&lab, &json!({"hold_timeout": "5s", "read_move": false}));
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let traffic = clients(&lab, &[1], Some("wk2"));
     daemon.hold(1);
     wait_until_writers_wait(&lab, &daemon);
@@ -51,10 +51,14 @@ fn writes_go_on_while_the_daemon_that_held_them_is_frozen() {
     let_go_by_the_servers(&lab, &daemon);
 
     daemon.thaw();
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     daemon.wait_logged(&["WARN", "the hold reached its deadline", "scope=wk1"]);
-    let passage = daemon.passage(1);
-    assert_eq!(passage.outcome, PassageOutcome::Expired, "{passage:#?}");
+    let transition = daemon.transition(1);
+    assert_eq!(
+        transition.outcome,
+        TransitionOutcome::Expired,
+        "{transition:#?}"
+    );
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
 }
@@ -64,7 +68,7 @@ fn writes_go_on_when_the_host_of_the_daemon_that_held_them_vanishes() {
     let lab = laboratory();
     // Longer than anything here is waited for: it is not the deadline that ends it.
     let daemon = Daemon::start_by(&lab, &json!({"hold_timeout": "300s", "read_move": false}));
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let traffic = clients(&lab, &[1], Some("wk2"));
     daemon.hold(1);
     wait_until_writers_wait(&lab, &daemon);
@@ -79,13 +83,13 @@ fn writes_go_on_when_the_host_of_the_daemon_that_held_them_vanishes() {
     });
     daemon.expect(fresh);
     daemon.release(1);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
-    let passage = daemon.passage(1);
+    let transition = daemon.transition(1);
     assert_eq!(
-        (passage.kind, passage.outcome),
-        (PassageKind::Hold, PassageOutcome::Kept),
-        "{passage:#?}"
+        (transition.kind, transition.outcome),
+        (TransitionKind::Hold, TransitionOutcome::Kept),
+        "{transition:#?}"
     );
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
@@ -95,7 +99,7 @@ fn writes_go_on_when_the_host_of_the_daemon_that_held_them_vanishes() {
 fn writes_go_on_when_the_daemon_that_held_them_is_killed() {
     let lab = laboratory();
     let mut daemon = Daemon::start_by(&lab, &json!({"hold_timeout": "300s", "read_move": false}));
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let traffic = clients(&lab, &[1], Some("wk2"));
     daemon.hold(1);
     wait_until_writers_wait(&lab, &daemon);
@@ -104,7 +108,7 @@ fn writes_go_on_when_the_daemon_that_held_them_is_killed() {
     let_go_by_the_servers(&lab, &daemon);
 
     daemon.start_again();
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
 }
@@ -113,7 +117,7 @@ fn writes_go_on_when_the_daemon_that_held_them_is_killed() {
 fn a_daemon_killed_while_reads_are_at_a_standby_sends_them_back_when_it_is_back() {
     let lab = laboratory();
     let mut daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let traffic = clients(&lab, &[1], Some("wk2"));
     let answer = daemon.hold(1);
     assert!(answer.reads_moved_to.is_some(), "{answer:?}");
@@ -134,7 +138,7 @@ fn a_daemon_killed_while_reads_are_at_a_standby_sends_them_back_when_it_is_back(
     let_go_by_the_servers(&lab, &daemon);
 
     daemon.start_again();
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
     none_failed(&traffic.report(), &daemon, Kind::Read, |_| true);
     lost_nothing(traffic, &lab);
@@ -144,12 +148,12 @@ fn a_daemon_killed_while_reads_are_at_a_standby_sends_them_back_when_it_is_back(
 fn a_hold_ends_at_its_deadline_although_the_leader_is_there() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let traffic = clients(&lab, &[1], Some("wk2"));
     daemon.hold_for(1, Some(Duration::from_secs(2)));
     wait_until_writers_wait(&lab, &daemon);
     daemon.wait_let_go(1);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
     daemon.wait_logged(&["WARN", "the hold reached its deadline", "scope=wk1"]);
     daemon.wait_logged(&["WARN", "hold over, expired", "scope=wk1"]);
@@ -164,13 +168,16 @@ fn a_hold_ends_at_its_deadline_although_the_leader_is_there() {
     // Who asks again is held for again.
     daemon.hold(1);
     daemon.release(1);
-    settled(&lab, &daemon);
-    let outcomes: Vec<PassageOutcome> = daemon
-        .passages(1)
+    in_sync(&lab, &daemon);
+    let outcomes: Vec<TransitionOutcome> = daemon
+        .transitions(1)
         .iter()
-        .map(|passage| passage.outcome)
+        .map(|transition| transition.outcome)
         .collect();
-    assert_eq!(outcomes, [PassageOutcome::Expired, PassageOutcome::Kept]);
+    assert_eq!(
+        outcomes,
+        [TransitionOutcome::Expired, TransitionOutcome::Kept]
+    );
     assert_eq!((ended("expired"), ended("released")), (1, 1));
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);

@@ -4,13 +4,13 @@ use lab::{Lab, wait_for};
 use serde_json::json;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{laboratory, make_whole, settled};
+use crate::fixture::{in_sync, laboratory, make_whole};
 
 #[test]
 fn etcd_restarted_under_the_watch_is_survived() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     lab.etcd().kill().expect("etcd dies");
     lab.etcd().start_again().expect("etcd is back");
     make_whole(&lab);
@@ -18,7 +18,7 @@ fn etcd_restarted_under_the_watch_is_survived() {
         .expect("wk1")
         .switchover(None)
         .expect("a switchover");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 fn coordinator(lab: &Lab) -> lab::postgres::Client {
@@ -34,18 +34,18 @@ fn the_slow_timer_finds_a_row_that_was_changed_by_hand() {
         config["policy"] = json!({"reconcile_every": "1s"});
     });
     daemon.wait_ready();
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let spoil = "UPDATE pg_dist_node SET nodeport = nodeport + 20000 WHERE groupid = 1";
     coordinator(&lab).execute(spoil, &[]).expect("spoilt");
     daemon.wait_logged(&["done: move node", "scope=wk1"]);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
 fn nonsense_in_etcd_is_told_counted_and_harmless() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let kv = lab.etcd().kv();
     let nonsense: &[(&str, &[u8])] = &[
         ("/service/wk1/members/ghost", b"{not json"),
@@ -97,7 +97,7 @@ fn nonsense_in_etcd_is_told_counted_and_harmless() {
         .expect("wk1")
         .switchover(None)
         .expect("a switchover");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_leader_key_that_names_nobody_moves_nothing() {
             )
         })
         .unwrap_or_else(|error| panic!("{nonsense:?}: {error:#}\n{}", daemon.log()));
-        assert!(!daemon.group(9).expect("a report").settled);
+        assert!(!daemon.group(9).expect("a report").in_sync);
     }
     assert_eq!(
         daemon

@@ -3,50 +3,54 @@
 use std::thread;
 use std::time::Duration;
 
-use citus_sync::report::PassageOutcome;
+use citus_core::report::TransitionOutcome;
 use lab::wait_for;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{crash, laboratory, make_whole, scope, settled, switch};
+use crate::fixture::{crash, in_sync, laboratory, make_whole, scope, switch};
 
 #[test]
 fn a_crash_moves_the_row_as_soon_as_the_new_leader_takes_writes() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     crash(&lab, "wk2");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     make_whole(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
 fn a_leader_restarted_in_place_keeps_its_row() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let before = lab.rows("postgres").expect("rows");
     lab.scope("wk1").expect("wk1").restart().expect("a restart");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     assert_eq!(lab.rows("postgres").expect("rows"), before);
     // Its reads may have been at the standby meanwhile, and have come back.
-    let passage = daemon.passage(1);
-    assert_eq!(passage.outcome, PassageOutcome::Kept, "{passage:#?}");
+    let transition = daemon.transition(1);
+    assert_eq!(
+        transition.outcome,
+        TransitionOutcome::Kept,
+        "{transition:#?}"
+    );
 }
 
 #[test]
 fn the_coordinators_own_row_follows_its_leader_and_workers_stay() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let before = lab.rows("second").expect("rows");
     switch(&lab, "cn");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let after = lab.rows("second").expect("rows");
     assert_ne!(before[0], after[0]);
     assert_eq!(before[1..], after[1..]);
     // And what happens after it is done on the new coordinator.
     switch(&lab, "wk3");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
@@ -54,7 +58,7 @@ fn a_coordinator_crash_is_survived() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     crash(&lab, "cn");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     make_whole(&lab);
 }
 
@@ -68,7 +72,7 @@ fn a_worker_that_failed_over_together_with_the_coordinator_is_followed() {
             threads.spawn(move || switch(lab, name));
         }
     });
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
@@ -79,7 +83,7 @@ fn a_frozen_worker_delays_no_other_group() {
     const SOONER_THAN_THE_SYNC_GIVES_UP: Duration = Duration::from_secs(20);
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let coordinator = lab.coordinator().leader().expect("the coordinator");
     let citus = |line: &str| {
         if lab.flavour().is_citus() {
@@ -122,7 +126,7 @@ fn a_frozen_worker_delays_no_other_group() {
     frozen.thaw();
     pause(false);
     make_whole(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn pause_does_not_keep_a_row_from_following() {
     let candidate = scope.replicas().expect("replicas")[0].name().to_owned();
     // Patroni takes a switchover to a named candidate while paused.
     scope.switchover(Some(&candidate)).expect("a switchover");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     scope
         .configure(&serde_json::json!({"pause": null}))
         .expect("resumed");
@@ -148,7 +152,7 @@ fn pause_does_not_keep_a_row_from_following() {
 }
 
 #[test]
-fn a_daemon_killed_in_the_middle_finishes_the_story_when_it_is_back() {
+fn a_daemon_killed_in_the_middle_finishes_the_scenario_when_it_is_back() {
     let lab = laboratory();
     let mut daemon = Daemon::start(&lab);
 
@@ -165,7 +169,7 @@ fn a_daemon_killed_in_the_middle_finishes_the_story_when_it_is_back() {
         switching.join().expect("a switchover");
     });
     daemon.start_again();
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 
     let victim = lab
         .scope("wk2")
@@ -183,13 +187,13 @@ fn a_daemon_killed_in_the_middle_finishes_the_story_when_it_is_back() {
         .expect("wk2")
         .wait_new_leader(&victim, SOON)
         .expect("a new leader");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 
     crash(&lab, "cn");
     daemon.kill_and_start_again();
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     make_whole(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]

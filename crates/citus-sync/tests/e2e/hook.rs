@@ -5,14 +5,16 @@
 
 use std::thread;
 
-use citus_sync::report::{HoldOutcome, HoldRequest, Passage, PassageKind, PassageOutcome, Phase};
+use citus_core::report::{
+    HoldOutcome, HoldRequest, Phase, Transition, TransitionKind, TransitionOutcome,
+};
 use lab::{Lab, wait_for};
 use serde_json::json;
 
 use crate::clients::{ALL_PHASES, clients, lost_nothing, nothing_failed, was};
 use crate::daemon::{Daemon, SOON};
-use crate::world::{
-    DATABASES, HookOn, key_of_group, laboratory, make_whole, moves, scope, settled, switch,
+use crate::fixture::{
+    DATABASES, HookOn, in_sync, key_of_group, laboratory, make_whole, moves, scope, switch,
 };
 
 /// The same leader is back, and the row with it.
@@ -26,22 +28,22 @@ const RESTARTED: [Phase; 7] = [
     Phase::Released,
 ];
 
-fn was_a_restart(passage: &Passage) {
+fn was_a_restart(transition: &Transition) {
     was(
-        passage,
-        PassageKind::Restart,
-        PassageOutcome::Kept,
+        transition,
+        TransitionKind::Restart,
+        TransitionOutcome::Kept,
         &RESTARTED,
     );
-    assert_eq!(passage.from, passage.to);
-    assert_eq!(passage.reason, "`citus-sync hold` asked for it");
+    assert_eq!(transition.from, transition.to);
+    assert_eq!(transition.reason, "`citus-sync hold` asked for it");
 }
 
 #[test]
 fn clients_do_not_notice_a_planned_restart() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let hook = HookOn::where_there_is_one(&lab);
     let traffic = clients(&lab, &[1], Some("wk2"));
     let before = lab.rows("postgres").expect("rows");
@@ -49,12 +51,12 @@ fn clients_do_not_notice_a_planned_restart() {
         hold_by_hand(&lab, &daemon);
     }
     scope(&lab, "wk1").restart().expect("a restart");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
     assert_eq!(lab.rows("postgres").expect("rows"), before);
-    was_a_restart(&daemon.passage(1));
+    was_a_restart(&daemon.transition(1));
     // Back to the leader, in each database.
     assert_eq!(moves(&daemon, 1), 2, "{}", daemon.log());
 }
@@ -65,21 +67,21 @@ fn clients_do_not_notice_a_planned_restart() {
 fn a_switchover_is_held_for_when_the_hook_asks() {
     let lab = laboratory();
     let daemon = Daemon::start_by(&lab, &json!({"hold_on_request": false}));
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let hook = HookOn::where_there_is_one(&lab);
     let traffic = clients(&lab, &[1], Some("wk2"));
     if hook.is_none() {
         hold_by_hand(&lab, &daemon);
     }
     switch(&lab, "wk1");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
-    let passage = daemon.passage(1);
-    let (kind, outcome) = (PassageKind::Switchover, PassageOutcome::Followed);
-    was(&passage, kind, outcome, &ALL_PHASES);
-    assert_eq!(passage.reason, "`citus-sync hold` asked for it");
+    let transition = daemon.transition(1);
+    let (kind, outcome) = (TransitionKind::Switchover, TransitionOutcome::Followed);
+    was(&transition, kind, outcome, &ALL_PHASES);
+    assert_eq!(transition.reason, "`citus-sync hold` asked for it");
 }
 
 /// They would fail with the leader; who holds by hand is told of them, and they are not waited for
@@ -92,7 +94,7 @@ fn a_hook_waits_for_reads_that_run_at_the_leader() {
         return;
     }
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let leader = scope(&lab, "wk1").leader().expect("a leader");
     let mut gate = leader.connect("second").expect("a session");
     gate.batch_execute("SELECT pg_advisory_lock(42)")
@@ -124,7 +126,7 @@ fn a_hook_waits_for_reads_that_run_at_the_leader() {
     let answer = daemon.hold(1);
     assert_eq!(answer.message, "", "{answer:?}");
     daemon.release(1);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 /// Where Patroni does not ask.
@@ -139,7 +141,7 @@ fn hold_by_hand(lab: &Lab, daemon: &Daemon) {
 fn a_standby_that_stops_holds_nothing() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let standby = scope(&lab, "wk1").replicas().expect("replicas")[0];
     if let Some(hook) = HookOn::where_there_is_one(&lab) {
         let before = hook.log().len();
@@ -160,8 +162,8 @@ fn a_standby_that_stops_holds_nothing() {
         let answer = daemon.ask_for_hold(1, &request);
         assert_eq!(answer.outcome, HoldOutcome::NotTheLeader, "{answer:?}");
     }
-    settled(&lab, &daemon);
-    assert!(daemon.passages(1).is_empty(), "{}", daemon.log());
+    in_sync(&lab, &daemon);
+    assert!(daemon.transitions(1).is_empty(), "{}", daemon.log());
     assert!(
         !daemon.log().contains("writes are held"),
         "{}",
@@ -183,21 +185,21 @@ fn a_daemon_that_is_away_or_frozen_keeps_no_postgresql_from_stopping() {
 
     // Somebody listens and never answers. Thawed, it finds everything as it was.
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     daemon.freeze();
     scope(&lab, "wk2").restart().expect("a restart");
     let said = hook.log()[said.len()..].to_owned();
     assert!(said.contains("not held"), "{said}");
     daemon.thaw();
     make_whole(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
 fn a_hold_by_hand_lasts_until_it_is_released_by_hand() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let (done, said) = daemon.command(&["hold", "--scope", "wk3", "--json"]);
     assert!(done, "{said}\n{}", daemon.log());
     let mut writer = lab.coordinator().connect("second").expect("a writer");
@@ -224,12 +226,12 @@ fn a_hold_by_hand_lasts_until_it_is_released_by_hand() {
     let (done, said) = daemon.command(&["release", "--group", "3"]);
     assert!(done, "{said}\n{}", daemon.log());
     writing.join().expect("the thread").expect("it was written");
-    settled(&lab, &daemon);
-    let passage = daemon.passage(3);
+    in_sync(&lab, &daemon);
+    let transition = daemon.transition(3);
     assert_eq!(
-        (passage.kind, passage.outcome),
-        (PassageKind::Hold, PassageOutcome::Kept),
-        "{passage:#?}"
+        (transition.kind, transition.outcome),
+        (TransitionKind::Hold, TransitionOutcome::Kept),
+        "{transition:#?}"
     );
     let (done, said) = daemon.command(&["release", "--group", "3"]);
     assert!(done && said.contains("nothing"), "{said}");

@@ -7,7 +7,7 @@ use lab::{Kind, Lab, wait_for};
 
 use crate::clients::{clients, lost_nothing, none_failed};
 use crate::daemon::{Daemon, SOON};
-use crate::world::{laboratory, make_whole, rows_are_leaders, scope, settled, switch};
+use crate::fixture::{in_sync, laboratory, make_whole, rows_are_leaders, scope, switch};
 
 /// Where in a switchover the daemon is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +23,7 @@ enum Turn {
 impl Turn {
     /// Whether the switchover has come to it, or is past it.
     fn has_come(self, lab: &Lab, daemon: &Daemon, former: &str) -> anyhow::Result<bool> {
-        let everywhere = |words: &str| {
+        let fan_out = |words: &str| {
             let log = daemon.log();
             let mut databases = lab.databases().iter();
             databases.all(|database| {
@@ -33,8 +33,8 @@ impl Turn {
             })
         };
         Ok(match self {
-            Self::Held => everywhere("writes are held"),
-            Self::ReadsMoved => everywhere("reads are moved"),
+            Self::Held => fan_out("writes are held"),
+            Self::ReadsMoved => fan_out("reads are moved"),
             Self::NewLeader => scope(lab, "wk1").leader()?.name() != former,
         })
     }
@@ -46,7 +46,7 @@ impl Turn {
 fn a_daemon_killed_at_any_turn_of_a_switchover_leaves_no_trace() {
     let lab = laboratory();
     let mut daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let mut traffic = clients(&lab, &[1], Some("wk2"));
     for turn in [Turn::Held, Turn::ReadsMoved, Turn::NewLeader] {
         let former = scope(&lab, "wk1").leader().expect("a leader").name();
@@ -69,7 +69,7 @@ fn a_daemon_killed_at_any_turn_of_a_switchover_leaves_no_trace() {
             }
         }
         daemon.start_again();
-        daemon.wait_logged(&["settled", "scope=wk1"]);
+        daemon.wait_logged(&["in sync", "scope=wk1"]);
         let served = traffic.wait_flowing();
         daemon.expect(served);
         if turn == Turn::ReadsMoved {
@@ -79,6 +79,6 @@ fn a_daemon_killed_at_any_turn_of_a_switchover_leaves_no_trace() {
         traffic.take_report();
         make_whole(&lab);
     }
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     lost_nothing(traffic, &lab);
 }

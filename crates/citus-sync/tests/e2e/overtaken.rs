@@ -12,7 +12,7 @@ fn a_move_that_news_has_overtaken_changes_nothing() {
     let [old, new] = &bare.members;
     bare.put_leader("wk1", old);
     bare.distribute();
-    // Patient enough for the whole story.
+    // Patient enough for the whole scenario.
     let daemon = bare.daemon(&json!({
         "lock_cooldown": "50s", "statement_timeout": "59s", "hold_timeout": "59s",
     }));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use citus_sync::report::{PassageKind, PassageOutcome, Phase};
+use citus_core::report::{Phase, TransitionKind, TransitionOutcome};
 use lab::wait_for;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -15,8 +15,8 @@ use crate::daemon::{Daemon, SOON};
 
 const ALL_WENT_ON: [Phase; 3] = [Phase::Requested, Phase::Held, Phase::Released];
 
-/// A group whose leader is its first member, settled.
-fn settled_group(policy: &serde_json::Value) -> (Bare, Daemon) {
+/// A group whose leader is its first member, in sync.
+fn in_sync_group(policy: &serde_json::Value) -> (Bare, Daemon) {
     let bare = Bare::start();
     bare.put_leader("wk1", &bare.members[0]);
     bare.distribute();
@@ -33,7 +33,7 @@ fn holds(daemon: &Daemon) -> u64 {
 
 #[test]
 fn a_request_that_is_withdrawn_lets_writes_go() {
-    let (bare, daemon) = settled_group(&json!({}));
+    let (bare, daemon) = in_sync_group(&json!({}));
     let leader = &bare.members[0];
     for (number, withdraw) in [(|bare: &Bare| bare.withdraw()) as fn(&Bare), |bare| {
         bare.request(&json!({}));
@@ -48,23 +48,23 @@ fn a_request_that_is_withdrawn_lets_writes_go() {
         withdraw(&bare);
         // It has its locks; and lets go of them.
         drop(writer.join().expect("the writer goes on"));
-        bare.settled(&daemon, leader);
-        let passages = daemon.passages(1);
-        assert_eq!(passages.len(), number + 1, "{passages:#?}");
+        bare.in_sync(&daemon, leader);
+        let transitions = daemon.transitions(1);
+        assert_eq!(transitions.len(), number + 1, "{transitions:#?}");
         was(
-            &passages[number],
-            PassageKind::Hold,
-            PassageOutcome::Kept,
+            &transitions[number],
+            TransitionKind::Hold,
+            TransitionOutcome::Kept,
             &ALL_WENT_ON,
         );
-        assert_eq!(passages[number].reason, "a switchover was asked for");
+        assert_eq!(transitions[number].reason, "a switchover was asked for");
     }
     daemon.wait_logged(&["writes go on", "scope=wk1"]);
 }
 
 #[test]
 fn a_request_that_nobody_fulfils_is_held_for_once() {
-    let (bare, daemon) = settled_group(&json!({"hold_timeout": "1s", "lock_cooldown": "100ms"}));
+    let (bare, daemon) = in_sync_group(&json!({"hold_timeout": "1s", "lock_cooldown": "100ms"}));
     let leader = &bare.members[0];
     // Nobody of that name exists. Patroni would refuse it; this one stands.
     let request = json!({"leader": leader.name(), "member": "nobody"});
@@ -74,13 +74,16 @@ fn a_request_that_nobody_fulfils_is_held_for_once() {
         "the hold reached its deadline",
         "Patroni's log of wk1",
     ]);
-    bare.settled(&daemon, leader);
-    assert_eq!(daemon.wait_passage(1).outcome, PassageOutcome::Expired);
+    bare.in_sync(&daemon, leader);
+    assert_eq!(
+        daemon.wait_transition(1).outcome,
+        TransitionOutcome::Expired
+    );
     // News come, and the request stands on: it is not held for again.
     bare.wait_seen(&daemon);
     assert!(daemon.group(1).expect("a report").hold.is_none());
     assert_eq!(holds(&daemon), 1, "{}", daemon.log());
-    assert_eq!(daemon.passages(1).len(), 1, "{}", daemon.log());
+    assert_eq!(daemon.transitions(1).len(), 1, "{}", daemon.log());
 
     // The next request, of the same words, is another one.
     bare.withdraw();
@@ -88,13 +91,13 @@ fn a_request_that_nobody_fulfils_is_held_for_once() {
     bare.request(&request);
     daemon.wait_held(1);
     bare.withdraw();
-    bare.settled(&daemon, leader);
-    assert_eq!(daemon.passages(1).len(), 2, "{}", daemon.log());
+    bare.in_sync(&daemon, leader);
+    assert_eq!(daemon.transitions(1).len(), 2, "{}", daemon.log());
 }
 
 #[test]
 fn nobody_waits_for_a_request_that_patroni_does_not_act_on_now() {
-    let (bare, daemon) = settled_group(&json!({}));
+    let (bare, daemon) = in_sync_group(&json!({}));
     let [leader, other] = &bare.members;
     let (leader, other) = (leader.name(), other.name());
     for request in [
@@ -113,18 +116,18 @@ fn nobody_waits_for_a_request_that_patroni_does_not_act_on_now() {
         bare.wait_seen(&daemon);
         let report = daemon.group(1).expect("a report");
         assert!(
-            report.settled && report.hold.is_none(),
+            report.in_sync && report.hold.is_none(),
             "{request}: {report:?}"
         );
     }
-    bare.settled(&daemon, &bare.members[0]);
+    bare.in_sync(&daemon, &bare.members[0]);
     assert_eq!(holds(&daemon), 0, "{}", daemon.log());
-    assert!(daemon.passages(1).is_empty(), "{}", daemon.log());
+    assert!(daemon.transitions(1).is_empty(), "{}", daemon.log());
 }
 
 #[test]
 fn a_scheduled_switchover_is_held_when_its_time_comes() {
-    let (bare, daemon) = settled_group(&json!({}));
+    let (bare, daemon) = in_sync_group(&json!({}));
     let [old, new] = &bare.members;
     let due = OffsetDateTime::now_utc() + Duration::from_secs(3);
     let text = due.format(&Rfc3339).expect("RFC 3339");
@@ -133,13 +136,13 @@ fn a_scheduled_switchover_is_held_when_its_time_comes() {
     // What Patroni does at that time.
     bare.put_leader("wk1", new);
     bare.withdraw();
-    bare.settled(&daemon, new);
-    let passage = daemon.wait_passage(1);
+    bare.in_sync(&daemon, new);
+    let transition = daemon.wait_transition(1);
     assert_eq!(
-        (passage.kind, passage.outcome),
-        (PassageKind::Switchover, PassageOutcome::Followed)
+        (transition.kind, transition.outcome),
+        (TransitionKind::Switchover, TransitionOutcome::Followed)
     );
-    let began = OffsetDateTime::parse(&passage.at, &Rfc3339).expect("RFC 3339");
+    let began = OffsetDateTime::parse(&transition.at, &Rfc3339).expect("RFC 3339");
     let early = due - began;
     assert!(
         early <= Duration::from_millis(150),
@@ -149,7 +152,7 @@ fn a_scheduled_switchover_is_held_when_its_time_comes() {
 
 #[test]
 fn a_hold_ends_at_its_deadline_while_etcd_is_away() {
-    let (bare, daemon) = settled_group(&json!({"hold_timeout": "15s"}));
+    let (bare, daemon) = in_sync_group(&json!({"hold_timeout": "15s"}));
     let leader = &bare.members[0];
     bare.request(&json!({"leader": leader.name()}));
     daemon.wait_held(1);
@@ -164,16 +167,19 @@ fn a_hold_ends_at_its_deadline_while_etcd_is_away() {
     drop(bare.writer().join().expect("the writer goes on"));
     assert!(!daemon.state().expect("a state").etcd.fresh);
     bare.etcd.thaw();
-    bare.settled(&daemon, leader);
-    assert_eq!(daemon.wait_passage(1).outcome, PassageOutcome::Expired);
+    bare.in_sync(&daemon, leader);
+    assert_eq!(
+        daemon.wait_transition(1).outcome,
+        TransitionOutcome::Expired
+    );
     assert_eq!(holds(&daemon), 1, "{}", daemon.log());
     bare.withdraw();
-    bare.settled(&daemon, leader);
+    bare.in_sync(&daemon, leader);
 }
 
 #[test]
 fn a_stop_of_the_daemon_lets_writes_go() {
-    let (bare, mut daemon) = settled_group(&json!({}));
+    let (bare, mut daemon) = in_sync_group(&json!({}));
     daemon.hold(1);
     let writer = bare.writer();
     bare.wait_writer_waits(&daemon);
@@ -182,5 +188,5 @@ fn a_stop_of_the_daemon_lets_writes_go() {
     daemon.wait_logged(&["writes go on", "scope=wk1"]);
     daemon.start_again();
     daemon.wait_ready();
-    bare.settled(&daemon, &bare.members[0]);
+    bare.in_sync(&daemon, &bare.members[0]);
 }

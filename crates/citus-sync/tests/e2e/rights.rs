@@ -1,6 +1,6 @@
 //! A role with few rights: what it may do is done, what it may not is said.
 
-use citus_sync::report::{PassageKind, PassageOutcome, Phase};
+use citus_core::report::{Phase, TransitionKind, TransitionOutcome};
 use serde_json::json;
 
 use crate::bare::Bare;
@@ -50,11 +50,11 @@ fn a_role_that_may_not_update_pg_dist_node_holds_and_moves_no_reads() {
     bare.put_leader("wk1", new);
     bare.withdraw();
     drop(writer.join().expect("the writer goes on"));
-    bare.settled(&daemon, new);
+    bare.in_sync(&daemon, new);
     was(
-        &daemon.passage(1),
-        PassageKind::Switchover,
-        PassageOutcome::Followed,
+        &daemon.transition(1),
+        TransitionKind::Switchover,
+        TransitionOutcome::Followed,
         &[
             Phase::Requested,
             Phase::Held,

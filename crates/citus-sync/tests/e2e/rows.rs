@@ -4,7 +4,7 @@ use lab::wait_for;
 use serde_json::json;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{DATABASES, laboratory, settled};
+use crate::fixture::{DATABASES, in_sync, laboratory};
 
 fn execute(lab: &lab::Lab, database: &str, sql: &str) {
     lab.coordinator()
@@ -29,7 +29,7 @@ fn one<T: for<'a> lab::postgres::types::FromSql<'a>>(lab: &lab::Lab, sql: &str) 
 fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let scope = lab.scope("wk1").expect("wk1");
     let (leader, replica) = (
         scope.leader_address().expect("a leader"),
@@ -57,7 +57,7 @@ fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids()
     // The daemon read the rows before there was a secondary one. What it then does is refused by
     // Citus (the name is taken), read again, and done as a swap.
     scope.switchover(None).expect("a switchover");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let address = |nodeid: i32| -> String {
         one(
             &lab,
@@ -69,7 +69,7 @@ fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids()
     assert_eq!(address(before), replica);
     assert_eq!(address(secondary), leader);
 
-    // Cut off in the middle, by whoever: the name is found and mended.
+    // Cut off in the middle, by whoever: the name is found and fixed.
     execute(
         &lab,
         "postgres",
@@ -79,7 +79,7 @@ fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids()
     );
     drop(daemon);
     let daemon = Daemon::start(&lab);
-    wait_for("the name to be mended", SOON, || {
+    wait_for("the name to be fixed", SOON, || {
         Ok(address(secondary) == leader)
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
@@ -92,7 +92,7 @@ fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids()
     );
     drop(daemon);
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 }
 
 #[test]
@@ -103,12 +103,12 @@ fn scopes_are_discovered_by_name_and_join_without_a_restart() {
         config["discover"] = json!("^wk(?<group>[0-9]+)$");
     });
     daemon.wait_ready();
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     lab.scope("wk3")
         .expect("wk3")
         .switchover(None)
         .expect("a switchover");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
 
     let kv = lab.etcd().kv();
     kv.put("/service/wk7/initialize", "1").expect("put");
@@ -159,7 +159,7 @@ fn a_formation_that_patroni_manages_is_only_observed() {
     kv.put("/service/citus/1/leader", "other").expect("put");
     wait_for("the new leader to be seen", SOON, || {
         Ok(daemon.group(1)?.leader.as_deref() == Some("other")
-            && daemon.group(1)?.rule == citus_sync::plan::Rule::Blocked)
+            && daemon.group(1)?.rule == citus_core::plan::Rule::Blocked)
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
     assert_eq!(
@@ -179,7 +179,7 @@ fn a_formation_that_patroni_manages_is_only_observed() {
 fn a_missing_group_is_named_and_registered_where_asked_for() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     drop(daemon);
     // A database of its own, with Citus and no rows.
     let fresh = "CREATE DATABASE fresh";

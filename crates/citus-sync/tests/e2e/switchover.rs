@@ -5,66 +5,72 @@
 
 use std::thread;
 
-use citus_sync::report::{Passage, PassageKind, PassageOutcome};
+use citus_core::report::{Transition, TransitionKind, TransitionOutcome};
 use lab::Lab;
 
 use crate::clients::{
     ALL_PHASES, clients, lost_nothing, nothing_failed, nothing_failed_but_in_a_lost_race, was,
 };
 use crate::daemon::Daemon;
-use crate::world::{DATABASES, HookOn, laboratory, moves, settled, switch};
+use crate::fixture::{DATABASES, HookOn, in_sync, laboratory, moves, switch};
 
-/// The only passage of the group: a switchover in which writes were held and reads moved, in every
-/// database and at every door. The row needed no move of its own, because reads were sent to the very
+/// The only transition of the group: a switchover in which writes were held and reads moved, in every
+/// database and at every entry node. The row needed no move of its own, because reads were sent to the very
 /// member that leads now.
-fn held_and_followed(lab: &Lab, daemon: &Daemon, group: u32) -> Passage {
-    let passage = daemon.passage(i32::try_from(group).expect("small"));
+fn held_and_followed(lab: &Lab, daemon: &Daemon, group: u32) -> Transition {
+    let transition = daemon.transition(i32::try_from(group).expect("small"));
     assert_eq!(
-        (passage.kind, passage.outcome),
-        (PassageKind::Switchover, PassageOutcome::Followed),
-        "{passage:#?}"
+        (transition.kind, transition.outcome),
+        (TransitionKind::Switchover, TransitionOutcome::Followed),
+        "{transition:#?}"
     );
     let leader = lab.leaders().expect("leaders")[group as usize].1.clone();
-    assert_eq!(passage.to.as_ref().map(ToString::to_string), Some(leader));
-    assert_ne!(passage.from, passage.to);
+    assert_eq!(
+        transition.to.as_ref().map(ToString::to_string),
+        Some(leader)
+    );
+    assert_ne!(transition.from, transition.to);
     for database in DATABASES {
-        let there = &passage.databases[database];
+        let there = &transition.databases[database];
         assert!(
             there.held_us < there.reads_moved_us && there.reads_moved_us < there.released_us,
-            "{passage:#?}"
+            "{transition:#?}"
         );
-        let doors = lab.with_metadata(database).expect("doors");
-        let others = doors.iter().filter(|door| **door != group).count();
-        assert_eq!(there.doors, others, "{passage:#?}");
-        assert!(there.terminated.is_empty(), "{passage:#?}");
+        let entry_nodes = lab.with_metadata(database).expect("entry nodes");
+        let others = entry_nodes
+            .iter()
+            .filter(|entry_node| **entry_node != group)
+            .count();
+        assert_eq!(there.entry_nodes, others, "{transition:#?}");
+        assert!(there.terminated.is_empty(), "{transition:#?}");
     }
     assert_eq!(moves(daemon, group), 0, "{}", daemon.log());
-    passage
+    transition
 }
 
 #[test]
 fn clients_do_not_notice_a_planned_switchover() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let _hook = HookOn::where_there_is_one(&lab);
     let traffic = clients(&lab, &[1], Some("wk2"));
     let before = lab.rows("postgres").expect("rows");
     switch(&lab, "wk1");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
 
     assert_ne!(lab.rows("postgres").expect("rows"), before);
-    let passage = held_and_followed(&lab, &daemon, 1);
-    let (kind, outcome) = (PassageKind::Switchover, PassageOutcome::Followed);
-    was(&passage, kind, outcome, &ALL_PHASES);
-    assert_eq!(passage.reason, "a switchover was asked for");
+    let transition = held_and_followed(&lab, &daemon, 1);
+    let (kind, outcome) = (TransitionKind::Switchover, TransitionOutcome::Followed);
+    was(&transition, kind, outcome, &ALL_PHASES);
+    assert_eq!(transition.reason, "a switchover was asked for");
     for database in DATABASES {
         assert!(
-            passage.databases[database].left_out.is_empty(),
-            "{passage:#?}"
+            transition.databases[database].skipped.is_empty(),
+            "{transition:#?}"
         );
         let database = format!("database=\"{database}\"");
         daemon.wait_logged(&["writes are held", "scope=wk1", &database]);
@@ -74,7 +80,7 @@ fn clients_do_not_notice_a_planned_switchover() {
     daemon.wait_logged(&["switchover over, followed", "scope=wk1"]);
     for other in [0, 2, 3] {
         assert!(
-            daemon.passages(other).is_empty(),
+            daemon.transitions(other).is_empty(),
             "group {other} is left alone"
         );
         assert_eq!(moves(&daemon, other.unsigned_abs()), 0);
@@ -85,9 +91,9 @@ fn clients_do_not_notice_a_planned_switchover() {
 fn three_groups_at_once_are_held_side_by_side() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let hook = HookOn::where_there_is_one(&lab);
-    // Through the coordinator only: every other door is switched over itself.
+    // Through the coordinator only: every other entry node is switched over itself.
     let traffic = clients(&lab, &[1, 2, 3], None);
     thread::scope(|threads| {
         for name in ["wk1", "wk2", "wk3"] {
@@ -95,12 +101,12 @@ fn three_groups_at_once_are_held_side_by_side() {
             threads.spawn(move || switch(lab, name));
         }
     });
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("everybody is served");
     for group in [1, 2, 3] {
-        let passage = held_and_followed(&lab, &daemon, group);
+        let transition = held_and_followed(&lab, &daemon, group);
         let report = traffic.report().of_group(group);
-        nothing_failed_but_in_a_lost_race(&report, &daemon, &passage, hook.is_some());
+        nothing_failed_but_in_a_lost_race(&report, &daemon, &transition, hook.is_some());
     }
     lost_nothing(traffic, &lab);
 }

@@ -8,7 +8,7 @@ use lab::{Lab, wait_for};
 use serde_json::json;
 
 use crate::daemon::{Daemon, SOON};
-use crate::world::{coordinator, key_of_group, laboratory, make_whole, scope, settled, switch};
+use crate::fixture::{coordinator, in_sync, key_of_group, laboratory, make_whole, scope, switch};
 
 /// A session on the coordinator with an open transaction that has written to group 1.
 fn open_writer(lab: &Lab, name: &str) -> Client {
@@ -32,7 +32,7 @@ fn open_writer(lab: &Lab, name: &str) -> Client {
 fn a_transaction_that_stays_open_is_ended_after_the_cooldown_and_named() {
     let lab = laboratory();
     let daemon = Daemon::start_by(&lab, &json!({"lock_cooldown": "1s"}));
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let mut writer = open_writer(&lab, "nightly");
     daemon.hold(1);
     assert!(
@@ -41,17 +41,17 @@ fn a_transaction_that_stays_open_is_ended_after_the_cooldown_and_named() {
         daemon.log()
     );
     daemon.release(1);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     daemon.wait_logged(&["terminated pid", "nightly", "database=\"second\""]);
-    let passage = daemon.passage(1);
-    let second = &passage.databases["second"];
+    let transition = daemon.transition(1);
+    let second = &transition.databases["second"];
     assert!(
         second.terminated.len() == 1 && second.terminated[0].contains("nightly"),
-        "{passage:#?}"
+        "{transition:#?}"
     );
     assert!(
-        passage.databases["postgres"].terminated.is_empty(),
-        "{passage:#?}"
+        transition.databases["postgres"].terminated.is_empty(),
+        "{transition:#?}"
     );
     let counted = |database: &str| {
         let database = format!("database=\"{database}\"");
@@ -70,7 +70,7 @@ fn a_transaction_that_ends_in_time_is_waited_for() {
         &lab,
         &json!({"lock_cooldown": "50s", "statement_timeout": "59s", "hold_timeout": "59s"}),
     );
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let mut writer = open_writer(&lab, "short");
     thread::scope(|threads| {
         let holding = threads.spawn(|| daemon.hold(1));
@@ -89,10 +89,10 @@ fn a_transaction_that_ends_in_time_is_waited_for() {
     });
     daemon.wait_logged(&["writes are held", "database=\"second\"", "terminated=0"]);
     daemon.release(1);
-    settled(&lab, &daemon);
-    let passage = daemon.passage(1);
-    for database in passage.databases.values() {
-        assert!(database.terminated.is_empty(), "{passage:#?}");
+    in_sync(&lab, &daemon);
+    let transition = daemon.transition(1);
+    for database in transition.databases.values() {
+        assert!(database.terminated.is_empty(), "{transition:#?}");
     }
 }
 
@@ -104,7 +104,7 @@ fn what_a_lost_session_left_prepared_is_cleared_away_after_a_switchover() {
         return;
     }
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     // Citus itself would find it within a minute; here nobody else looks.
     let mut admin = coordinator(&lab, "postgres");
     let mut own_recovery = |sql: &str| {
@@ -123,7 +123,7 @@ fn what_a_lost_session_left_prepared_is_cleared_away_after_a_switchover() {
         )
         .expect("prepared");
     switch(&lab, "wk1");
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     daemon.wait_logged(&[
         "recovered prepared transactions",
         "database=\"second\"",
@@ -148,7 +148,7 @@ fn what_a_lost_session_left_prepared_is_cleared_away_after_a_switchover() {
 fn two_groups_are_held_at_once_although_a_reference_table_is_in_both() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     let write = if lab.flavour().is_citus() {
         "UPDATE currencies SET rate = rate + 1 WHERE code = 1"
     } else {
@@ -178,11 +178,11 @@ fn two_groups_are_held_at_once_although_a_reference_table_is_in_both() {
         let written = write.join().expect("the thread");
         written.unwrap_or_else(|error| panic!("{error}\n{}", daemon.log()));
     });
-    settled(&lab, &daemon);
+    in_sync(&lab, &daemon);
     for group in [1, 2] {
-        let passage = daemon.passage(group);
-        for database in passage.databases.values() {
-            assert!(database.terminated.is_empty(), "{passage:#?}");
+        let transition = daemon.transition(group);
+        for database in transition.databases.values() {
+            assert!(database.terminated.is_empty(), "{transition:#?}");
         }
         let scope = format!("scope=wk{group}");
         daemon.wait_logged(&["hold over, kept", &scope]);

@@ -4,61 +4,61 @@ use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
+use citus_core::plan::{Rows, Step};
+use citus_core::policy::Policy;
 use citus_sync::edge::sql::{Hold, carry_out};
-use citus_sync::plan::{Rows, Step};
-use citus_sync::policy::Policy;
 
-use crate::ground::{
-    DEAD_PORT, Ground, Session, World, ground, holder, until, wait_for_holder, wait_for_nobody,
+use crate::servers::{
+    DEAD_PORT, Fixture, Servers, Session, holder, servers, until, wait_for_holder, wait_for_nobody,
 };
 
 /// This process is "frozen" by not turning its runtime any more: no statement, no answer to a
 /// keepalive of ours, no drop.
 #[test]
 fn the_server_ends_a_hold_at_its_deadline_though_we_are_frozen() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let mut order = world.order(1, &[ground.address(2)]);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let mut order = fixture.order(1, &[servers.address(2)]);
     // Shorter than what every session of ours has anyway.
     order.left = Duration::from_secs(4);
-    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     let hold = hold.expect("a hold");
-    let doors = &ground.workers[1];
-    let writers = [&ground.coordinator, doors]
-        .map(|server| Session::open(server, "writer").start(&ground.write(1, "late")));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-    Ground::wait_blocked(doors, "story writer", 1);
+    let entry_nodes = &servers.workers[1];
+    let writers = [&servers.coordinator, entry_nodes]
+        .map(|server| Session::open(server, "writer").start(&servers.write(1, "late")));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
+    Servers::wait_blocked(entry_nodes, "scenario writer", 1);
     // Frozen from here on.
     for writer in writers {
         writer
             .outcome()
             .expect("it goes on when the server ends the hold");
     }
-    Ground::wait_gone(&ground.coordinator, &holder(1));
-    Ground::wait_gone(doors, &holder(1));
+    Servers::wait_gone(&servers.coordinator, &holder(1));
+    Servers::wait_gone(entry_nodes, &holder(1));
 
     // Thawed: we are told, and what is known of the coordinator is not lost with the hold.
-    let unchanged = world.changed.has_changed();
-    world.run(hold.closing());
-    world.release(hold);
-    world.run(async { tokio::time::sleep(Duration::from_millis(50)).await });
-    assert_eq!(world.changed.has_changed().ok(), unchanged.ok());
-    assert!(matches!(world.database.rows(), Rows::Known(_)));
+    let unchanged = fixture.changed.has_changed();
+    fixture.run(hold.closing());
+    fixture.release(hold);
+    fixture.run(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    assert_eq!(fixture.changed.has_changed().ok(), unchanged.ok());
+    assert!(matches!(fixture.database.rows(), Rows::Known(_)));
 }
 
 /// What the wait for writers has used up is not given on top.
 #[test]
 fn the_deadline_counts_from_the_beginning_of_the_wait() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let mut psql = ground.session("psql");
-    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-    let mut order = world.order(1, &[]);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let mut psql = servers.session("psql");
+    psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+    let mut order = fixture.order(1, &[]);
     order.cooldown = Duration::from_secs(4);
     order.left = Duration::from_secs(6);
-    let mut session = ground.session("ground");
+    let mut session = servers.session("ground");
     let begun = session.one("SELECT clock_timestamp()");
-    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     let hold = hold.expect("a hold");
     assert_eq!(hold.terminated().len(), 1, "it waited for somebody");
     // Frozen from here on. The server's own clock says how long it took.
@@ -83,15 +83,15 @@ fn the_deadline_counts_from_the_beginning_of_the_wait() {
 /// What the server was told when the locks were taken counts anew from each word of ours.
 #[test]
 fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let mut session = ground.session("ground");
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let mut session = servers.session("ground");
     let begun = session.one("SELECT clock_timestamp()");
-    let mut order = world.order(1, &[]);
+    let mut order = fixture.order(1, &[]);
     order.left = Duration::from_secs(8);
-    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     let hold = hold.expect("a hold");
-    let mut admin = ground.session("admin");
+    let mut admin = servers.session("admin");
     admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
     let since = |moment: &str| format!("extract(epoch FROM {moment} - timestamptz '{begun}')");
     let waited = format!("SELECT {} > 5", since("clock_timestamp()"));
@@ -102,7 +102,7 @@ fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
         holder(1)
     );
     // A thread of its own, because this one is frozen.
-    let mut session = ground.session("ground");
+    let mut session = servers.session("ground");
     let watch = move || {
         let mut last = 0.0;
         until("the end of the hold", || {
@@ -124,37 +124,43 @@ fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
         }
         true
     };
-    let step = ground.a_move(1, DEAD_PORT);
-    let end = hold.finish(&world.database, &world.doors, &[], &step, still_right);
-    world.run(end).expect_err("somebody is in the way");
+    let step = servers.a_move(1, DEAD_PORT);
+    let end = hold.finish(
+        &fixture.database,
+        &fixture.entry_nodes,
+        &[],
+        &step,
+        still_right,
+    );
+    fixture.run(end).expect_err("somebody is in the way");
     assert_eq!(tries.get(), 2);
     assert!(last.get() < 11.0, "{} s, 8 were given", last.get());
 }
 
 #[test]
 fn a_hold_that_is_called_off_half_way_leaves_nothing() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let mut psql = ground.session("psql");
-    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-    let mut order = world.order(1, &[]);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let mut psql = servers.session("psql");
+    psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+    let mut order = fixture.order(1, &[]);
     order.cooldown = Duration::from_secs(50);
-    world.run(async {
-        let port = ground.coordinator.port();
+    fixture.run(async {
+        let port = servers.coordinator.port();
         let waits = tokio::task::spawn_blocking(move || wait_for_holder(port));
         tokio::select! {
-            taken = Hold::take(&world.database, &world.doors, &order) => {
+            taken = Hold::take(&fixture.database, &fixture.entry_nodes, &order) => {
                 panic!("somebody is in the way, but {taken:?}")
             }
             waits = waits => waits.expect("it waits"),
         }
     });
     // The reason to hold is gone, the writer is not. Others must not queue behind nobody.
-    let other = ground
+    let other = servers
         .session("other")
-        .start(&ground.write_beside(1, "goes on"));
-    world.run(async {
-        let port = ground.coordinator.port();
+        .start(&servers.write_beside(1, "goes on"));
+    fixture.run(async {
+        let port = servers.coordinator.port();
         let gone = move || wait_for_nobody(port, &holder(1));
         tokio::task::spawn_blocking(gone).await.expect("it is gone");
     });
@@ -164,19 +170,19 @@ fn a_hold_that_is_called_off_half_way_leaves_nothing() {
 
 #[test]
 fn a_hold_that_is_dropped_lets_go() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let hold = world.hold(1, &[ground.address(2)]);
-    let writers = [&ground.coordinator, &ground.workers[1]]
-        .map(|server| Session::open(server, "writer").start(&ground.write(1, "after")));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-    Ground::wait_blocked(&ground.workers[1], "story writer", 1);
-    // Whoever waits for its doors, or moves reads under it, keeps nothing open.
-    let _others = (hold.doors_are_known(), hold.reads(&world.database));
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let hold = fixture.hold(1, &[servers.address(2)]);
+    let writers = [&servers.coordinator, &servers.workers[1]]
+        .map(|server| Session::open(server, "writer").start(&servers.write(1, "after")));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
+    Servers::wait_blocked(&servers.workers[1], "scenario writer", 1);
+    // Whoever waits for its entry nodes, or moves reads under it, keeps nothing open.
+    let _others = (hold.entry_nodes_are_known(), hold.reads(&fixture.database));
     drop(hold);
     // As in life, the runtime turns: a session is closed by its task.
-    world.run(async {
-        for server in [&ground.coordinator, &ground.workers[1]] {
+    fixture.run(async {
+        for server in [&servers.coordinator, &servers.workers[1]] {
             let port = server.port();
             let gone = move || wait_for_nobody(port, &holder(1));
             tokio::task::spawn_blocking(gone).await.expect("it is gone");
@@ -187,13 +193,13 @@ fn a_hold_that_is_dropped_lets_go() {
     }
 }
 
-/// Reads may be at a standby by then, where the writes of the door's clients would fail.
+/// Reads may be at a standby by then, where the writes of the entry node's clients would fail.
 #[test]
-fn the_doors_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let door = &ground.workers[1];
-    let doors = [ground.address(2)];
+fn the_entry_nodes_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let entry_node = &servers.workers[1];
+    let entry_nodes = [servers.address(2)];
     let pid = format!(
         "SELECT pid FROM pg_stat_activity WHERE application_name = '{}'",
         holder(1)
@@ -202,42 +208,42 @@ fn the_doors_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
     let lose = |hold: Hold| {
         let end = format!(
             "SELECT pg_terminate_backend({}, 10000)",
-            pid(&ground.coordinator)
+            pid(&servers.coordinator)
         );
-        ground.session("ground").run(&end);
-        world.run(hold.closing());
-        hold.keep_doors(&world.database);
+        servers.session("ground").run(&end);
+        fixture.run(hold.closing());
+        hold.keep_entry_nodes(&fixture.database);
     };
-    let hold = world.hold(1, &doors);
-    let before = pid(door);
-    let writer = Session::open(door, "writer").start(&ground.write(1, "at the door"));
-    Ground::wait_blocked(door, "story writer", 1);
+    let hold = fixture.hold(1, &entry_nodes);
+    let before = pid(entry_node);
+    let writer = Session::open(entry_node, "writer").start(&servers.write(1, "at the entry node"));
+    Servers::wait_blocked(entry_node, "scenario writer", 1);
     lose(hold);
 
     // It does not come to that: somebody is in the way whom we do not terminate.
-    let mut own = ground.session("citus-sync: another instance");
-    own.run(&format!("BEGIN; {}", ground.write_beside(1, "in the way")));
-    let order = world.order(1, &doors);
-    let taken = world.run(Hold::take(&world.database, &world.doors, &order));
+    let mut own = servers.session("citus-sync: another instance");
+    own.run(&format!("BEGIN; {}", servers.write_beside(1, "in the way")));
+    let order = fixture.order(1, &entry_nodes);
+    let taken = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     taken.expect_err("somebody is in the way");
     own.run("ROLLBACK");
-    assert_eq!(pid(door), before);
+    assert_eq!(pid(entry_node), before);
 
-    let hold = world.hold(1, &doors);
-    assert_eq!(hold.doors(), doors);
-    assert_eq!(pid(door), before, "it was held all the time");
+    let hold = fixture.hold(1, &entry_nodes);
+    assert_eq!(hold.entry_nodes(), entry_nodes);
+    assert_eq!(pid(entry_node), before, "it was held all the time");
     assert!(!writer.is_over());
-    let news = world.release(hold);
-    assert_eq!((news.held, news.left_out), (1, vec![]));
+    let news = fixture.release(hold);
+    assert_eq!((news.held, news.skipped), (1, vec![]));
     writer.outcome().expect("it goes on");
 
     // And until the group is let go.
-    lose(world.hold(1, &doors));
-    world.doors.let_go(2);
-    assert_eq!(Ground::backends(door, &holder(1)), 1);
-    world.doors.let_go(1);
-    world.run(async {
-        let port = door.port();
+    lose(fixture.hold(1, &entry_nodes));
+    fixture.entry_nodes.let_go(2);
+    assert_eq!(Servers::backends(entry_node, &holder(1)), 1);
+    fixture.entry_nodes.let_go(1);
+    fixture.run(async {
+        let port = entry_node.port();
         let gone = move || wait_for_nobody(port, &holder(1));
         tokio::task::spawn_blocking(gone).await.expect("it is gone");
     });
@@ -246,52 +252,59 @@ fn the_doors_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
 /// A move that has taken the locks of its group is not a hold, and makes writers wait all the same.
 #[test]
 fn a_move_keeps_its_locks_no_longer_than_a_hold_may() {
-    let ground = ground();
+    let servers = servers();
     let policy = Policy {
         hold_timeout: Duration::from_secs(1),
         ..Policy::default()
     };
-    let world = World::with(&ground, "postgres", &policy);
+    let fixture = Fixture::with(&servers, "postgres", &policy);
     // In the way of the first try, which wants everything, and not of the second.
-    let mut writer = ground.session("writer");
-    writer.run(&format!("BEGIN; {}", ground.write_reference("open")));
-    let step = Step::Move(ground.a_move(1, DEAD_PORT));
+    let mut writer = servers.session("writer");
+    writer.run(&format!("BEGIN; {}", servers.write_reference("open")));
+    let step = Step::Move(servers.a_move(1, DEAD_PORT));
     let tries = Cell::new(0);
     let frozen = || {
         // Not on this thread, which turns a runtime.
-        let frozen = thread::scope(|scope| scope.spawn(|| who_is_ended_first(&ground)).join());
+        let frozen = thread::scope(|scope| scope.spawn(|| who_is_ended_first(&servers)).join());
         frozen.expect("the end of one of them")
     };
-    let moved = carry_out(&world.database, &world.doors, &[], 1, &step, || {
-        tries.set(tries.get() + 1);
-        if tries.get() == 2 {
-            assert_eq!(frozen(), "the move");
-        }
-        true
-    });
-    world.run(moved).expect_err("its session was ended");
+    let moved = carry_out(
+        &fixture.database,
+        &fixture.entry_nodes,
+        &[],
+        1,
+        &step,
+        || {
+            tries.set(tries.get() + 1);
+            if tries.get() == 2 {
+                assert_eq!(frozen(), "the move");
+            }
+            true
+        },
+    );
+    fixture.run(moved).expect_err("its session was ended");
     assert_eq!(tries.get(), 2);
-    let row = Ground::row(&ground.coordinator, 1);
-    assert_eq!(row, ground.address(1).to_string());
+    let row = Servers::row(&servers.coordinator, 1);
+    assert_eq!(row, servers.address(1).to_string());
     writer.run("ROLLBACK");
 }
 
 /// A move that holds the locks of group 1 and says nothing any more, or a session that may be silent
 /// for eight seconds.
-fn who_is_ended_first(ground: &Ground) -> &'static str {
+fn who_is_ended_first(servers: &Servers) -> &'static str {
     const MOVE: &str = "citus-sync: move group 1";
-    assert_eq!(Ground::backends(&ground.coordinator, MOVE), 1);
-    let mut other = ground.session("other");
+    assert_eq!(Servers::backends(&servers.coordinator, MOVE), 1);
+    let mut other = servers.session("other");
     other.run("SET idle_in_transaction_session_timeout = '8s'; BEGIN");
-    let mut session = ground.session("ground");
+    let mut session = servers.session("ground");
     let left = format!(
         "SELECT string_agg(application_name, ', ') FROM pg_stat_activity \
-         WHERE application_name IN ('{MOVE}', 'story other')"
+         WHERE application_name IN ('{MOVE}', 'scenario other')"
     );
     let mut first = "";
     until("the end of one of them", || {
         first = match session.one(&left).as_str() {
-            "story other" => "the move",
+            "scenario other" => "the move",
             MOVE => "the other",
             _ => return false,
         };

@@ -4,28 +4,28 @@ use std::time::Duration;
 
 use citus_sync::edge::sql::Hold;
 
-use crate::ground::{
-    Ground, REFERENCES, SOON, Session, World, ground, holder, wait_for_holder, wait_for_nobody,
+use crate::servers::{
+    Fixture, REFERENCES, SOON, Servers, Session, holder, servers, wait_for_holder, wait_for_nobody,
 };
 
 #[test]
 fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let one = world.hold(1, &[ground.address(2)]);
-    let two = world.hold(2, &[ground.address(1)]);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let one = fixture.hold(1, &[servers.address(2)]);
+    let two = fixture.hold(2, &[servers.address(1)]);
     assert_eq!((one.terminated(), two.terminated()), (vec![], vec![]));
-    assert_eq!((one.left_out(), two.left_out()), (vec![], vec![]));
-    let start = |write: &str| ground.session("writer").start(write);
-    let first = start(&ground.write(1, "side by side"));
-    let second = start(&ground.write(2, "side by side"));
-    let reference = start(&ground.write_reference("both"));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 3);
-    world.release(one);
+    assert_eq!((one.skipped(), two.skipped()), (vec![], vec![]));
+    let start = |write: &str| servers.session("writer").start(write);
+    let first = start(&servers.write(1, "side by side"));
+    let second = start(&servers.write(2, "side by side"));
+    let reference = start(&servers.write_reference("both"));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 3);
+    fixture.release(one);
     first.outcome().expect("group 1 goes on");
     assert!(!second.is_over(), "group 2 is still held");
     assert!(!reference.is_over(), "and the reference table with it");
-    world.release(two);
+    fixture.release(two);
     second.outcome().expect("group 2 goes on");
     reference.outcome().expect("the reference table too");
 }
@@ -33,130 +33,135 @@ fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
 /// PostgreSQL queues whoever asks behind those that wait already: the next group must not ask again.
 #[test]
 fn a_writer_of_a_reference_table_who_waits_in_one_hold_is_not_in_the_way_of_the_next() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let one = world.hold(1, &[]);
-    let writer = ground
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let one = fixture.hold(1, &[]);
+    let writer = servers
         .session("writer")
-        .start(&ground.write_reference("both"));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-    let two = world.hold(2, &[]);
+        .start(&servers.write_reference("both"));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
+    let two = fixture.hold(2, &[]);
     assert_eq!((one.terminated(), two.terminated()), (vec![], vec![]));
-    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 1);
-    world.release(one);
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-    world.release(two);
+    assert_eq!(Servers::backends(&servers.coordinator, REFERENCES), 1);
+    fixture.release(one);
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
+    fixture.release(two);
     writer.outcome().expect("it goes on");
-    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 0);
+    assert_eq!(Servers::backends(&servers.coordinator, REFERENCES), 0);
 }
 
 /// As one that was started anew while the server has not ended the sessions of the one before it.
 #[test]
 fn another_instance_that_holds_reference_tables_is_not_in_the_way() {
-    let ground = ground();
-    let (before, after) = (World::new(&ground), World::new(&ground));
+    let servers = servers();
+    let (before, after) = (Fixture::new(&servers), Fixture::new(&servers));
     let one = before.hold(1, &[]);
     let two = after.hold(2, &[]);
     assert_eq!(two.terminated(), &[] as &[String]);
-    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 2);
-    let writer = ground
+    assert_eq!(Servers::backends(&servers.coordinator, REFERENCES), 2);
+    let writer = servers
         .session("writer")
-        .start(&ground.write_reference("both"));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+        .start(&servers.write_reference("both"));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
     before.release(one);
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
     after.release(two);
     writer.outcome().expect("it goes on");
 }
 
 #[test]
 fn reference_tables_are_held_until_the_latest_deadline_and_by_the_server() {
-    let ground = ground();
-    let world = World::new(&ground);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
     let take = |group, left| {
-        let mut order = world.order(group, &[]);
+        let mut order = fixture.order(group, &[]);
         order.left = Duration::from_secs(left);
-        world.run(Hold::take(&world.database, &world.doors, &order))
+        fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
     };
     let first = take(1, 3).expect("a hold");
     let second = take(2, 300).expect("a hold");
     // Frozen until the server has ended the first.
-    Ground::wait_gone(&ground.coordinator, &holder(1));
-    assert_eq!(Ground::backends(&ground.coordinator, REFERENCES), 1);
+    Servers::wait_gone(&servers.coordinator, &holder(1));
+    assert_eq!(Servers::backends(&servers.coordinator, REFERENCES), 1);
     drop(first);
     let third = take(1, 3).expect("a hold");
-    world.release(second);
+    fixture.release(second);
     // The last one that is left has an earlier end.
-    world.run(async {
-        let port = ground.coordinator.port();
+    fixture.run(async {
+        let port = servers.coordinator.port();
         let gone = move || wait_for_nobody(port, REFERENCES);
         tokio::task::spawn_blocking(gone).await.expect("it is gone");
     });
-    world.release(third);
+    fixture.release(third);
 }
 
 #[test]
 fn a_writer_waits_while_its_group_is_held_and_goes_on_when_it_is_let_go() {
-    let ground = ground();
-    let world = World::new(&ground);
-    ground.session("writer").run(&ground.write(1, "before"));
-    let hold = world.hold(1, &[]);
-    let writer = ground.session("writer").start(&ground.write(1, "after"));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-    let mut other = ground.session("other");
-    assert_eq!(other.one(&ground.read(1)), "before", "readers pass");
-    other.run(&ground.write(2, "others pass"));
-    world.release(hold);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    servers.session("writer").run(&servers.write(1, "before"));
+    let hold = fixture.hold(1, &[]);
+    let writer = servers.session("writer").start(&servers.write(1, "after"));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
+    let mut other = servers.session("other");
+    assert_eq!(other.one(&servers.read(1)), "before", "readers pass");
+    other.run(&servers.write(2, "others pass"));
+    fixture.release(hold);
     writer.outcome().expect("it goes on");
-    assert_eq!(other.one(&ground.read(1)), "after");
+    assert_eq!(other.one(&servers.read(1)), "after");
 }
 
 #[test]
-fn clients_of_a_door_wait_there() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let hold = world.hold(1, &[ground.address(2)]);
-    assert_eq!(hold.doors(), [ground.address(2)]);
-    let door = &ground.workers[1];
-    let writer = Session::open(door, "writer").start(&ground.write(1, "through a door"));
-    Ground::wait_blocked(door, "story writer", 1);
-    world.release(hold);
+fn clients_of_a_entry_node_wait_there() {
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let hold = fixture.hold(1, &[servers.address(2)]);
+    assert_eq!(hold.entry_nodes(), [servers.address(2)]);
+    let entry_node = &servers.workers[1];
+    let writer =
+        Session::open(entry_node, "writer").start(&servers.write(1, "through an entry node"));
+    Servers::wait_blocked(entry_node, "scenario writer", 1);
+    fixture.release(hold);
     writer.outcome().expect("it goes on");
 }
 
 #[test]
 fn whoever_is_in_the_way_is_terminated_after_the_cooldown_and_named() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let mut psql = ground.session("psql");
-    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-    let door = &ground.workers[1];
-    let hold = world.hold(1, &[]);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let mut psql = servers.session("psql");
+    psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+    let entry_node = &servers.workers[1];
+    let hold = fixture.hold(1, &[]);
     let [who] = &hold.terminated()[..] else {
         panic!("{:?}", hold.terminated());
     };
     let expected = format!(
-        "pid {} (role postgres, story psql, idle in transaction",
+        "pid {} (role postgres, scenario psql, idle in transaction",
         psql.pid
     );
     assert!(who.starts_with(&expected), "{who}");
     let (code, _) = psql.try_rows("SELECT 1").expect_err("it was terminated");
     assert!(["57P01", ""].contains(&code.as_str()), "{code}");
-    world.release(hold);
+    fixture.release(hold);
 
-    // At a door as well.
-    let mut psql = ground.session("psql");
-    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-    let mut client = Session::open(door, "client");
-    client.run(&format!("BEGIN; {}", ground.write_beside(1, "at the door")));
-    let hold = world.hold(1, &[ground.address(2)]);
-    assert_eq!(hold.left_out(), []);
-    let expected = format!("pid {} (role postgres, story client", client.pid);
-    let at_door = |who: &String| {
-        who.starts_with(&expected) && who.ends_with(&format!("at door {}", ground.address(2)))
+    // At an entry node as well.
+    let mut psql = servers.session("psql");
+    psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+    let mut client = Session::open(entry_node, "client");
+    client.run(&format!(
+        "BEGIN; {}",
+        servers.write_beside(1, "at the entry node")
+    ));
+    let hold = fixture.hold(1, &[servers.address(2)]);
+    assert_eq!(hold.skipped(), []);
+    let expected = format!("pid {} (role postgres, scenario client", client.pid);
+    let at_entry_node = |who: &String| {
+        who.starts_with(&expected)
+            && who.ends_with(&format!("at entry node {}", servers.address(2)))
     };
     assert!(
-        hold.terminated().iter().any(at_door),
+        hold.terminated().iter().any(at_entry_node),
         "{:?}",
         hold.terminated()
     );
@@ -164,13 +169,13 @@ fn whoever_is_in_the_way_is_terminated_after_the_cooldown_and_named() {
 
 #[test]
 fn a_session_of_our_own_is_never_terminated_but_named() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let mut other = Session::open(&ground.coordinator, "citus-sync: another instance");
-    other.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-    let order = world.order(1, &[]);
-    let error = world
-        .run(Hold::take(&world.database, &world.doors, &order))
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let mut other = Session::open(&servers.coordinator, "citus-sync: another instance");
+    other.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+    let order = fixture.order(1, &[]);
+    let error = fixture
+        .run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
         .expect_err("it is in the way");
     let text = error.to_string();
     assert!(
@@ -178,21 +183,21 @@ fn a_session_of_our_own_is_never_terminated_but_named() {
         "{text}"
     );
     other.run("COMMIT");
-    assert_eq!(Ground::backends(&ground.coordinator, &holder(1)), 0);
+    assert_eq!(Servers::backends(&servers.coordinator, &holder(1)), 0);
 }
 
 /// It has nothing that anybody could want, and goes on when that hold does.
 #[test]
 fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
-    let ground = ground();
-    let (before, after) = (World::new(&ground), World::new(&ground));
+    let servers = servers();
+    let (before, after) = (Fixture::new(&servers), Fixture::new(&servers));
     let one = before.hold(1, &[]);
-    let writer = ground.session("writer").start(&ground.write(1, "waits"));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    let writer = servers.session("writer").start(&servers.write(1, "waits"));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
     // The first instance is in the way, and the writer stands in the queue between the two.
     let order = after.order(1, &[]);
     let error = after
-        .run(Hold::take(&after.database, &after.doors, &order))
+        .run(Hold::take(&after.database, &after.entry_nodes, &order))
         .expect_err("the first one's hold stands")
         .to_string();
     assert!(error.contains(&holder(1)), "{error}");
@@ -203,55 +208,55 @@ fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
 
 #[test]
 fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let two = world.hold(2, &[]);
-    let mut writer = ground.session("writer");
-    writer.run(&format!("BEGIN; {}", ground.write(1, "has it")));
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let two = fixture.hold(2, &[]);
+    let mut writer = servers.session("writer");
+    writer.run(&format!("BEGIN; {}", servers.write(1, "has it")));
     let pid = writer.pid;
-    let writer = writer.start(&ground.write(2, "waits"));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
+    let writer = writer.start(&servers.write(2, "waits"));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
     // No time to be gentle.
-    let mut order = world.order(1, &[]);
+    let mut order = fixture.order(1, &[]);
     order.cooldown = Duration::ZERO;
-    let one = world.run(Hold::take(&world.database, &world.doors, &order));
+    let one = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     let one = one.expect("a hold beside the other");
     let [who] = &one.terminated()[..] else {
         panic!("{:?}", one.terminated());
     };
     assert!(who.starts_with(&format!("pid {pid} ")), "{who}");
     writer.outcome().expect_err("it was terminated");
-    world.release(one);
-    world.release(two);
+    fixture.release(one);
+    fixture.release(two);
 }
 
 #[test]
 fn nor_is_its_statement_cancelled_when_it_waits_in_a_hold_of_ours() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let two = world.hold(2, &[]);
-    let mut other = Session::open(&ground.coordinator, "citus-sync: another instance");
-    other.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-    let other = other.start(&ground.write(2, "waits"));
-    Ground::wait_blocked(&ground.coordinator, "citus-sync: another instance", 1);
-    let order = world.order(1, &[]);
-    world
-        .run(Hold::take(&world.database, &world.doors, &order))
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let two = fixture.hold(2, &[]);
+    let mut other = Session::open(&servers.coordinator, "citus-sync: another instance");
+    other.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+    let other = other.start(&servers.write(2, "waits"));
+    Servers::wait_blocked(&servers.coordinator, "citus-sync: another instance", 1);
+    let order = fixture.order(1, &[]);
+    fixture
+        .run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
         .expect_err("it is in the way");
     assert!(!other.is_over(), "it waits as before");
-    world.release(two);
+    fixture.release(two);
     other.outcome().expect("it goes on");
 }
 
 #[test]
 fn a_role_that_may_not_terminate_says_so() {
-    let ground = ground();
-    ground.owner("holder");
-    let world = World::of_role(&ground, "holder");
-    let mut psql = ground.session("psql");
-    psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-    let order = world.order(1, &[]);
-    let taken = world.run(Hold::take(&world.database, &world.doors, &order));
+    let servers = servers();
+    servers.owner("holder");
+    let fixture = Fixture::of_role(&servers, "holder");
+    let mut psql = servers.session("psql");
+    psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+    let order = fixture.order(1, &[]);
+    let taken = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     let error = taken.expect_err("it is in the way").to_string();
     assert!(
         error.contains("pg_signal_backend") && error.contains("42501"),
@@ -262,26 +267,26 @@ fn a_role_that_may_not_terminate_says_so() {
 
 #[test]
 fn a_writer_that_meets_the_hold_half_way_does_not_make_it_fail() {
-    let ground = ground();
-    let world = World::new(&ground);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
     // It has the last shard of the group and wants the first: a deadlock with whoever takes them in
     // order and does not give in. PostgreSQL would end the writer.
     let shards = "SELECT min(shardid) || ' ' || max(shardid) FROM pg_dist_placement \
                   JOIN pg_dist_shard USING (shardid) WHERE logicalrelid = 'kv'::regclass AND groupid = 1";
-    let mut writer = ground.session("writer");
+    let mut writer = servers.session("writer");
     let shards = writer.one(shards);
     let (first, last) = shards.split_once(' ').expect("two");
     writer.run("SET deadlock_timeout = '3s'");
     writer.run(&format!(
         "BEGIN; SELECT lock_shard_metadata(5, '{{{last}}}')"
     ));
-    let mut order = world.order(1, &[]);
+    let mut order = fixture.order(1, &[]);
     order.cooldown = Duration::from_secs(20);
     let first = first.to_owned();
-    let hold = world.run(async {
-        let take = Hold::take(&world.database, &world.doors, &order);
+    let hold = fixture.run(async {
+        let take = Hold::take(&fixture.database, &fixture.entry_nodes, &order);
         let meeting = tokio::task::spawn_blocking({
-            let port = ground.coordinator.port();
+            let port = servers.coordinator.port();
             move || {
                 wait_for_holder(port);
                 writer.run(&format!(
@@ -301,17 +306,17 @@ fn a_writer_that_meets_the_hold_half_way_does_not_make_it_fail() {
 /// of group 2 can do nothing before that is over, and would keep group 1 from being held all that time.
 #[test]
 fn a_write_of_many_shards_that_waits_in_one_hold_does_not_keep_the_next_group_from_its_own() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let first = ground.groups_by_first_shard();
-    let later = world.hold(first[1], &[]);
-    let writer = ground.session("writer").start(&ground.write_all("many"));
-    Ground::wait_blocked(&ground.coordinator, "story writer", 1);
-    let mut order = world.order(first[0], &[]);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let first = servers.groups_by_first_shard();
+    let later = fixture.hold(first[1], &[]);
+    let writer = servers.session("writer").start(&servers.write_all("many"));
+    Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
+    let mut order = fixture.order(first[0], &[]);
     // Longer than anybody waits here: nobody is terminated.
     order.cooldown = SOON;
     order.left = 2 * SOON;
-    let hold = world.run(Hold::take(&world.database, &world.doors, &order));
+    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     let hold = hold.expect("a hold");
     let (code, _) = writer.outcome().expect_err("its statement was cancelled");
     assert_eq!(code, "57014");
@@ -319,9 +324,9 @@ fn a_write_of_many_shards_that_waits_in_one_hold_does_not_keep_the_next_group_fr
         panic!("{:?}", hold.terminated());
     };
     assert!(
-        who.contains("story writer") && who.ends_with(": statement cancelled"),
+        who.contains("scenario writer") && who.ends_with(": statement cancelled"),
         "{who}"
     );
-    world.release(hold);
-    world.release(later);
+    fixture.release(hold);
+    fixture.release(later);
 }

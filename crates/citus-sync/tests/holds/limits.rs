@@ -1,41 +1,48 @@
 //! How much of the coordinator's connections holds may take, and that they take nothing from others.
 
+use citus_core::plan::Step;
 use citus_sync::edge::sql::{Hold, carry_out};
-use citus_sync::plan::Step;
 
-use crate::ground::{DEAD_PORT, World, ground};
+use crate::servers::{DEAD_PORT, Fixture, servers};
 
 /// A group without shards: as many holds of it as one likes stand side by side.
 const NO_SHARDS: i32 = 77;
 
 #[test]
 fn holds_have_a_limit_of_their_own_and_moves_do_not_wait_for_them() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let order = world.order(NO_SHARDS, &[]);
-    let take = || world.run(Hold::take(&world.database, &world.doors, &order));
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let order = fixture.order(NO_SHARDS, &[]);
+    let take = || fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
     let mut holds: Vec<Hold> = (0..64).map(|_| take().expect("a hold")).collect();
     let error = take().expect_err("one too many").to_string();
     assert_eq!(
         error,
         "64 holds are open in this database already, no more are allowed"
     );
-    let step = Step::Move(ground.a_move(1, DEAD_PORT));
-    let moved = carry_out(&world.database, &world.doors, &[], 1, &step, || true);
-    world.run(moved).expect("a move beside all of them");
+    let step = Step::Move(servers.a_move(1, DEAD_PORT));
+    let moved = carry_out(
+        &fixture.database,
+        &fixture.entry_nodes,
+        &[],
+        1,
+        &step,
+        || true,
+    );
+    fixture.run(moved).expect("a move beside all of them");
     holds.pop();
     holds.push(take().expect("a place is free again"));
 }
 
 #[test]
 fn a_hold_that_is_called_off_gives_its_place_back() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let order = world.order(NO_SHARDS, &[]);
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let order = fixture.order(NO_SHARDS, &[]);
     for _ in 0..65 {
         // Polled once: it has a place, and no session yet.
-        let take = Hold::take(&world.database, &world.doors, &order);
-        world.run(async {
+        let take = Hold::take(&fixture.database, &fixture.entry_nodes, &order);
+        fixture.run(async {
             tokio::select! {
                 biased;
                 taken = take => drop(taken),
@@ -43,5 +50,5 @@ fn a_hold_that_is_called_off_gives_its_place_back() {
             }
         });
     }
-    world.hold(NO_SHARDS, &[]);
+    fixture.hold(NO_SHARDS, &[]);
 }

@@ -3,10 +3,10 @@
 //! that writes to reference tables do not wait there, and no metadata sync of its own.
 
 mod ending;
-mod ground;
 mod holding;
-mod left_out;
 mod limits;
 mod moving;
 mod overtaken;
 mod questions;
+mod servers;
+mod skipped;

@@ -1,10 +1,10 @@
 //! What news has overtaken is not carried out: whoever changes rows asks once more right before.
 
+use citus_core::plan::{Register, Repair, Step};
 use citus_sync::edge::sql::{StepError, carry_out, resync};
-use citus_sync::plan::{Register, Repair, Step};
 use dcs_watch::HostPort;
 
-use crate::ground::{DEAD_PORT, World, ground};
+use crate::servers::{DEAD_PORT, Fixture, servers};
 
 /// Of every row, which is there and when it was changed last.
 const VERSIONS: &str =
@@ -12,17 +12,17 @@ const VERSIONS: &str =
 
 #[test]
 fn no_step_changes_a_row_once_news_came() {
-    let ground = ground();
-    let world = World::new(&ground);
-    let mut session = ground.session("ground");
-    let wreck = HostPort {
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let mut session = servers.session("ground");
+    let orphan_row = HostPort {
         host: "citus-sync-swap-99.invalid".to_owned(),
         port: DEAD_PORT,
     };
     session.run(&format!(
         "INSERT INTO pg_dist_node (nodeid, groupid, nodename, nodeport, noderole) \
          VALUES (99, 1, '{}', {}, 'secondary')",
-        wreck.host, wreck.port
+        orphan_row.host, orphan_row.port
     ));
     let nowhere = HostPort {
         host: "127.0.0.1".to_owned(),
@@ -30,10 +30,10 @@ fn no_step_changes_a_row_once_news_came() {
     };
     let before = session.one(VERSIONS);
     let steps = [
-        Step::Move(ground.a_move(1, DEAD_PORT)),
+        Step::Move(servers.a_move(1, DEAD_PORT)),
         Step::Repair(Repair {
             nodeid: 99,
-            from: wreck,
+            from: orphan_row,
             to: nowhere.clone(),
         }),
         Step::Register(Register {
@@ -42,40 +42,54 @@ fn no_step_changes_a_row_once_news_came() {
         }),
     ];
     for step in steps {
-        let end = carry_out(&world.database, &world.doors, &[], 1, &step, || false);
-        let error = world.run(end).expect_err("superseded");
+        let end = carry_out(
+            &fixture.database,
+            &fixture.entry_nodes,
+            &[],
+            1,
+            &step,
+            || false,
+        );
+        let error = fixture.run(end).expect_err("superseded");
         assert!(matches!(error, StepError::Superseded), "{step}: {error}");
         assert_eq!(session.one(VERSIONS), before, "{step}");
     }
-    let error = world.run(resync(&world.database, 1, || false));
+    let error = fixture.run(resync(&fixture.database, 1, || false));
     assert!(matches!(error, Err(StepError::Superseded)), "{error:?}");
     assert_eq!(session.one(VERSIONS), before);
 }
 
 #[test]
 fn nor_one_that_waited_for_somebody_in_its_way() {
-    let ground = ground();
-    ground.owner("mover");
+    let servers = servers();
+    servers.owner("mover");
     for function in ["citus_update_node", "citus_pause_node_within_txn"] {
         let grant = format!("GRANT EXECUTE ON FUNCTION {function} TO mover");
-        ground.session("ground").run(&grant);
+        servers.session("ground").run(&grant);
     }
-    let mut session = ground.session("ground");
+    let mut session = servers.session("ground");
     let before = session.one(VERSIONS);
     // With a plain UPDATE; and by way of Citus, where the role may not.
     for role in ["postgres", "mover"] {
-        let world = World::of_role(&ground, role);
-        let mut psql = ground.session("psql");
-        psql.run(&format!("BEGIN; {}", ground.write(1, "in the way")));
-        let step = Step::Move(ground.a_move(1, DEAD_PORT));
+        let fixture = Fixture::of_role(&servers, role);
+        let mut psql = servers.session("psql");
+        psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
+        let step = Step::Move(servers.a_move(1, DEAD_PORT));
         // The first try, which waits for nobody, finds him; the news comes while he is waited for.
         let asked = std::cell::Cell::new(0);
         let still_right = || {
             asked.set(asked.get() + 1);
             asked.get() == 1
         };
-        let end = carry_out(&world.database, &world.doors, &[], 1, &step, still_right);
-        let error = world.run(end).expect_err("superseded");
+        let end = carry_out(
+            &fixture.database,
+            &fixture.entry_nodes,
+            &[],
+            1,
+            &step,
+            still_right,
+        );
+        let error = fixture.run(end).expect_err("superseded");
         assert!(matches!(error, StepError::Superseded), "{role}: {error}");
         assert_eq!(session.one(VERSIONS), before, "{role}");
     }

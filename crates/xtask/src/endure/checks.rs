@@ -77,7 +77,7 @@ fn state(world: &World) -> Result<()> {
     );
     for group in groups {
         ensure!(
-            group["settled"] == true && group["hold"].is_null(),
+            group["in_sync"] == true && group["hold"].is_null(),
             "not settled: {group}"
         );
     }

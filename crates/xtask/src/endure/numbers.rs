@@ -15,7 +15,7 @@ const COUNTED: [&str; 8] = [
     "citus_sync_holds",
     "citus_sync_read_moves",
     "citus_sync_steps",
-    "citus_sync_doors_left_out",
+    "citus_sync_entry_nodes_skipped",
     "citus_sync_sessions_terminated",
     "citus_sync_prepared_transactions_recovered",
     "citus_sync_rule_violations",
@@ -93,7 +93,7 @@ fn counters(text: &str) -> BTreeMap<String, u64> {
 /// From held to released, of the database in which that was longest.
 fn longest_hold(history: &str) -> Duration {
     let history: Value = serde_json::from_str(history).unwrap_or_default();
-    let passages = history["passages"].as_array().into_iter().flatten();
+    let passages = history["transitions"].as_array().into_iter().flatten();
     let databases = passages.filter_map(|passage| passage["databases"].as_object());
     let lengths = databases
         .flat_map(|databases| databases.values())
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_longest_hold_is_that_of_any_database() {
-        let history = r#"{"passages": [
+        let history = r#"{"transitions": [
             {"databases": {"a": {"held_us": 10, "released_us": 50}, "b": {"held_us": null, "released_us": 900}}},
             {"databases": {"a": {"held_us": 100, "released_us": 190}}}
         ]}"#;

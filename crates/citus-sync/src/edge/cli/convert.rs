@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use dcs_watch::client::list_once;
 
+use super::snapshot::etcd_settings;
 use super::stdout::{complain, print};
-use super::survey::etcd_settings;
 use super::{Done, Failed, Outcome, Source, block_on};
-use crate::config::{self, Config, Workers};
+use citus_core::config::{self, Config, Workers};
 
 /// Prints the native file. Where worker groups are known only by addresses, etcd is asked once
 /// which scopes live there.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::stdout::{Reader, complain, print};
+use super::stdout::{Reader, complain, print, print_anew};
 use super::{Done, Failed, Outcome, load};
 use crate::edge::http::ClientError;
 
@@ -18,9 +18,6 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often `--watch` looks again.
 const REDRAW: Duration = Duration::from_secs(1);
-
-/// Moves the cursor home and clears what is below it: less flicker than clearing first.
-const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Where the daemon is.
 #[derive(Debug, Args)]
@@ -73,14 +70,14 @@ pub(super) async fn watch(
     mut page: impl AsyncFnMut() -> Result<Result<String, Failed>, ClientError>,
 ) -> Outcome {
     use std::io::IsTerminal as _;
-    let clear = if std::io::stdout().is_terminal() && !json {
-        CLEAR
+    let print = if std::io::stdout().is_terminal() && !json {
+        print_anew
     } else {
-        ""
+        print
     };
     loop {
         let text = match page().await {
-            Ok(page) => format!("{clear}{}\n", page?),
+            Ok(page) => format!("{}\n", page?),
             Err(error @ ClientError::Url { .. }) => {
                 return Err(Failed::Configuration(error.to_string()));
             }
@@ -88,7 +85,7 @@ pub(super) async fn watch(
                 complain(&format!("citus-sync: {error}"));
                 String::new()
             }
-            Err(error) => format!("{clear}{error}\n"),
+            Err(error) => format!("{error}\n"),
         };
         if print(&text)? == Reader::Gone {
             return Ok(Done::Yes);
@@ -97,17 +94,12 @@ pub(super) async fn watch(
     }
 }
 
-/// A value as one line of JSON.
-pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failed> {
-    serde_json::to_string(value).map_err(|error| Failed::Otherwise(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_that_listens_everywhere_is_asked_on_loopback() {
+    fn a_daemon_that_listens_fan_out_is_asked_on_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:8009", "http://127.0.0.1:8009"),
             ("[::]:8009", "http://[::1]:8009"),

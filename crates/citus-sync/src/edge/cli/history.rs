@@ -2,15 +2,15 @@
 
 use clap::Args;
 
-use super::daemon::{DEADLINE, Place, json_line, watch};
-use super::stdout::{complain, print, print_json};
+use super::daemon::{DEADLINE, Place, watch};
+use super::stdout::{complain, json_line, print, print_json};
 use super::{Done, Failed, Outcome, block_on};
 use crate::edge::http::{ClientError, fetch_history};
-use crate::render;
+use citus_core::render;
 
 /// What the columns mean, below `--help`.
 pub(super) const HELP: &str = "\
-A passage begins with the first news of it: a request in etcd, a hold asked for, a leader that falls \
+A transition begins with the first news of it: a request in etcd, a hold asked for, a leader that falls \
 silent, a new leader key. The columns are milliseconds since then:
 
   HELD      writes wait, in every database
@@ -20,8 +20,8 @@ silent, a new leader key. The columns are milliseconds since then:
   COMMIT    the rows are the leader's, in every database
   RELEASED  writes go on, in every database
 
-Below a passage stand, for each database, the doors that were left out, the sessions that were ended \
-because they were in the way, and the last error. The daemon keeps the last 1000 passages in memory, \
+Below a transition stand, for each database, the entry nodes that were skipped, the sessions that were ended \
+because they were in the way, and the last error. The daemon keeps the last 1000 transitions in memory, \
 until it stops.";
 
 #[derive(Debug, Args)]
@@ -31,13 +31,13 @@ pub(super) struct Options {
     /// Only this group: a Citus groupid, or a Patroni scope
     #[arg(long, value_name = "N|SCOPE")]
     group: Option<String>,
-    /// The last N passages
+    /// The last N transitions
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
     /// Show it again every second until interrupted
     #[arg(long)]
     watch: bool,
-    /// Print the passages as JSON, oldest first; with --watch, one document a line
+    /// Print the transitions as JSON, oldest first; with --watch, one document a line
     #[arg(long)]
     json: bool,
 }
@@ -53,14 +53,14 @@ pub(super) fn history(options: &Options) -> Outcome {
             Ok(if options.json {
                 json_line(&history)
             } else {
-                Ok(render::history(&history.passages))
+                Ok(render::history(&history.transitions))
             })
         };
         return block_on(watch(options.json, page))?;
     }
     match block_on(fetch())? {
         Ok(history) if options.json => print_json(&history)?,
-        Ok(history) => print(&render::history(&history.passages))?,
+        Ok(history) => print(&render::history(&history.transitions))?,
         Err(error @ ClientError::Url { .. }) => {
             return Err(Failed::Configuration(error.to_string()));
         }

@@ -18,10 +18,10 @@ use self::bound::Bound;
 use super::daemon::{DEFAULT_URL, url_of};
 use super::stdout::{complain, print, print_json};
 use super::{Done, Failed, Outcome, block_on, load};
-use crate::config::{Config, Member, Origin, Secret, TOKEN_VARIABLE, token};
 use crate::edge::http::{Order, is_address};
-use crate::render;
-use crate::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
+use citus_core::config::{Config, Member, Origin, Secret, TOKEN_VARIABLE, token};
+use citus_core::render;
+use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
 
 /// What stands below `hold --help`. One line a paragraph: the terminal's width breaks them.
 pub(super) const HOLD_HELP: &str = "\
@@ -240,7 +240,7 @@ impl Whom {
         self.tell(bound, target, &asked.answer, member)
     }
 
-    /// One line on stdout, whatever became of it; what to mend on stderr.
+    /// One line on stdout, whatever became of it; what to fix on stderr.
     fn tell(
         &self,
         bound: &Bound,
@@ -256,11 +256,11 @@ impl Whom {
             }
             Ok(answer) => render::hold_answer(answer, member),
             Err(Some(refusal)) => {
-                let mend = match refusal.error {
+                let fix = match refusal.error {
                     RefusalKind::NotActive => "; name every instance with --url",
                     _ => "",
                 };
-                complain(&format!("citus-sync: {}{mend}", refusal.message));
+                complain(&format!("citus-sync: {}{fix}", refusal.message));
                 format!("{target}: {what}, the daemon refused")
             }
             Err(None) => {
@@ -302,14 +302,14 @@ impl Whom {
         if let Some(secret) = config.and_then(|config| config.token.clone()) {
             return Ok(secret);
         }
-        let mend = match &self.file {
+        let fix = match &self.file {
             Some(file) => format!("name one with `token_file` in {}", file.display()),
             None => "name its file with --token-file".to_owned(),
         };
         let value = std::env::var(TOKEN_VARIABLE).unwrap_or_default();
         if value.is_empty() {
             return Err(usage(&format!(
-                "there is no token, and a daemon obeys nobody without: {mend}, or set \
+                "there is no token, and a daemon obeys nobody without: {fix}, or set \
                  {TOKEN_VARIABLE}"
             )));
         }

@@ -1,11 +1,20 @@
 //! Logs on stderr: as text for people and journals, or as JSON for collectors.
+//!
+//! What a field says may come from a server or from etcd: a text log escapes its control characters,
+//! so that it can neither forge a line nor steer a terminal, and cuts it to a bound.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use clap::{Args, ValueEnum};
+use dcs_watch::text::excerpt;
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use super::Failed;
 
@@ -72,16 +81,44 @@ pub(super) fn start(logs: &Logs, daemon: bool) -> Result<(), Failed> {
                 .without_time()
                 .with_ansi(false)
                 .with_target(false)
+                .fmt_fields(fields())
                 .init();
         }
         Format::Text => {
             let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             let colours = stderr().is_terminal() && !no_color;
-            builder.with_ansi(colours).with_target(false).init();
+            let builder = builder.with_ansi(colours).with_target(false);
+            builder.fmt_fields(fields()).init();
         }
     }
     Ok(())
 }
+
+/// How much of one field is written, in bytes. Four of that size still make a line that a terminal
+/// shows and a journal keeps whole.
+const FIELD_BYTES: usize = 1 << 10;
+
+/// What `debug_fn` makes of [`field`].
+fn fields() -> impl for<'writer> FormatFields<'writer> + 'static {
+    debug_fn(field).delimited(" ")
+}
+
+/// One field as `name=value`; the message without its name.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    let text = excerpt(&text, FIELD_BYTES);
+    match field.name() {
+        "message" => write!(writer, "{text}"),
+        name if writer.has_ansi_escapes() => {
+            write!(writer, "{ITALIC}{name}{PLAIN}{DIM}={PLAIN}{text}")
+        }
+        name => write!(writer, "{name}={text}"),
+    }
+}
+
+const ITALIC: &str = "\u{1b}[3m";
+const DIM: &str = "\u{1b}[2m";
+const PLAIN: &str = "\u{1b}[0m";
 
 /// Whether stderr is the very stream that systemd connected to the journal. The variable alone is
 /// not enough: children inherit it, whatever becomes of their stderr.
@@ -91,4 +128,59 @@ fn stderr_is_the_journal() -> bool {
     };
     std::fs::metadata("/proc/self/fd/2")
         .is_ok_and(|stderr| named == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(log: impl FnOnce()) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .fmt_fields(fields())
+            .finish();
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_foreign_text_forges_no_line_and_steers_no_terminal() {
+        let foreign = "gone\n2026-01-01 ERROR forged\r\u{1b}]0;title\u{7}\u{9b}2J";
+        let text = logged(|| tracing::warn!(group = 1, scope = %foreign, "cannot: {foreign}"));
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let mut rest = text.trim_end_matches('\n').chars();
+        assert!(!rest.any(char::is_control), "{text:?}");
+        assert!(text.contains(r"group=1 scope=gone\n2026"), "{text}");
+    }
+
+    #[test]
+    fn a_line_is_bounded_however_long_its_fields_are() {
+        let long = "x".repeat(20 << 20);
+        let text = logged(|| tracing::warn!(scope = %long, "cannot: {long}"));
+        assert!(text.len() < 4 << 10, "{} bytes", text.len());
+        assert!(text.contains("MB"), "it tells how much was cut: {text}");
+    }
 }

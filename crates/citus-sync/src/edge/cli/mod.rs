@@ -3,7 +3,6 @@
 //!
 //! Exit codes: 0 done, 1 the thing asked for is not so, 2 usage or configuration.
 
-mod advice;
 mod check;
 mod convert;
 mod daemon;
@@ -11,10 +10,11 @@ mod history;
 mod hold;
 mod logs;
 mod plan;
+mod remediation;
 mod run;
+mod snapshot;
 mod status;
 mod stdout;
-mod survey;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use citus_core::config::Config;
 use logs::Logs;
 
 /// Keeps `pg_dist_node` of a Citus cluster true to what Patroni decided.
@@ -42,7 +42,7 @@ const EXIT_CODES: &str =
 enum Command {
     /// Follow the leaders until stopped
     Run(Source),
-    /// Look at everything that `run` will need, and say what to mend; changes nothing
+    /// Look at everything that `run` will need, and say what to fix; changes nothing
     Check(check::Options),
     /// Say what `run` would change now, and why; changes nothing
     Plan(plan::Options),

@@ -9,14 +9,14 @@ use dcs_watch::ScopeView;
 use dcs_watch::client::list_once;
 use futures_util::future::{join, join_all};
 
-use super::advice::say;
+use super::remediation::say;
+use super::snapshot::{self, Answers, Groups, Views};
 use super::stdout::{complain, print, print_json};
-use super::survey::{self, Answers, Groups, Views};
 use super::{Done, Outcome, block_on, load};
-use crate::config::Formation;
 use crate::edge::sql::inspect;
-use crate::plan::{Rows, Step, Wait};
-use crate::render::{self, PlanLine};
+use citus_core::config::Formation;
+use citus_core::plan::{Rows, Step, Wait};
+use citus_core::render::{self, PlanLine};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -31,7 +31,7 @@ pub(super) struct Options {
 /// Prints the plan.
 pub(super) fn plan(options: &Options) -> Outcome {
     let config = load(&options.file)?;
-    let settings = survey::etcd_settings(&config)?;
+    let settings = snapshot::etcd_settings(&config)?;
     let lines = block_on(async {
         let views = list_once(&settings).await?;
         let formations = config
@@ -59,7 +59,7 @@ pub(super) fn plan(options: &Options) -> Outcome {
 
 async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     let groups = Groups::of(formation, views);
-    let login = survey::login(formation);
+    let login = snapshot::login(formation);
     let databases = &formation.coordinator.databases;
     let read = databases.iter().map(async |name| {
         let rows = match groups.coordinator() {
@@ -73,7 +73,7 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     });
     let (rows, answers) = join(
         join_all(read),
-        survey::ask_leaders(&login, databases, &groups),
+        snapshot::ask_leaders(&login, databases, &groups),
     )
     .await;
     let rows: BTreeMap<String, Rows> = rows.into_iter().collect();
@@ -97,8 +97,8 @@ fn of_group(
     answers: &Answers,
     rows: &BTreeMap<String, Rows>,
 ) -> Vec<PlanLine> {
-    let writes = survey::writes(formation);
-    let decision = survey::decide(formation, writes, group, view, answers.get(&group), rows);
+    let writes = snapshot::writes(formation);
+    let decision = snapshot::decide(formation, writes, group, view, answers.get(&group), rows);
     let missing = (!view.exists()).then(|| format!("etcd has no scope {}", view.scope));
     decision
         .steps

@@ -7,14 +7,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
-use super::{Done, Failed, Outcome, Source, block_on, survey};
+use super::{Done, Failed, Outcome, Source, block_on, snapshot};
 use crate::edge::daemon;
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(source: &Source) -> Outcome {
     let config = source.load()?;
     // An endpoint or a namespace that cannot work is the file's fault, not the world's.
-    survey::etcd_settings(&config)?;
+    snapshot::etcd_settings(&config)?;
     let (stop, stopping) = watch::channel(false);
     watch_signals(stop)
         .map_err(|error| Failed::Otherwise(format!("cannot listen for signals: {error}")))?;

@@ -3,15 +3,15 @@
 use clap::Args;
 use time::OffsetDateTime;
 
-use super::daemon::{DEADLINE, Place, json_line, watch};
-use super::stdout::{complain, print, print_json};
+use super::daemon::{DEADLINE, Place, watch};
+use super::stdout::{complain, json_line, print, print_json};
 use super::{Done, Failed, Outcome, block_on};
 use crate::edge::http::{ClientError, fetch_history, fetch_state};
-use crate::render;
-use crate::report::{Passage, State};
+use citus_core::render;
+use citus_core::report::{State, Transition};
 
-/// Passages that the page shows. `history` shows them all.
-const PASSAGES: usize = 5;
+/// Transitions that the page shows. `history` shows them all.
+const TRANSITIONS: usize = 5;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -55,14 +55,14 @@ pub(super) fn status(options: &Options) -> Outcome {
     Ok(Done::Yes)
 }
 
-type Fetched = (State, Vec<Passage>);
+type Fetched = (State, Vec<Transition>);
 
 async fn fetch(url: &str) -> Result<Fetched, ClientError> {
     let state = fetch_state(url, DEADLINE).await?;
-    let history = fetch_history(url, None, PASSAGES, DEADLINE).await?;
-    Ok((state, history.passages))
+    let history = fetch_history(url, None, TRANSITIONS, DEADLINE).await?;
+    Ok((state, history.transitions))
 }
 
-fn page((state, passages): &Fetched) -> String {
-    render::status(state, passages, OffsetDateTime::now_utc())
+fn page((state, transitions): &Fetched) -> String {
+    render::status(state, transitions, OffsetDateTime::now_utc())
 }

@@ -1,11 +1,48 @@
-//! Text for the person or the pipe. A reader that has seen enough (`| head`) is no error.
+//! Text for the person or the pipe. A reader that has seen enough (`| head`) is no error. No control
+//! character but the end of a line leaves here, whatever a server or etcd wrote: it could steer the
+//! reader's terminal.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
+
+use dcs_watch::text::{escape_control, is_control};
 
 use super::Failed;
 
 /// Prints a page, or what is left of it that somebody wants to read.
 pub(super) fn print(text: &str) -> Result<Reader, Failed> {
+    write(&clean_lines(text))
+}
+
+/// Prints a page in place of all that the terminal shows.
+pub(super) fn print_anew(text: &str) -> Result<Reader, Failed> {
+    write(&format!("{CLEAR}{}", clean_lines(text)))
+}
+
+/// Moves the cursor home and clears what is below it: less flicker than clearing first.
+const CLEAR: &str = "\u{1b}[H\u{1b}[J";
+
+fn clean_lines(text: &str) -> String {
+    let lines: Vec<Cow<'_, str>> = text.split('\n').map(escape_control).collect();
+    lines.join("\n")
+}
+
+/// JSON with the control characters escaped that its own rules leave alone. They can only be inside
+/// of strings.
+fn clean_json(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_control(c) && c != '\n' {
+            let _ = write!(clean, "\\u{:04x}", u32::from(c));
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+fn write(text: &str) -> Result<Reader, Failed> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
@@ -24,7 +61,14 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<Reader, Failed
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| Failed::Otherwise(format!("cannot write JSON: {error}")))?;
     text.push('\n');
-    print(&text)
+    write(&clean_json(&text))
+}
+
+/// A value as one line of JSON.
+pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failed> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failed::Otherwise(format!("cannot write JSON: {error}")))?;
+    Ok(clean_json(&text))
 }
 
 /// Whether anybody still reads.
@@ -38,5 +82,26 @@ pub(super) enum Reader {
 
 /// Says on stderr what went wrong. If even that is closed there is nobody to tell.
 pub(super) fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", clean_lines(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_keeps_its_lines_and_no_other_control_character() {
+        let page = "scope  wk1\u{1b}[2J\nrow    a\tb\u{9b}\n";
+        let clean = "scope  wk1\\u{1b}[2J\nrow    a\\tb\\u{9b}\n";
+        assert_eq!(clean_lines(page), clean);
+    }
+
+    #[test]
+    fn json_says_the_same_without_control_characters() {
+        let value = serde_json::json!({"scope": "a\u{9b}\u{202e}\u{1b}b"});
+        let text = clean_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!text.contains(|c| is_control(c) && c != '\n'), "{text:?}");
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, value);
+    }
 }

@@ -1,20 +1,26 @@
 //! Asks a daemon over plain HTTP, within a deadline.
+//!
+//! hyper-util's client connects and sends. It reads no proxy from the environment and follows no
+//! redirect, so a token goes to the named address only.
 
+use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use dcs_watch::HostPort;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper::http::uri::Scheme;
+use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::Secret;
-use crate::report::{History, HoldAnswer, HoldRequest, Refusal, State};
+use citus_core::config::Secret;
+use citus_core::report::{History, HoldAnswer, HoldRequest, Refusal, State};
 
 /// The path of the state.
 const STATE: &str = "/api/v1/state";
@@ -77,7 +83,7 @@ pub enum Order {
 /// What a daemon made of an [`Order`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Called {
-    /// The group's keeper answered, or did not in time.
+    /// The group's reconciler answered, or did not in time.
     Answer(HoldAnswer),
     /// Nobody was asked.
     Refused(Refusal),
@@ -92,7 +98,7 @@ pub async fn fetch_state(url: &str, deadline: Duration) -> Result<State, ClientE
     get(url, STATE, deadline).await
 }
 
-/// Reads `/api/v1/history` of the daemon at `url`: the last `limit` passages, of one group or all.
+/// Reads `/api/v1/history` of the daemon at `url`: the last `limit` transitions, of one group or all.
 ///
 /// # Errors
 ///
@@ -137,7 +143,7 @@ pub async fn call(
         what,
     };
     let body = serde_json::to_vec(body).map_err(|error| wrong(error.to_string()))?;
-    let asked = Asked {
+    let asked = PendingHold {
         method,
         path: &path,
         token: Some(token),
@@ -162,7 +168,7 @@ pub fn is_address(url: &str) -> Result<(), ClientError> {
     address_of(url).map(|_| ())
 }
 
-/// Host and port of a URL; a path behind them is left out, so that the URL of any page will do.
+/// Host and port of a URL; a path behind them is skipped, so that the URL of any page will do.
 fn address_of(url: &str) -> Result<HostPort, ClientError> {
     let wrong = |why| ClientError::Url {
         url: url.to_owned(),
@@ -207,7 +213,7 @@ fn excerpt(body: &[u8]) -> String {
 }
 
 /// One request.
-struct Asked<'a> {
+struct PendingHold<'a> {
     method: Method,
     path: &'a str,
     token: Option<&'a Secret>,
@@ -220,7 +226,7 @@ async fn get<T: DeserializeOwned>(
     deadline: Duration,
 ) -> Result<T, ClientError> {
     let address = address_of(url)?;
-    let asked = Asked {
+    let asked = PendingHold {
         method: Method::GET,
         path,
         token: None,
@@ -240,7 +246,7 @@ async fn get<T: DeserializeOwned>(
 async fn within(
     deadline: Duration,
     address: &HostPort,
-    asked: Asked<'_>,
+    asked: PendingHold<'_>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
     match timeout(deadline, ask(address, asked)).await {
         Ok(result) => result,
@@ -251,7 +257,10 @@ async fn within(
     }
 }
 
-async fn ask(address: &HostPort, asked: Asked<'_>) -> Result<(StatusCode, Bytes), ClientError> {
+async fn ask(
+    address: &HostPort,
+    asked: PendingHold<'_>,
+) -> Result<(StatusCode, Bytes), ClientError> {
     let unreachable = |error: String| ClientError::Unreachable {
         address: address.clone(),
         error,
@@ -261,17 +270,16 @@ async fn ask(address: &HostPort, asked: Asked<'_>) -> Result<(StatusCode, Bytes)
         what,
     };
 
-    let stream = TcpStream::connect((address.host.as_str(), address.port))
-        .await
+    // In parts: a `?` in the host must not make another host of it.
+    let uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(address.to_string())
+        .path_and_query(asked.path)
+        .build()
         .map_err(|error| unreachable(error.to_string()))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
-    let driver = Driver(tokio::spawn(connection));
     let mut request = Request::builder()
         .method(asked.method)
-        .uri(asked.path)
-        .header(header::HOST, address.to_string())
+        .uri(uri)
         .header(header::ACCEPT, "application/json");
     if let Some(token) = asked.token {
         let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose()))
@@ -285,31 +293,46 @@ async fn ask(address: &HostPort, asked: Asked<'_>) -> Result<(StatusCode, Bytes)
     let request = request
         .body(Full::new(asked.body))
         .map_err(|error| wrong(error.to_string()))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| wrong(error.to_string()))?;
+    let response = client().request(request).await.map_err(|error| {
+        let what = innermost(&error);
+        if error.is_connect() {
+            unreachable(what)
+        } else {
+            wrong(what)
+        }
+    })?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LONGEST)
         .collect()
         .await
-        .map_err(|error| wrong(error.to_string()))?
+        .map_err(|error| wrong(innermost(&*error)))?
         .to_bytes();
-    drop(driver);
     Ok((status, body))
 }
 
-/// The task that moves a connection's bytes; it ends with the request, however that ends.
-struct Driver<T>(tokio::task::JoinHandle<T>);
+/// A client for one request. It keeps no connection, and it sends nothing twice: a daemon that
+/// received an order may have carried it out.
+fn client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .retry_canceled_requests(false)
+        .build_http()
+}
 
-impl<T> Drop for Driver<T> {
-    fn drop(&mut self) {
-        self.0.abort();
+/// What went wrong, without the layers that only say where.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
+    innermost.to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     #[test]
@@ -366,5 +389,108 @@ mod tests {
         task.abort();
         assert!(matches!(error, ClientError::Answer { .. }), "{error}");
         assert!(error.to_string().contains("missing field"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = listener.local_addr().unwrap().to_string();
+        let (arrived, arrival) = tokio::sync::watch::channel(false);
+        let server = axum::Router::new()
+            .route(
+                STATE,
+                axum::routing::get(async || axum::response::Redirect::temporary("/elsewhere")),
+            )
+            .route(
+                "/elsewhere",
+                axum::routing::get(async move || arrived.send_replace(true).to_string()),
+            );
+        let task = tokio::spawn(async move { axum::serve(listener, server).await });
+        let error = fetch_state(&url, Duration::from_secs(10))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("307"), "{error}");
+        assert!(!*arrival.borrow());
+        task.abort();
+    }
+
+    /// Reads one request, sends `head`, then `piece` again and again; ends when the client has
+    /// closed the connection.
+    async fn endless(head: &'static [u8], piece: &'static [u8]) -> (String, JoinHandle<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = listener.local_addr().unwrap().to_string();
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+            }
+            stream.write_all(head).await.unwrap();
+            if piece.is_empty() {
+                assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)));
+            } else {
+                while stream.write_all(piece).await.is_ok() {}
+            }
+        });
+        (url, task)
+    }
+
+    /// Waits for the end of the connection.
+    async fn closed(server: JoinHandle<()>) {
+        let ended = timeout(Duration::from_secs(30), server).await;
+        ended.expect("the connection is still open").unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_cut_off_and_its_connection_closed() {
+        let (url, server) = endless(b"HTTP/1.1 200 OK\r\n\r\n", &[b' '; 1 << 14]).await;
+        let error = fetch_state(&url, Duration::from_secs(60))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ClientError::Answer { .. }), "{error}");
+        assert!(
+            error.to_string().ends_with(": length limit exceeded"),
+            "{error}"
+        );
+        closed(server).await;
+    }
+
+    #[tokio::test]
+    async fn headers_without_end_are_cut_off_and_their_connection_closed() {
+        let (url, server) = endless(b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; 1 << 14]).await;
+        let error = fetch_state(&url, Duration::from_secs(60))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ClientError::Answer { .. }), "{error}");
+        assert!(
+            error.to_string().ends_with(": message head is too large"),
+            "{error}"
+        );
+        closed(server).await;
+    }
+
+    #[tokio::test]
+    async fn the_deadline_is_for_the_whole_answer_and_closes_the_connection() {
+        for head in [&b""[..], b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"] {
+            let (url, server) = endless(head, b"").await;
+            let error = fetch_state(&url, Duration::from_millis(50))
+                .await
+                .unwrap_err();
+            assert!(matches!(error, ClientError::Deadline { .. }), "{error}");
+            closed(server).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_no_url_can_name_is_unreachable() {
+        for url in ["a<b:1", "127.0.0.1?b:1", "127.0.0.1#b:1"] {
+            let error = fetch_state(url, Duration::from_secs(10)).await.unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("no daemon answers at {url}: invalid ")),
+                "{error}"
+            );
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! `POST` and `DELETE /api/v1/groups/{group}/hold`: the token first, then the group, then its
-//! keeper; and an answer by the moment that was asked for, whatever the keeper does.
+//! reconciler; and an answer by the moment that was asked for, whatever the reconciler does.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::server::Daemon;
-use crate::config::TOKEN_VARIABLE;
-use crate::edge::commands::{Line, NoLine};
-use crate::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
+use crate::edge::commands::{Line, LookupError};
+use citus_core::config::TOKEN_VARIABLE;
+use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
 
 /// When the answer comes unless the request says so.
 const WAIT: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_secs(5);
 /// The longest that a request may have its answer wait. Less than the lifetime of a connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// How much earlier than we do the keeper should answer, at most: it knows more than we do.
+/// How much earlier than we do the reconciler should answer, at most: it knows more than we do.
 const HEAD_START: Duration = Duration::from_millis(100);
 
 /// The longest body that is read. What is known to be in one takes less than a hundred bytes, and
@@ -45,7 +45,7 @@ pub(super) struct Of {
 type Group = Result<Path<String>, PathRejection>;
 type Formation = Result<Query<Of>, QueryRejection>;
 
-/// Why there is no answer of a keeper.
+/// Why there is no answer of a reconciler.
 struct Refused(StatusCode, Refusal);
 
 impl Refused {
@@ -105,7 +105,7 @@ pub(super) async fn release(
     }
 }
 
-/// Whose keeper, what is asked of it, and how long to wait for it.
+/// Whose reconciler, what is asked of it, and how long to wait for it.
 async fn prepare(
     daemon: &Daemon,
     group: Group,
@@ -127,19 +127,19 @@ async fn prepare(
         .wait_ms
         .map_or(WAIT, Duration::from_millis)
         .min(LONGEST_WAIT);
-    let for_keeper = wait.saturating_sub(HEAD_START.min(wait / 10));
-    hold.wait_ms = u64::try_from(for_keeper.as_millis()).ok();
-    let line = daemon.board.command(&group, of.formation.as_deref())?;
+    let for_reconciler = wait.saturating_sub(HEAD_START.min(wait / 10));
+    hold.wait_ms = u64::try_from(for_reconciler.as_millis()).ok();
+    let line = daemon.store.command(&group, of.formation.as_deref())?;
     Ok((line, hold, wait))
 }
 
-impl From<NoLine> for Refused {
-    fn from(error: NoLine) -> Self {
+impl From<LookupError> for Refused {
+    fn from(error: LookupError) -> Self {
         let (status, kind) = match error {
-            NoLine::UnknownFormation { .. } | NoLine::UnknownGroup { .. } => {
+            LookupError::UnknownFormation { .. } | LookupError::UnknownGroup { .. } => {
                 (StatusCode::NOT_FOUND, RefusalKind::UnknownGroup)
             }
-            NoLine::Ambiguous { .. } => (StatusCode::CONFLICT, RefusalKind::Ambiguous),
+            LookupError::Ambiguous { .. } => (StatusCode::CONFLICT, RefusalKind::Ambiguous),
         };
         Self::new(status, kind, error.to_string())
     }
@@ -215,19 +215,19 @@ fn parse(body: &Bytes) -> Result<HoldRequest, String> {
         format!(
             "the body is not what was expected: {error}; expected nothing, or JSON such as \
              {{\"member\": \"wk1-1\", \"timeout_ms\": 30000, \"wait_ms\": 5000}}, each of which \
-             may be left out"
+             may be skipped"
         )
     })
 }
 
 /// What became of a command.
 enum Answer {
-    /// The keeper said.
+    /// The reconciler said.
     Told(HoldAnswer),
-    /// There is no keeper at the moment.
+    /// There is no reconciler at the moment.
     Gone,
     /// It did not say in time.
-    Late(Duration),
+    DeferredFollower(Duration),
 }
 
 async fn answer(
@@ -238,7 +238,7 @@ async fn answer(
     match timeout(wait.saturating_sub(started.elapsed()), asking).await {
         Ok(Some(answer)) => Answer::Told(answer),
         Ok(None) => Answer::Gone,
-        Err(_) => Answer::Late(wait),
+        Err(_) => Answer::DeferredFollower(wait),
     }
 }
 
@@ -251,7 +251,7 @@ fn respond(line: &Line, started: Instant, answer: Answer) -> Response {
         held: Vec::new(),
         reads_moved_to: None,
         took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        left_out: Vec::new(),
+        skipped: Vec::new(),
         message,
     };
     let (status, answer) = match answer {
@@ -260,7 +260,7 @@ fn respond(line: &Line, started: Instant, answer: Answer) -> Response {
             StatusCode::SERVICE_UNAVAILABLE,
             nothing("the task of this group is being started again; try again".to_owned()),
         ),
-        Answer::Late(wait) => (
+        Answer::DeferredFollower(wait) => (
             StatusCode::GATEWAY_TIMEOUT,
             nothing(format!(
                 "the task of this group gave no answer within {} ms; what it does is in the \
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_left_out_and_may_not_be_nonsense() {
+    fn a_body_may_be_skipped_and_may_not_be_nonsense() {
         for empty in ["", " \r\n"] {
             assert_eq!(parse(&Bytes::from(empty)), Ok(HoldRequest::default()));
         }

@@ -1,4 +1,4 @@
-//! The daemon's pages and its end: the board goes in, answers leave. Only [`super::holds`] has
+//! The daemon's pages and its end: the state store goes in, answers leave. Only [`super::holds`] has
 //! anything changed.
 
 use std::io;
@@ -21,9 +21,9 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::holds;
-use crate::config::Secret;
-use crate::edge::board::Board;
-use crate::report::{History, State};
+use crate::edge::store::StateStore;
+use citus_core::config::Secret;
+use citus_core::report::{History, State};
 
 /// What Prometheus takes for OpenMetrics; with any other content type it falls back to the older
 /// format, which does not know `# EOF`.
@@ -59,7 +59,7 @@ const PATHS: [(&str, &str); 6] = [
     ),
     (
         "/api/v1/history",
-        "passages that are over (?group=, ?limit=), as JSON; `citus-sync history` shows them as a \
+        "transitions that are over (?group=, ?limit=), as JSON; `citus-sync history` shows them as a \
          table",
     ),
     (
@@ -75,14 +75,14 @@ const HOLD: &str = "/api/v1/groups/{group}/hold";
 /// What the handlers share.
 #[derive(Clone)]
 pub(super) struct Daemon {
-    pub(super) board: Board,
+    pub(super) store: StateStore,
     /// What a client must show to have anything changed.
     pub(super) token: Option<Arc<Secret>>,
 }
 
-impl FromRef<Daemon> for Board {
+impl FromRef<Daemon> for StateStore {
     fn from_ref(daemon: &Daemon) -> Self {
-        daemon.board.clone()
+        daemon.store.clone()
     }
 }
 
@@ -94,12 +94,12 @@ impl FromRef<Daemon> for Board {
 /// None so far: a connection that cannot be accepted is no reason to stop following leaders.
 pub async fn serve(
     listener: TcpListener,
-    board: Board,
+    store: StateStore,
     token: Option<Secret>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let token = token.map(Arc::new);
-    let router = router(Daemon { board, token });
+    let router = router(Daemon { store, token });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -173,23 +173,23 @@ pub(super) fn router(daemon: Daemon) -> Router {
         .with_state(daemon)
 }
 
-async fn metrics(Shared(board): Shared<Board>) -> Response {
-    let text = board
+async fn metrics(Shared(store): Shared<StateStore>) -> Response {
+    let text = store
         .metrics()
-        .expose(&board.watch_numbers(), board.not_ready().is_empty());
+        .expose(&store.watch_numbers(), store.not_ready().is_empty());
     ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
 }
 
-async fn livez(Shared(board): Shared<Board>) -> (StatusCode, String) {
-    match board.alive() {
+async fn livez(Shared(store): Shared<StateStore>) -> (StatusCode, String) {
+    match store.alive() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
 /// One reason a line, so that a probe's log says all of them.
-async fn readyz(Shared(board): Shared<Board>) -> (StatusCode, String) {
-    let not_ready = board.not_ready();
+async fn readyz(Shared(store): Shared<StateStore>) -> (StatusCode, String) {
+    let not_ready = store.not_ready();
     if not_ready.is_empty() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
@@ -200,11 +200,11 @@ async fn readyz(Shared(board): Shared<Board>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, lines)
 }
 
-async fn state(Shared(board): Shared<Board>) -> Json<State> {
-    Json(board.state())
+async fn state(Shared(store): Shared<StateStore>) -> Json<State> {
+    Json(store.state())
 }
 
-/// Which passages are wanted.
+/// Which transitions are wanted.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
@@ -215,21 +215,21 @@ struct Wanted {
     limit: Option<usize>,
 }
 
-async fn history(Shared(board): Shared<Board>, Query(wanted): Query<Wanted>) -> Json<History> {
-    let mut passages = board.history();
-    passages.retain(|passage| {
-        let is = |name: &String| passage.group.to_string() == *name || passage.scope == *name;
+async fn history(Shared(store): Shared<StateStore>, Query(wanted): Query<Wanted>) -> Json<History> {
+    let mut transitions = store.history();
+    transitions.retain(|transition| {
+        let is = |name: &String| transition.group.to_string() == *name || transition.scope == *name;
         wanted.group.as_ref().is_none_or(is)
             && wanted
                 .formation
                 .as_ref()
-                .is_none_or(|name| passage.formation == *name)
+                .is_none_or(|name| transition.formation == *name)
     });
     let surplus = wanted
         .limit
-        .map_or(0, |limit| passages.len().saturating_sub(limit));
-    passages.drain(..surplus);
-    Json(History { passages })
+        .map_or(0, |limit| transitions.len().saturating_sub(limit));
+    transitions.drain(..surplus);
+    Json(History { transitions })
 }
 
 async fn front_page() -> Html<String> {

@@ -1,4 +1,4 @@
-//! The pages of holds and passages, over real connections, with a keeper that the test plays.
+//! The pages of holds and transitions, over real connections, with a reconciler that the test plays.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tokio::task::JoinHandle;
 
 use super::client::{Called, Order, call, fetch_history};
 use super::server::serve;
-use crate::config::{Origin, Secret};
-use crate::edge::board::{Board, FormationBoard};
 use crate::edge::commands::Command;
+use crate::edge::store::{FormationStateStore, StateStore};
 use crate::metrics::Metrics;
-use crate::plan::Writes;
-use crate::report::{
-    HoldAnswer, HoldOutcome, HoldRequest, Passage, PassageKind, PassageOutcome, PhaseTimes,
-    Refusal, RefusalKind,
+use citus_core::config::{Origin, Secret};
+use citus_core::plan::Writes;
+use citus_core::report::{
+    HoldAnswer, HoldOutcome, HoldRequest, PhaseTimes, Refusal, RefusalKind, Transition,
+    TransitionKind, TransitionOutcome,
 };
 
 /// Far more than anything here needs.
@@ -36,15 +36,15 @@ fn no_views() -> Views {
     .0
 }
 
-fn board(formations: &[&str]) -> Board {
+fn store(formations: &[&str]) -> StateStore {
     let formations = formations
         .iter()
         .map(|name| {
             let name = (*name).to_owned();
-            FormationBoard::new(name.clone(), name, Writes::Allowed, vec![])
+            FormationStateStore::new(name.clone(), name, Writes::Allowed, vec![])
         })
         .collect();
-    Board::new(no_views(), Metrics::default(), formations)
+    StateStore::new(no_views(), Metrics::default(), formations)
 }
 
 /// A server, until dropped.
@@ -60,13 +60,13 @@ impl Drop for Serving {
     }
 }
 
-async fn serving(board: &Board, with: Option<&str>) -> Serving {
+async fn serving(store: &StateStore, with: Option<&str>) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
     let (stop, stopping) = watch::channel(false);
-    let (board, with) = (board.clone(), with.map(token));
+    let (store, with) = (store.clone(), with.map(token));
     let task = tokio::spawn(async move {
-        serve(listener, board, with, stopping).await.unwrap();
+        serve(listener, store, with, stopping).await.unwrap();
     });
     Serving {
         url,
@@ -84,13 +84,13 @@ fn answer(outcome: HoldOutcome) -> HoldAnswer {
         held: vec![],
         reads_moved_to: None,
         took_ms: 3,
-        left_out: vec![],
+        skipped: vec![],
         message: String::new(),
     }
 }
 
-/// A keeper that says this to everything, and tells what it was told.
-fn keeper(
+/// A reconciler that says this to everything, and tells what it was told.
+fn reconciler(
     mut heard: mpsc::Receiver<Command>,
     says: HoldOutcome,
 ) -> mpsc::UnboundedReceiver<Option<HoldRequest>> {
@@ -152,9 +152,9 @@ async fn every_outcome_has_its_status() {
         (HoldOutcome::NotHeld, 503),
         (HoldOutcome::Refused, 409),
     ] {
-        let board = board(&["cn"]);
-        let mut told = keeper(board.listen(0, 1, "wk1"), outcome);
-        let server = serving(&board, Some(TOKEN)).await;
+        let store = store(&["cn"]);
+        let mut told = reconciler(store.listen(0, 1, "wk1"), outcome);
+        let server = serving(&store, Some(TOKEN)).await;
         let (found, body) = post(&server.url, HOLD_1, RIGHT, "").await;
         assert_eq!(found, status, "{outcome:?}: {body}");
         let body: HoldAnswer = serde_json::from_str(&body).unwrap();
@@ -166,11 +166,11 @@ async fn every_outcome_has_its_status() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_reaches_the_keeper_of_the_group_or_scope() {
-    let board = board(&["cn"]);
-    let mut one = keeper(board.listen(0, 1, "citus/1"), HoldOutcome::Held);
-    let mut two = keeper(board.listen(0, 2, "citus/2"), HoldOutcome::Released);
-    let server = serving(&board, Some(TOKEN)).await;
+async fn what_is_asked_for_reaches_the_reconciler_of_the_group_or_scope() {
+    let store = store(&["cn"]);
+    let mut one = reconciler(store.listen(0, 1, "citus/1"), HoldOutcome::Held);
+    let mut two = reconciler(store.listen(0, 2, "citus/2"), HoldOutcome::Released);
+    let server = serving(&store, Some(TOKEN)).await;
     let request = HoldRequest {
         member: Some("wk1-1".to_owned()),
         timeout_ms: Some(12_000),
@@ -202,9 +202,9 @@ async fn what_is_asked_for_reaches_the_keeper_of_the_group_or_scope() {
 
 #[tokio::test]
 async fn without_the_right_token_nothing_is_told() {
-    let board = board(&["cn"]);
-    let mut told = keeper(board.listen(0, 1, "wk1"), HoldOutcome::Held);
-    let server = serving(&board, Some(TOKEN)).await;
+    let store = store(&["cn"]);
+    let mut told = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let server = serving(&store, Some(TOKEN)).await;
     for wrong in [
         "Bearer",
         "Bearer ",
@@ -224,7 +224,10 @@ async fn without_the_right_token_nothing_is_told() {
     }
     let bare = format!("DELETE {HOLD_1} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(raw(&server.url, &bare).await.0, 401);
-    assert!(told.try_recv().is_err(), "the keeper was told something");
+    assert!(
+        told.try_recv().is_err(),
+        "the reconciler was told something"
+    );
 
     let (status, _) = post(&server.url, HOLD_1, "bearer right-token-of-this-daemon", "").await;
     assert_eq!(status, 200, "the scheme's case does not matter");
@@ -232,9 +235,9 @@ async fn without_the_right_token_nothing_is_told() {
 
 #[tokio::test]
 async fn a_daemon_without_a_token_says_how_to_get_one() {
-    let board = board(&["cn"]);
-    let _keeper = keeper(board.listen(0, 1, "wk1"), HoldOutcome::Held);
-    let server = serving(&board, None).await;
+    let store = store(&["cn"]);
+    let _reconciler = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let server = serving(&store, None).await;
     let (status, body) = post(&server.url, HOLD_1, "Bearer ", "").await;
     assert_eq!(status, 403);
     let refusal = refusal(&body);
@@ -244,12 +247,12 @@ async fn a_daemon_without_a_token_says_how_to_get_one() {
 
 #[tokio::test]
 async fn unknown_and_ambiguous_groups_are_told_with_those_there_are() {
-    let board = board(&["eu", "us"]);
-    let _keepers = [
-        keeper(board.listen(0, 1, "eu-wk1"), HoldOutcome::Held),
-        keeper(board.listen(1, 1, "us-wk1"), HoldOutcome::Held),
+    let store = store(&["eu", "us"]);
+    let _reconcilers = [
+        reconciler(store.listen(0, 1, "eu-wk1"), HoldOutcome::Held),
+        reconciler(store.listen(1, 1, "us-wk1"), HoldOutcome::Held),
     ];
-    let server = serving(&board, Some(TOKEN)).await;
+    let server = serving(&store, Some(TOKEN)).await;
     let ask = async |path: &str| {
         let (status, body) = post(&server.url, path, RIGHT, "").await;
         (status, body)
@@ -278,9 +281,9 @@ async fn unknown_and_ambiguous_groups_are_told_with_those_there_are() {
 
 #[tokio::test]
 async fn a_request_that_is_not_understood_is_told_why() {
-    let board = board(&["cn"]);
-    let mut told = keeper(board.listen(0, 1, "wk1"), HoldOutcome::Held);
-    let server = serving(&board, Some(TOKEN)).await;
+    let store = store(&["cn"]);
+    let mut told = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let server = serving(&store, Some(TOKEN)).await;
     let long = format!("{{\"member\": \"{}\"}}", "a".repeat(20_000));
     for (path, body, status) in [
         (HOLD_1, "{", 400),
@@ -294,17 +297,20 @@ async fn a_request_that_is_not_understood_is_told_why() {
         assert_eq!(found, status, "{path} {body}: {answer}");
         assert_eq!(refusal(&answer).error, RefusalKind::BadRequest);
     }
-    assert!(told.try_recv().is_err(), "the keeper was told something");
+    assert!(
+        told.try_recv().is_err(),
+        "the reconciler was told something"
+    );
 }
 
 #[tokio::test]
-async fn the_answer_comes_in_time_whatever_the_keeper_does() {
-    let board = board(&["cn"]);
-    let (silent, full) = (board.listen(0, 1, "wk1"), board.listen(0, 2, "wk2"));
-    drop(board.listen(0, 3, "wk3"));
-    let server = serving(&board, Some(TOKEN)).await;
+async fn the_answer_comes_in_time_whatever_the_reconciler_does() {
+    let store = store(&["cn"]);
+    let (silent, full) = (store.listen(0, 1, "wk1"), store.listen(0, 2, "wk2"));
+    drop(store.listen(0, 3, "wk3"));
+    let server = serving(&store, Some(TOKEN)).await;
     let body = "{\"wait_ms\": 20}";
-    // More than wait for a keeper that does not even listen.
+    // More than wait for a reconciler that does not even listen.
     for group in [1; 20].into_iter().chain([2]) {
         let path = format!("/api/v1/groups/{group}/hold");
         let (status, body) = post(&server.url, &path, RIGHT, body).await;
@@ -324,31 +330,31 @@ async fn the_answer_comes_in_time_whatever_the_keeper_does() {
 }
 
 #[tokio::test]
-async fn a_later_keeper_takes_the_place_of_an_earlier_one() {
-    let board = board(&["cn"]);
-    let earlier = board.listen(0, 1, "wk1");
-    let mut told = keeper(board.listen(0, 1, "wk1"), HoldOutcome::Held);
+async fn a_later_reconciler_takes_the_place_of_an_earlier_one() {
+    let store = store(&["cn"]);
+    let earlier = store.listen(0, 1, "wk1");
+    let mut told = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
     drop(earlier);
-    let server = serving(&board, Some(TOKEN)).await;
+    let server = serving(&store, Some(TOKEN)).await;
     assert_eq!(post(&server.url, HOLD_1, RIGHT, "").await.0, 200);
     assert!(told.recv().await.is_some());
 }
 
-fn passage(group: i32, scope: &str, number: usize) -> Passage {
+fn transition(group: i32, scope: &str, number: usize) -> Transition {
     let address = |host: &str| HostPort {
         host: host.to_owned(),
         port: 5432,
     };
-    Passage {
+    Transition {
         formation: "cn".to_owned(),
         group,
         scope: scope.to_owned(),
-        kind: PassageKind::Switchover,
+        kind: TransitionKind::Switchover,
         at: "2026-11-22T12:00:00Z".to_owned(),
         from: Some(address("10.0.1.1")),
         to: Some(address("10.0.1.2")),
         reason: number.to_string(),
-        outcome: PassageOutcome::Followed,
+        outcome: TransitionOutcome::Followed,
         phases: PhaseTimes {
             requested_us: Some(0),
             ..PhaseTimes::default()
@@ -359,18 +365,22 @@ fn passage(group: i32, scope: &str, number: usize) -> Passage {
 
 #[tokio::test]
 async fn history_is_told_oldest_first_by_group_and_not_without_end() {
-    let board = board(&["cn"]);
-    let server = serving(&board, None).await;
+    let store = store(&["cn"]);
+    let server = serving(&store, None).await;
     let reasons = async |group: Option<&str>, limit: usize| -> Vec<String> {
         let history = fetch_history(&server.url, group, limit, SOON)
             .await
             .unwrap();
-        history.passages.into_iter().map(|one| one.reason).collect()
+        history
+            .transitions
+            .into_iter()
+            .map(|one| one.reason)
+            .collect()
     };
     assert_eq!(reasons(None, 10).await, [""; 0]);
     for number in 0..1003 {
         let group = if number % 2 == 0 { 1 } else { 2 };
-        board.record(passage(group, &format!("citus/{group}"), number));
+        store.record(transition(group, &format!("citus/{group}"), number));
     }
     assert_eq!(reasons(None, 5000).await.len(), 1000);
     assert_eq!(
@@ -393,9 +403,9 @@ async fn history_is_told_oldest_first_by_group_and_not_without_end() {
 /// Whoever waits longer than the answer takes is not held up by the connection.
 #[tokio::test]
 async fn a_body_that_never_comes_is_given_up() {
-    let board = board(&["cn"]);
-    let _keeper = keeper(board.listen(0, 1, "wk1"), HoldOutcome::Held);
-    let server = serving(&board, Some(TOKEN)).await;
+    let store = store(&["cn"]);
+    let _reconciler = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let server = serving(&store, Some(TOKEN)).await;
     let half = format!(
         "POST {HOLD_1} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {RIGHT}\r\n\
          Content-Length: 100\r\n\r\n{{"

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::everywhere::conclude;
+use super::fan_out::conclude;
 use super::steps::{MOMENT, Phases, StepError, commit, ensure};
 use super::update::UNSYNCED;
 use super::{Database, SqlError};
-use crate::statements::{UNCACHED, batch, set_local};
+use citus_core::sql::{UNCACHED, batch, set_local};
 
 /// Tells Citus to sync the metadata of all workers again, in one transaction that waits for nobody
 /// longer than a moment and wants no lock on any shard. Citus does it right after, in its own time.

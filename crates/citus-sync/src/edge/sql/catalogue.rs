@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use dcs_watch::HostPort;
+use dcs_watch::text::{NAME_BYTES, excerpt};
 use tokio_postgres::SimpleQueryRow;
 
 use super::{Connection, SqlError};
-use crate::plan::{NodeRole, Row};
-use crate::statements::{COLUMNS, Dialect, FUNCTIONS, Function, RIGHTS, Rights, VERSION};
+use citus_core::plan::{NodeRole, Row};
+use citus_core::sql::{COLUMNS, Dialect, FUNCTIONS, Function, RIGHTS, Rights, VERSION};
 
 /// Learns which Citus this database has.
 pub(super) async fn detect(session: &mut Connection) -> Result<Dialect, SqlError> {
@@ -39,8 +40,8 @@ pub(super) async fn detect(session: &mut Connection) -> Result<Dialect, SqlError
     };
     // "Citus 13.2.2 on x86_64-pc-linux-gnu, compiled by …": the first two words are for people.
     let version = version.map(|full| match full.split_once(" on ") {
-        Some((short, _)) => short.to_owned(),
-        None => full,
+        Some((short, _)) => excerpt(short, NAME_BYTES).into_owned(),
+        None => excerpt(&full, NAME_BYTES).into_owned(),
     });
     let rights = session.rows(RIGHTS).await?;
     let may = |column| {
@@ -93,7 +94,8 @@ fn number<T: std::str::FromStr>(row: &SimpleQueryRow, column: usize) -> Result<T
     let text = text(row, column)?;
     text.parse().map_err(|_| {
         SqlError::Answer(format!(
-            "column {column} of a catalogue is {text:?}, no number that fits"
+            "column {column} of a catalogue is {:?}, no number that fits",
+            excerpt(&text, NAME_BYTES)
         ))
     })
 }

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcs_watch::HostPort;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::SqlError;
-use crate::config::{Password, passfile};
-use crate::policy::Policy;
-use crate::statements::{APPLICATION, VERIFY};
+use super::bounded::{Bounded, Bounds};
+use super::socket::{self, Keepalive};
+use citus_core::config::{Password, passfile};
+use citus_core::policy::Policy;
+use citus_core::sql::{APPLICATION, VERIFY, rename};
 
 /// Who logs in, and the deadlines of its sessions.
 #[derive(Clone, Debug)]
@@ -39,31 +42,8 @@ pub struct Login {
     pub silence: Duration,
     /// How soon a host that says nothing any more is dead to us.
     pub keepalive: Keepalive,
-}
-
-/// How TCP asks a silent host whether it is still there. Costs one small packet each `idle`, which
-/// the kernel sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence after which it asks, and between its questions.
-    idle: Duration,
-    /// How long data or questions may stay unanswered (`TCP_USER_TIMEOUT`).
-    user_timeout: Duration,
-}
-
-impl Keepalive {
-    /// Sessions that work: asked after 5 s, given up 10 s after the last sign.
-    const PATIENT: Self = Self {
-        idle: Duration::from_secs(5),
-        user_timeout: Duration::from_secs(10),
-    };
-
-    /// Sessions that watch a leader: the least that Linux does, whole seconds. A host that is gone
-    /// is noticed between one and two seconds after its last sign.
-    const WATCHFUL: Self = Self {
-        idle: Duration::from_secs(1),
-        user_timeout: Duration::from_millis(900),
-    };
+    /// How much a server may send.
+    pub bounds: Bounds,
 }
 
 /// How much longer than the server's own `statement_timeout` we wait: the server's error says
@@ -91,6 +71,7 @@ impl Login {
             lock_timeout: policy.lock_cooldown,
             silence: policy.hold_timeout.min(IDLE_IN_TRANSACTION),
             keepalive: Keepalive::PATIENT,
+            bounds: Bounds::CATALOGUE,
         }
     }
 
@@ -101,6 +82,7 @@ impl Login {
         Self {
             statement_timeout: self.connect_timeout,
             keepalive: Keepalive::WATCHFUL,
+            bounds: Bounds::SMALL,
             ..self.clone()
         }
     }
@@ -113,9 +95,11 @@ impl Login {
         }
     }
 
+    /// What each session sets in its first packet, which no setting of a role or a database
+    /// overrides.
     fn settings(&self) -> String {
         let user_timeout = TCP_USER_TIMEOUT.as_millis();
-        [
+        let deadlines = [
             ("statement_timeout", self.statement_timeout.as_millis()),
             ("lock_timeout", self.lock_timeout.as_millis()),
             (
@@ -126,11 +110,31 @@ impl Login {
             ("tcp_keepalives_interval", 2),
             ("tcp_keepalives_count", 3),
             ("tcp_user_timeout", user_timeout),
-        ]
-        .map(|(name, value)| format!("-c {name}={value}"))
-        .join(" ")
+        ];
+        let deadlines = deadlines.map(|(name, value)| (name, value.to_string()));
+        let relied_on = RELIED_ON.map(|(name, value)| (name, value.to_owned()));
+        let all = relied_on.into_iter().chain(deadlines);
+        all.map(|(name, value)| format!("-c {name}={value}"))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
+
+/// What our statements rely on, whatever `ALTER ROLE … SET` or `ALTER DATABASE … SET` say.
+///
+/// - Our statements qualify functions, but operators and casts are looked up in `search_path`. With
+///   any other schema in it, an ordinary role that may create an operator there would have its own
+///   function called with our rights.
+/// - A standby refuses a serializable transaction (0A000), and nobody moves a row in one that is
+///   read-only.
+/// - Row security that is off turns a policy into an error.
+const RELIED_ON: [(&str, &str); 5] = [
+    ("search_path", "pg_catalog,pg_temp"),
+    ("default_transaction_isolation", r"read\ committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
+    ("row_security", "on"),
+];
 
 fn look_up(
     path: &PathBuf,
@@ -150,13 +154,22 @@ fn look_up(
     ))
 }
 
+/// A session is over: by an error, or because the server closed it.
+#[derive(Clone, Debug)]
+struct Ended(Option<Arc<str>>);
+
 /// An open session.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing, and they vary independently"
+)]
 pub struct Connection {
     client: tokio_postgres::Client,
     /// Drives the socket; ends when it closes.
     driver: JoinHandle<()>,
-    closed: watch::Receiver<bool>,
+    /// Why it is closed, once it is.
+    closed: watch::Receiver<Option<Ended>>,
     deadline: Duration,
     broken: bool,
     /// A statement was begun whose answer has not been read. Stays when its future is dropped
@@ -166,6 +179,8 @@ pub struct Connection {
     pub(super) watched: bool,
     /// The process that serves it, once [`Connection::verify`] has asked.
     pub(super) pid: i32,
+    /// It bears another name than at its beginning.
+    renamed: bool,
     /// Where this session is.
     pub address: HostPort,
 }
@@ -179,32 +194,31 @@ impl Connection {
     pub async fn open(login: &Login, address: &HostPort, database: &str) -> Result<Self, SqlError> {
         let mut config = tokio_postgres::Config::new();
         config
-            .host(&address.host)
-            .port(address.port)
             .user(&login.user)
             .dbname(database)
             .application_name(&login.application_name)
-            .options(login.settings())
-            .connect_timeout(login.connect_timeout)
-            .tcp_user_timeout(login.keepalive.user_timeout)
-            .keepalives_idle(login.keepalive.idle)
-            .keepalives_interval(login.keepalive.idle)
-            .keepalives_retries(3);
+            .options(login.settings());
         if let Some(password) = login.password_for(address, database)? {
             config.password(password);
         }
         // Boxed: the handshake's state is large, and would stay in every idle session's task.
-        let handshake = Box::pin(config.connect(NoTls));
+        let handshake = Box::pin(async {
+            let stream = socket::connect(address, login.keepalive).await?;
+            let bounded = Bounded::new(stream, login.bounds);
+            Ok::<_, SqlError>(config.connect_raw(bounded, NoTls).await?)
+        });
         let opened = timeout(login.connect_timeout, handshake).await;
         let (client, connection) = opened.map_err(|_| SqlError::Deadline {
             what: "connecting",
             after: login.connect_timeout,
         })??;
-        let (tell_closed, closed) = watch::channel(false);
+        let (tell_closed, closed) = watch::channel(None);
         let driver = tokio::spawn(async move {
-            // What ended it is told by the statement that was under way, if one was.
-            let _ = connection.await;
-            tell_closed.send_replace(true);
+            let ended = connection.await.err().map(|error| {
+                let error: Arc<str> = SqlError::from(error).to_string().into();
+                error
+            });
+            tell_closed.send_replace(Some(Ended(ended)));
         });
         let deadline = login.statement_timeout + GRACE;
         Ok(Self {
@@ -216,6 +230,7 @@ impl Connection {
             under_way: false,
             watched: false,
             pid: 0,
+            renamed: false,
             address: address.clone(),
         })
     }
@@ -234,6 +249,42 @@ impl Connection {
         self.under_way = true;
         let answer = timeout(deadline, self.client.batch_execute(batch)).await;
         self.settle(answer, deadline)
+    }
+
+    /// The same on a session that bears `name` in `pg_stat_activity` from now on, until it is
+    /// [given back](Connection::unname). Both are sent at once.
+    ///
+    /// The name is set outside of the batch's transaction, never by `SET LOCAL` in it: Citus 11.2.0
+    /// to 12.1.6 reads its catalogue when a transaction's end takes a name back, and PostgreSQL
+    /// crashes (citus#7791).
+    pub(super) async fn run_named_within(
+        &mut self,
+        name: &str,
+        batch: &str,
+        deadline: Duration,
+    ) -> Result<(), SqlError> {
+        self.under_way = true;
+        self.renamed = true;
+        let rename = rename(name);
+        let named = self.client.batch_execute(&rename);
+        let both = async { tokio::try_join!(named, self.client.batch_execute(batch)) };
+        let answer = timeout(deadline, both).await;
+        let answer = answer.map(|both| both.map(|_| ()));
+        self.settle(answer, deadline)
+    }
+
+    /// [`Connection::run_named_within`] the deadline of a statement.
+    pub async fn run_named(&mut self, name: &str, batch: &str) -> Result<(), SqlError> {
+        self.run_named_within(name, batch, self.deadline).await
+    }
+
+    /// Has the session bear its first name again, without waiting for the answer.
+    pub fn unname(&mut self) {
+        if std::mem::take(&mut self.renamed) {
+            let rename = rename(APPLICATION);
+            // Sent with its first poll; what is asked next is answered after it.
+            let _ = self.client.batch_execute(&rename).now_or_never();
+        }
     }
 
     /// Runs a query, or a batch of statements, and gives its rows as text.
@@ -283,13 +334,16 @@ impl Connection {
         match rows.first().and_then(|row| row.get(0)) {
             Some("t") => Ok(true),
             Some("f") => Ok(false),
-            other => Err(SqlError::Answer(format!("{other:?} to {query}"))),
+            other => Err(SqlError::unexpected(other, query)),
         }
     }
 
     /// Whether the session can be used again.
     pub fn is_usable(&self) -> bool {
-        !self.broken && !self.under_way && !self.client.is_closed() && !*self.closed.borrow()
+        !self.broken
+            && !self.under_way
+            && !self.client.is_closed()
+            && self.closed.borrow().is_none()
     }
 
     /// Completes when the other end closes the session, at once when it has.
@@ -297,8 +351,17 @@ impl Connection {
         let mut closed = self.closed.clone();
         async move {
             // An error means that the driver is gone, which is as closed as it gets.
-            let _ = closed.wait_for(|closed| *closed).await;
+            let _ = closed.wait_for(Option::is_some).await;
         }
+    }
+
+    /// What ended the session, in words.
+    pub(super) fn why_closed(&self) -> SqlError {
+        let why = match &*self.closed.borrow() {
+            Some(Ended(Some(error))) => error.to_string(),
+            _ => "the server closed the session".to_owned(),
+        };
+        SqlError::Io(why)
     }
 
     fn settle<T>(
@@ -308,6 +371,8 @@ impl Connection {
     ) -> Result<T, SqlError> {
         self.under_way = false;
         let result = match answer {
+            // "connection closed" says nothing; what closed it says it all.
+            Ok(Err(error)) if error.is_closed() => Err(self.why_closed()),
             Ok(answer) => answer.map_err(SqlError::from),
             Err(_) => Err(SqlError::Deadline {
                 what: "the statement",
@@ -330,9 +395,12 @@ impl Drop for Connection {
         // arrives decides nothing: the server's own statement_timeout ends it too.
         if (self.broken || self.under_way) && !self.client.is_closed() {
             let cancel = self.client.cancel_token();
+            let address = self.address.clone();
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(timeout(GRACE, async move {
-                    let _ = cancel.cancel_query(NoTls).await;
+                    if let Ok(stream) = socket::connect(&address, Keepalive::PATIENT).await {
+                        let _ = cancel.cancel_query_raw(stream, NoTls).await;
+                    }
                 }));
             }
         }

@@ -19,9 +19,9 @@ use super::connect::SharedLogin;
 use super::pool::{Leased, Pool};
 use super::references::References;
 use super::{Connection, SqlError};
-use crate::plan::{Row, Rows};
-use crate::policy::Policy;
-use crate::statements::Dialect;
+use citus_core::plan::{Row, Rows};
+use citus_core::policy::Policy;
+use citus_core::sql::{Dialect, FAULT_FIXED_BY};
 
 /// The coordinator leader as this database's sessions know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,6 +324,9 @@ impl Database {
             database = %self.name, member = target.member, address = %target.address,
             citus = dialect.version, rows = rows.len(), "connected to the coordinator leader"
         );
+        if let Some(fault) = dialect.known_fault() {
+            warn!(database = %self.name, member = target.member, "{fault}: {FAULT_FIXED_BY}");
+        }
         let closing = session.closing();
         self.shared.pool.serve(target.clone(), session);
         self.publish(|state| {

@@ -1,9 +1,20 @@
 //! What can go wrong between us and a PostgreSQL server, in words for the person on call.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use dcs_watch::text::excerpt;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
+
+/// How much of a server's own words is shown, in bytes: they may be anything, of any length.
+const SHOWN: usize = 1 << 10;
+
+/// How much of an answer that makes no sense is shown, in bytes.
+const ANSWER: usize = 120;
+
+/// The length of a `SQLSTATE`, in bytes.
+const CODE: usize = 5;
 
 /// A failed connection or statement.
 #[derive(Debug, Error)]
@@ -38,8 +49,8 @@ pub enum SqlError {
         /// How many there may be.
         limit: usize,
     },
-    /// A door is led by nobody at this address just now.
-    #[error("the door is in recovery")]
+    /// An entry node is led by nobody at this address just now.
+    #[error("the entry node is in recovery")]
     InRecovery,
     /// The answer was not what this statement answers.
     #[error("unexpected answer: {0}")]
@@ -47,6 +58,12 @@ pub enum SqlError {
 }
 
 impl SqlError {
+    /// A server answered `question` with what it does not answer.
+    pub(super) fn unexpected(answer: Option<&str>, question: &str) -> Self {
+        let answer = answer.map_or(Cow::Borrowed("nothing"), |text| excerpt(text, ANSWER));
+        Self::Answer(format!("{answer:?} to {question}"))
+    }
+
     /// Whether a lock was not to be had in time (`lock_timeout`).
     pub fn is_lock_timeout(&self) -> bool {
         self.has_code(&SqlState::LOCK_NOT_AVAILABLE)
@@ -115,8 +132,8 @@ impl From<tokio_postgres::Error> for SqlError {
                 message.push_str(more);
             }
             return Self::Server {
-                code: db.code().code().to_owned(),
-                message,
+                code: excerpt(db.code().code(), CODE).into_owned(),
+                message: excerpt(&message, SHOWN).into_owned(),
             };
         }
         // "error communicating with the server" says nothing; its source says it all.
@@ -130,6 +147,6 @@ impl From<tokio_postgres::Error> for SqlError {
             }
             source = cause.source();
         }
-        Self::Io(text)
+        Self::Io(excerpt(&text, SHOWN).into_owned())
     }
 }

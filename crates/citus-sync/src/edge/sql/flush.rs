@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use dcs_watch::HostPort;
 
-use super::{Doors, SqlError};
-use crate::statements::FLUSH;
+use super::{EntryNodes, SqlError};
+use citus_core::sql::FLUSH;
 
 /// Writes nothing but a message in the log, and waits for the leader's disk alone.
 ///
@@ -17,9 +17,9 @@ use crate::statements::FLUSH;
 ///
 /// The leader cannot be reached, or refuses.
 pub async fn flush_log(
-    doors: &Doors,
+    entry_nodes: &EntryNodes,
     leader: &HostPort,
     database: &Arc<str>,
 ) -> Result<(), SqlError> {
-    doors.ask(leader, database, FLUSH).await.map(drop)
+    entry_nodes.ask(leader, database, FLUSH).await.map(drop)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Connection;
 use super::steps::{Phases, StepError, commit, ensure, in_the_way};
 use super::update::{Change, LONGER, UNSYNCED, cancel_metadata_sync, name_holders};
-use crate::statements::batch;
+use citus_core::sql::batch;
 
 /// Rounds of waiting before the error is given back, to be retried after a pause.
 const ROUNDS: u32 = 4;

@@ -1,4 +1,4 @@
-//! A hold: one open transaction on the coordinator and one on each door, in which writes to one
+//! A hold: one open transaction on the coordinator and one on each entry node, in which writes to one
 //! group's shards wait.
 //!
 //! It does not touch `pg_dist_node` until its end, so that groups are held side by side. The
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
 
-use super::doors::{Part, side_by_side};
-use super::everywhere::{Signal, decide, follow, followers, mark_left_out};
-use super::held_doors::{HeldDoor, HeldDoors, Taking, place};
-use super::known_doors::{DoorNews, LastState};
+use super::entry_nodes::{Part, side_by_side};
+use super::fan_out::{Signal, decide, follow, followers, mark_skipped};
+use super::held_entry_nodes::{HeldEntryNode, HeldEntryNodes, Taking, place};
+use super::known_entry_nodes::{EntryNodeNews, LastState};
 use super::locking::{LockOrder, Locked, Place, lock};
 use super::pool::Leased;
 use super::reads::ReadsUnderHold;
 use super::references;
-use super::steps::{Finished, LeftOut, Phases, StepError};
+use super::steps::{Finished, Phases, Skipped, StepError};
 use super::update::{Change, Inside};
-use super::{Connection, Database, Doors, SqlError};
-use crate::plan::Move;
-use crate::statements::Dialect;
+use super::{Connection, Database, EntryNodes, SqlError};
+use citus_core::plan::Move;
+use citus_core::sql::Dialect;
 
 /// What is to be held, in one database.
 #[derive(Clone, Debug)]
@@ -32,8 +32,8 @@ pub struct HoldOrder {
     pub left: Duration,
     /// How long writers that are in the way are waited for before they are terminated.
     pub cooldown: Duration,
-    /// The doors to hold beside the coordinator.
-    pub doors: Vec<HostPort>,
+    /// The entry nodes to hold beside the coordinator.
+    pub entry_nodes: Vec<HostPort>,
     /// For `application_name` in `pg_stat_activity`: "group 1".
     pub name: String,
 }
@@ -43,7 +43,7 @@ impl HoldOrder {
         format!("hold {}", self.name)
     }
 
-    /// The locks that it wants, on the coordinator and on each door alike.
+    /// The locks that it wants, on the coordinator and on each entry node alike.
     pub(super) fn locks<'a>(
         &self,
         dialect: &'a Dialect,
@@ -65,7 +65,7 @@ impl HoldOrder {
 /// as well as soon as the server hears of it.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// How long a hold that has the coordinator waits for doors that are just about done. Whoever asked for
+/// How long a hold that has the coordinator waits for entry nodes that are just about done. Whoever asked for
 /// the hold is waiting.
 const GRACE: Duration = Duration::from_millis(30);
 
@@ -77,29 +77,29 @@ pub struct Hold {
     coordinator: Leased,
     /// Reference tables are held by a session that all holds here have together.
     references: Option<references::Part>,
-    doors: Doors,
-    held: HeldDoors,
+    entry_nodes: EntryNodes,
+    held: HeldEntryNodes,
     /// Who had to be ended on the coordinator.
     terminated: Vec<String>,
 }
 
 impl Hold {
-    /// Holds coordinator and doors concurrently. It is there as soon as the coordinator is held, and
-    /// those doors that are done a moment later; the others go on being taken, and join it when they
-    /// are. Doors that were [kept](Hold::keep_doors) are held already. May be dropped half-way: then
+    /// Holds coordinator and entry nodes concurrently. It is there as soon as the coordinator is held, and
+    /// those entry nodes that are done a moment later; the others go on being taken, and join it when they
+    /// are. Entry nodes that were [kept](Hold::keep_entry_nodes) are held already. May be dropped half-way: then
     /// nothing else stays held.
     ///
     /// # Errors
     ///
-    /// The coordinator cannot be held. Nothing is held then, but for doors that were kept.
+    /// The coordinator cannot be held. Nothing is held then, but for entry nodes that were kept.
     pub async fn take(
         database: &Database,
-        doors: &Doors,
+        entry_nodes: &EntryNodes,
         order: &HoldOrder,
     ) -> Result<Self, StepError> {
         let deadline = Instant::now() + order.left;
         let dialect = database.dialect()?;
-        let taking = Taking::begin(database, doors, &dialect, order, deadline);
+        let taking = Taking::begin(database, entry_nodes, &dialect, order, deadline);
         let name = order.session_name();
         let locks = order.locks(&dialect, &name, deadline);
         let (mut coordinator, _) = database.acquire_for_hold().await?;
@@ -114,7 +114,7 @@ impl Hold {
             deadline,
             coordinator,
             references,
-            doors: doors.clone(),
+            entry_nodes: entry_nodes.clone(),
             held,
             terminated,
         })
@@ -126,43 +126,43 @@ impl Hold {
         self.coordinator.closing()
     }
 
-    /// Completes when it is known of each door whether it is held, or when the hold is over.
-    pub fn doors_are_known(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.held.settled()
+    /// Completes when it is known of each entry node whether it is held, or when the hold is over.
+    pub fn entry_nodes_are_known(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.held.in_sync()
     }
 
-    /// Completes when no door is about to be held, or about to follow a read move; or when the hold is
+    /// Completes when no entry node is about to be held, or about to follow a read move; or when the hold is
     /// over.
-    pub fn doors_are_quiet(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn entry_nodes_are_quiet(&self) -> impl Future<Output = ()> + Send + 'static {
         self.held.quiet()
     }
 
-    /// Whether no door is about to be held, or about to follow a read move.
+    /// Whether no entry node is about to be held, or about to follow a read move.
     pub fn is_quiet(&self) -> bool {
         self.held.is_quiet()
     }
 
-    /// The doors that are held by now.
-    pub fn doors(&self) -> Vec<HostPort> {
+    /// The entry nodes that are held by now.
+    pub fn entry_nodes(&self) -> Vec<HostPort> {
         self.held.held()
     }
 
-    /// The doors that could not be held, and why.
-    pub fn left_out(&self) -> Vec<LeftOut> {
-        self.held.left_out()
+    /// The entry nodes that could not be held, and why.
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.held.skipped()
     }
 
-    /// The doors that are being taken, and may join yet.
-    pub fn doors_under_way(&self) -> Vec<HostPort> {
+    /// The entry nodes that are being taken, and may join yet.
+    pub fn entry_nodes_under_way(&self) -> Vec<HostPort> {
         self.held.under_way()
     }
 
-    /// What became of the doors, as far as it was not told yet.
-    pub fn door_news(&self) -> DoorNews {
+    /// What became of the entry nodes, as far as it was not told yet.
+    pub fn entry_node_news(&self) -> EntryNodeNews {
         self.held.news()
     }
 
-    /// Who had to be ended, in words, doors included.
+    /// Who had to be ended, in words, entry nodes included.
     pub fn terminated(&self) -> Vec<String> {
         let coordinator = self.terminated.iter().cloned();
         coordinator.chain(self.held.terminated()).collect()
@@ -173,7 +173,7 @@ impl Hold {
         &self.terminated
     }
 
-    /// The leader takes no writes any more: reads of doors that are not held follow those that were
+    /// The leader takes no writes any more: reads of entry nodes that are not held follow those that were
     /// moved.
     pub fn leader_is_gone(&self) {
         self.held.leader_is_gone();
@@ -183,30 +183,30 @@ impl Hold {
     pub fn reads(&self, database: &Database) -> ReadsUnderHold {
         ReadsUnderHold {
             database: database.clone(),
-            doors: self.doors.clone(),
+            entry_nodes: self.entry_nodes.clone(),
             group: self.group,
             known: self.held.known(),
         }
     }
 
-    /// The coordinator closed its session. The doors stay held until this group is held again in this
-    /// database, it is [let go](Doors::let_go), or the deadline passes: reads may be at a standby by now,
+    /// The coordinator closed its session. The entry nodes stay held until this group is held again in this
+    /// database, it is [let go](EntryNodes::let_go), or the deadline passes: reads may be at a standby by now,
     /// where their writes would fail.
-    pub fn keep_doors(self, database: &Database) {
+    pub fn keep_entry_nodes(self, database: &Database) {
         let whose = (self.group, database.name.clone());
-        self.doors.keep(whose, self.held);
+        self.entry_nodes.keep(whose, self.held);
     }
 
-    /// Rolls everything back, concurrently; at doors whose reads did not follow the coordinator's yet,
-    /// they do now. A session that does not answer within a second, and a door that takes 300 ms longer
-    /// than the coordinator, is dropped. What had become of the doors, as far as it was not told.
-    pub async fn release(self, database: &Database) -> DoorNews {
+    /// Rolls everything back, concurrently; at entry nodes whose reads did not follow the coordinator's yet,
+    /// they do now. A session that does not answer within a second, and an entry node that takes 300 ms longer
+    /// than the coordinator, is dropped. What had become of the entry nodes, as far as it was not told.
+    pub async fn release(self, database: &Database) -> EntryNodeNews {
         let Self {
             group,
             deadline,
             mut coordinator,
             references,
-            doors,
+            entry_nodes,
             held,
             ..
         } = self;
@@ -217,9 +217,9 @@ impl Hold {
             mut news,
         } = held.end();
         let dialect = database.dialect().ok();
-        let change_at = |door: &HostPort| {
+        let change_at = |entry_node: &HostPort| {
             let dialect = dialect.as_deref()?;
-            let step = behind.get(door)?;
+            let step = behind.get(entry_node)?;
             Some(Change {
                 database: &database.name,
                 dialect,
@@ -227,22 +227,24 @@ impl Hold {
                 step,
             })
         };
-        let is_held = |door: &HostPort| held.iter().any(|held| held.door == *door);
+        let is_held =
+            |entry_node: &HostPort| held.iter().any(|held| held.entry_node == *entry_node);
         let mut parts: Vec<(HostPort, Part<'_, ()>)> = Vec::new();
-        for door in behind.keys().filter(|door| !is_held(door)) {
-            if let Some(change) = change_at(door) {
+        for entry_node in behind.keys().filter(|entry_node| !is_held(entry_node)) {
+            if let Some(change) = change_at(entry_node) {
                 let (signaller, signal) = Signal::new();
                 // The coordinator's row is moved already.
                 signaller.send_replace(Some(true));
-                let part = follow(&doors, database, door, change, signal);
-                parts.push((door.clone(), part));
+                let part = follow(&entry_nodes, database, entry_node, change, signal);
+                parts.push((entry_node.clone(), part));
             }
         }
         for held in held {
-            let change = change_at(&held.door);
-            let door = held.door.clone();
-            let part = end_at_door(&doors, database, held, change, Inside::Held(deadline));
-            parts.push((door, Box::pin(part)));
+            let change = change_at(&held.entry_node);
+            let entry_node = held.entry_node.clone();
+            let part =
+                end_at_entry_node(&entry_nodes, database, held, change, Inside::Held(deadline));
+            parts.push((entry_node, Box::pin(part)));
         }
         let coordinator = async {
             let place = Place::Coordinator(database);
@@ -254,24 +256,24 @@ impl Hold {
             tokio::join!(own, leave(references, &place));
             Ok(())
         };
-        let left_out = match side_by_side(coordinator, parts).await {
-            Ok(((), _, left_out)) => left_out,
+        let skipped = match side_by_side(coordinator, parts).await {
+            Ok(((), _, skipped)) => skipped,
             Err(_) => Vec::new(),
         };
-        let left_out = left_out.into_iter();
-        let left_out: Vec<LeftOut> = left_out
-            .filter(|left| behind.contains_key(&left.door))
+        let skipped = skipped.into_iter();
+        let skipped: Vec<Skipped> = skipped
+            .filter(|left| behind.contains_key(&left.entry_node))
             .collect();
         if let Some(dialect) = &dialect {
-            mark_left_out(database, dialect, &left_out).await;
+            mark_skipped(database, dialect, &skipped).await;
         }
-        name_once(&mut news.left_out, left_out, &named);
+        name_once(&mut news.skipped, skipped, &named);
         news
     }
 
-    /// Moves the row inside the holding transaction and commits; once that is done, the doors
+    /// Moves the row inside the holding transaction and commits; once that is done, the entry nodes
     /// (`targets`) concurrently, whether they were held or not. The locks are gone afterwards,
-    /// whatever the result. Tells what [`Hold::door_news`] has not. `still_right` is asked right
+    /// whatever the result. Tells what [`Hold::entry_node_news`] has not. `still_right` is asked right
     /// before.
     ///
     /// # Errors
@@ -280,7 +282,7 @@ impl Hold {
     pub async fn finish(
         self,
         database: &Database,
-        doors: &Doors,
+        entry_nodes: &EntryNodes,
         targets: &[HostPort],
         step: &Move,
         still_right: impl Fn() -> bool,
@@ -304,22 +306,25 @@ impl Hold {
             held, named, news, ..
         } = self.held.end();
         let (signaller, signal) = Signal::new();
-        let is_held = |door: &HostPort| held.iter().any(|held| held.door == *door);
-        let others = targets.iter().filter(|door| plain && !is_held(door));
-        let mut parts = followers(doors, database, others, change, &signal);
+        let is_held =
+            |entry_node: &HostPort| held.iter().any(|held| held.entry_node == *entry_node);
+        let others = targets
+            .iter()
+            .filter(|entry_node| plain && !is_held(entry_node));
+        let mut parts = followers(entry_nodes, database, others, change, &signal);
         for held in held {
             let signal = signal.clone();
-            let door = held.door.clone();
-            let follows = plain && targets.contains(&door);
+            let entry_node = held.entry_node.clone();
+            let follows = plain && targets.contains(&entry_node);
             let part: Part<'_, ()> = Box::pin(async move {
                 let moved = signal.moved().await;
                 let change = (moved && follows).then_some(change);
-                end_at_door(doors, database, held, change, inside).await
+                end_at_entry_node(entry_nodes, database, held, change, inside).await
             });
-            parts.push((door, part));
+            parts.push((entry_node, part));
         }
         let (session, mut references) = (self.coordinator, self.references);
-        // If it fails the doors go on all the same: they give back what they hold.
+        // If it fails the entry nodes go on all the same: they give back what they hold.
         let coordinator = async {
             if !plain {
                 // Citus's own function wants them for itself, and would wait for us.
@@ -329,36 +334,36 @@ impl Hold {
             leave(references, &Place::Coordinator(database)).await;
             Ok(decided)
         };
-        let (decided, _, left_out) = side_by_side(coordinator, parts).await?;
+        let (decided, _, skipped) = side_by_side(coordinator, parts).await?;
         let committed = decided?;
         if plain {
-            mark_left_out(database, &dialect, &left_out).await;
+            mark_skipped(database, &dialect, &skipped).await;
         }
-        let mut all_left_out = news.left_out;
-        name_once(&mut all_left_out, left_out, &named);
+        let mut all_skipped = news.skipped;
+        name_once(&mut all_skipped, skipped, &named);
         Ok(Finished {
             phases: Phases {
                 locked: Duration::ZERO,
                 committed: committed.duration_since(started),
                 forced: !self.terminated.is_empty(),
             },
-            left_out: all_left_out,
+            skipped: all_skipped,
             terminated: news.terminated,
             plain: plain && dialect.has_metadata(),
         })
     }
 }
 
-/// The end of a hold at one door: with the move of its row, or without.
-async fn end_at_door(
-    doors: &Doors,
+/// The end of a hold at one entry node: with the move of its row, or without.
+async fn end_at_entry_node(
+    entry_nodes: &EntryNodes,
     database: &Database,
-    held: HeldDoor,
+    held: HeldEntryNode,
     change: Option<Change<'_>>,
     inside: Inside,
 ) -> Result<(), StepError> {
-    let HeldDoor {
-        door,
+    let HeldEntryNode {
+        entry_node,
         mut session,
         references,
     } = held;
@@ -367,22 +372,24 @@ async fn end_at_door(
         Some(change) => match change.make(&mut session, inside, || true).await {
             // Started anew meanwhile, which ended the hold there: as one that was never held.
             Err(_) if !session.is_usable() => {
-                session = doors.session(&door, &database.name).await?;
+                session = entry_nodes.session(&entry_node, &database.name).await?;
                 change.make(&mut session, Inside::Own, || true).await?;
             }
             made => made?,
         },
     }
-    let place = place(doors, &door, database);
+    let place = place(entry_nodes, &entry_node, database);
     place.give_back(session);
     leave(references, &place).await;
     Ok(())
 }
 
-/// Adds doors that did not follow to those that are to be told of, unless somebody was told of them.
-fn name_once(news: &mut Vec<LeftOut>, left_out: Vec<LeftOut>, named: &[HostPort]) {
-    for left in left_out {
-        if !named.contains(&left.door) && !news.iter().any(|other| other.door == left.door) {
+/// Adds entry nodes that did not follow to those that are to be told of, unless somebody was told of them.
+fn name_once(news: &mut Vec<Skipped>, skipped: Vec<Skipped>, named: &[HostPort]) {
+    for left in skipped {
+        if !named.contains(&left.entry_node)
+            && !news.iter().any(|other| other.entry_node == left.entry_node)
+        {
             news.push(left);
         }
     }

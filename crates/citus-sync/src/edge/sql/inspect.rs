@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use dcs_watch::HostPort;
+use dcs_watch::text::excerpt;
 use tokio_postgres::SimpleQueryRow;
 
 use super::catalogue::{detect, read_rows};
 use super::{Connection, Login, SqlError};
-use crate::plan::Row;
-use crate::statements::{Dialect, IN_RECOVERY};
+use citus_core::plan::Row;
+use citus_core::sql::{Dialect, IN_RECOVERY};
 
 /// Asks a member whether it is in recovery. The databases are tried in turn while only the
 /// database is at fault: the question is about the server.
@@ -109,7 +110,7 @@ pub struct CallableFunction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 // Each bool is a right of its own.
 #[allow(clippy::struct_excessive_bools)]
-pub struct DoorFacts {
+pub struct EntryNodeFacts {
     /// It takes no writes, so that nobody needs to be held there.
     pub in_recovery: bool,
     /// Everything.
@@ -155,9 +156,9 @@ const CALLS: &str = "SELECT proname, oid::regprocedure::text, \
      'citus_add_node', 'master_add_node', 'citus_check_connection_to_node', \
      'recover_prepared_transactions') ORDER BY 1, 2";
 
-/// What our role may do on a door, superuser first: read whether it is in recovery, end sessions,
+/// What our role may do on an entry node, superuser first: read whether it is in recovery, end sessions,
 /// change `pg_dist_node`, lock shards.
-const DOOR: &str = "SELECT pg_catalog.pg_is_in_recovery(), r.rolsuper, \
+const ENTRY_NODE: &str = "SELECT pg_catalog.pg_is_in_recovery(), r.rolsuper, \
      r.rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'), \
      COALESCE(pg_catalog.has_table_privilege(to_regclass('pg_catalog.pg_dist_node'), 'UPDATE'), \
      false), COALESCE((SELECT bool_and(pg_catalog.has_function_privilege(oid, 'EXECUTE')) \
@@ -189,7 +190,7 @@ pub async fn database(login: &Login, address: &HostPort, name: &str) -> Result<F
         .rows(SETTINGS)
         .await?
         .iter()
-        .map(|row| (cell(row, 0).to_owned(), cell(row, 1).to_owned()))
+        .map(|row| (cell(row, 0), cell(row, 1)))
         .collect();
     let workers_running = if sees_workers {
         session
@@ -219,8 +220,8 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
         .await?
         .iter()
         .map(|row| CallableFunction {
-            name: cell(row, 0).to_owned(),
-            signature: cell(row, 1).to_owned(),
+            name: cell(row, 0),
+            signature: cell(row, 1),
             allowed: row.get(2) == Some("t"),
         })
         .collect();
@@ -232,7 +233,7 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
         Some((cell(row, 0).parse().ok()?, cell(row, 1).parse().ok()?))
     });
     let other_owners = session.rows(OTHER_OWNERS).await.unwrap_or_default();
-    let other_owners = other_owners.iter().map(|row| cell(row, 0).to_owned());
+    let other_owners = other_owners.iter().map(|row| cell(row, 0));
     Ok(CitusFacts {
         dialect,
         rows,
@@ -247,11 +248,15 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
 /// # Errors
 ///
 /// It cannot be asked.
-pub async fn door(login: &Login, address: &HostPort, name: &str) -> Result<DoorFacts, SqlError> {
+pub async fn entry_node(
+    login: &Login,
+    address: &HostPort,
+    name: &str,
+) -> Result<EntryNodeFacts, SqlError> {
     let mut session = Connection::open(login, address, name).await?;
-    let row = session.rows(DOOR).await?;
+    let row = session.rows(ENTRY_NODE).await?;
     let says = |column| row.first().and_then(|row| row.get(column)) == Some("t");
-    Ok(DoorFacts {
+    Ok(EntryNodeFacts {
         in_recovery: says(0),
         superuser: says(1),
         signals: says(2),
@@ -260,9 +265,13 @@ pub async fn door(login: &Login, address: &HostPort, name: &str) -> Result<DoorF
     })
 }
 
-fn cell(row: &SimpleQueryRow, column: usize) -> &str {
-    row.get(column).unwrap_or_default()
+/// What a column says, fit to be shown: a setting or a name may hold anything.
+fn cell(row: &SimpleQueryRow, column: usize) -> String {
+    excerpt(row.get(column).unwrap_or_default(), CELL).into_owned()
 }
+
+/// The longest value of a setting that `check` judges, in bytes.
+const CELL: usize = 1 << 10;
 
 /// Whether one database of the coordinator leader itself can reach an address; on a session of its
 /// own, because Citus may wait for a silent host until our deadline. `None` where this Citus

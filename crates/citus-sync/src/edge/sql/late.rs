@@ -1,7 +1,7 @@
-//! A door that is held too late for a read move, or not at all, and so follows later: once it is held
+//! An entry node that is held too late for a read move, or not at all, and so follows later: once it is held
 //! and the standby has whatever was written through it, or once the leader is gone.
 //!
-//! Enters: what is known of the hold's doors. Leaves: that it has followed, or failed to.
+//! Enters: what is known of the hold's entry nodes. Leaves: that it has followed, or failed to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,34 +9,36 @@ use std::time::Duration;
 use dcs_watch::HostPort;
 use tokio::time::sleep;
 
-use super::known_doors::Known;
+use super::known_entry_nodes::Known;
 use super::steps::StepError;
 use super::update::{Change, Inside};
-use super::{Database, Doors, SqlError};
-use crate::plan::Move;
-use crate::statements::{Dialect, FLUSHED, has_replayed};
+use super::{Database, EntryNodes, SqlError};
+use citus_core::plan::Move;
+use citus_core::sql::{Dialect, FLUSHED, has_replayed};
 
 /// Pause between questions how far a standby is.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
-/// A door that may be held too late for a read move, and follows then.
-pub(super) struct Late {
+/// An entry node that may be held too late for a read move, and follows then.
+pub(super) struct DeferredFollower {
     pub(super) database: Database,
-    pub(super) doors: Doors,
+    pub(super) entry_nodes: EntryNodes,
     pub(super) dialect: Arc<Dialect>,
     pub(super) group: i32,
-    pub(super) door: HostPort,
+    pub(super) entry_node: HostPort,
     pub(super) known: Known,
 }
 
-impl Late {
+impl DeferredFollower {
     /// For as long as the hold is open. Who fails is tried again at its end.
     pub(super) async fn follow(self) {
         loop {
-            self.known.wait_for(|state| state.is_due(&self.door)).await;
+            self.known
+                .wait_for(|state| state.is_due(&self.entry_node))
+                .await;
             let mut step = None;
             self.known.tell(|state| {
-                if let Some(behind) = state.behind.get_mut(&self.door) {
+                if let Some(behind) = state.behind.get_mut(&self.entry_node) {
                     behind.tried = true;
                     step = Some(behind.step.clone());
                 }
@@ -54,13 +56,13 @@ impl Late {
             let moved = self.move_row(&step).await.is_ok();
             self.known.tell(|state| {
                 // Unless reads were moved once more meanwhile.
-                let behind = state.behind.get_mut(&self.door);
+                let behind = state.behind.get_mut(&self.entry_node);
                 let Some(behind) = behind.filter(|behind| behind.step == step) else {
                     return;
                 };
                 if moved {
-                    state.behind.remove(&self.door);
-                    state.in_time.push(self.door.clone());
+                    state.behind.remove(&self.entry_node);
+                    state.in_time.push(self.entry_node.clone());
                 } else {
                     behind.failed = true;
                 }
@@ -68,12 +70,15 @@ impl Late {
         }
     }
 
-    /// Completes when the standby shows whatever was written through this door before it was held; not
+    /// Completes when the standby shows whatever was written through this entry node before it was held; not
     /// at all if that cannot be known.
     async fn caught_up(&self, step: &Move) {
         let known = async {
-            let mut leader = self.doors.open(&step.from, &self.database.name).await?;
-            let mut standby = self.doors.open(&step.to, &self.database.name).await?;
+            let mut leader = self
+                .entry_nodes
+                .open(&step.from, &self.database.name)
+                .await?;
+            let mut standby = self.entry_nodes.open(&step.to, &self.database.name).await?;
             let rows = leader.rows(FLUSHED).await?;
             let flushed = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
             let question = has_replayed(flushed);
@@ -87,7 +92,7 @@ impl Late {
         }
     }
 
-    /// On a session beside the one that may hold the door.
+    /// On a session beside the one that may hold the entry node.
     async fn move_row(&self, step: &Move) -> Result<(), StepError> {
         let change = Change {
             database: &self.database.name,
@@ -95,9 +100,12 @@ impl Late {
             group: self.group,
             step,
         };
-        let mut session = self.doors.session(&self.door, &self.database.name).await?;
+        let mut session = self
+            .entry_nodes
+            .session(&self.entry_node, &self.database.name)
+            .await?;
         change.make(&mut session, Inside::Own, || true).await?;
-        self.doors.put_back(&self.database.name, session);
+        self.entry_nodes.put_back(&self.database.name, session);
         Ok(())
     }
 }

@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
+use dcs_watch::text::{NAME_BYTES, excerpt};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::connect::GRACE;
 use super::references::{Part, References};
 use super::steps::StepError;
-use super::{Connection, Database, Doors, SqlError};
-use crate::statements::{
-    Dialect, HAS_REFERENCE_TABLES, ShardLocks, Shards, terminate_blockers, untangle_blockers,
+use super::{Connection, Database, EntryNodes, SqlError};
+use citus_core::sql::{
+    APPLICATION, Dialect, HAS_REFERENCE_TABLES, ShardLocks, Shards, terminate_blockers,
+    untangle_blockers,
 };
 
 /// How long the locks are waited for at one go before the cooldown is over. Then they are given up and
@@ -47,8 +49,8 @@ const DEADLOCKS: u32 = 5;
 /// Where a lock is wanted, and where a second session there comes from.
 pub(super) enum Place<'a> {
     Coordinator(&'a Database),
-    Door {
-        doors: &'a Doors,
+    EntryNode {
+        entry_nodes: &'a EntryNodes,
         address: &'a HostPort,
         database: &'a Arc<str>,
     },
@@ -58,38 +60,40 @@ impl Place<'_> {
     async fn second_session(&self) -> Result<Connection, SqlError> {
         match self {
             Self::Coordinator(database) => database.aside().await.map(|(session, _)| session),
-            Self::Door {
-                doors,
+            Self::EntryNode {
+                entry_nodes,
                 address,
                 database,
-            } => doors.session(address, database).await,
+            } => entry_nodes.session(address, database).await,
         }
     }
 
     fn references(&self) -> References {
         match self {
             Self::Coordinator(database) => database.references().clone(),
-            Self::Door {
-                doors,
+            Self::EntryNode {
+                entry_nodes,
                 address,
                 database,
-            } => doors.references(address, database),
+            } => entry_nodes.references(address, database),
         }
     }
 
     pub(super) fn give_back(&self, session: Connection) {
         match self {
             Self::Coordinator(database) => database.put_back(session),
-            Self::Door {
-                doors, database, ..
-            } => doors.put_back(database, session),
+            Self::EntryNode {
+                entry_nodes,
+                database,
+                ..
+            } => entry_nodes.put_back(database, session),
         }
     }
 
     fn database(&self) -> &str {
         match self {
             Self::Coordinator(database) => &database.name,
-            Self::Door { database, .. } => database,
+            Self::EntryNode { database, .. } => database,
         }
     }
 }
@@ -113,14 +117,18 @@ impl LockOrder<'_> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    fn text(&self, shards: Shards, wait: Duration) -> Result<String, StepError> {
+    /// The session's name while it has these locks.
+    fn session_name(&self, shards: Shards) -> String {
         let name = match shards {
             Shards::OfGroup(_) => self.name,
             Shards::OfReferenceTables => "hold reference tables",
         };
+        format!("{APPLICATION}: {name}")
+    }
+
+    fn text(&self, shards: Shards, wait: Duration) -> Result<String, StepError> {
         let locks = ShardLocks {
             shards,
-            name,
             wait,
             left: self.left(),
         };
@@ -219,9 +227,10 @@ async fn take(
     terminated: &mut Vec<String>,
 ) -> Result<(), StepError> {
     let text = order.text(shards, round.wait)?;
+    let name = order.session_name(shards);
     let pid = session.pid;
     let address = session.address.clone();
-    let mut locking = pin!(session.run_within(&text, order.left() + GRACE));
+    let mut locking = pin!(session.run_named_within(&name, &text, order.left() + GRACE));
     let look = if round.patient {
         tokio::select! {
             locked = &mut locking => return Ok(locked?),
@@ -281,8 +290,13 @@ pub(super) async fn try_lock(
     session: &mut Connection,
     order: &LockOrder<'_>,
 ) -> Result<bool, StepError> {
-    let text = order.text(Shards::OfGroup(order.group), order.cooldown.min(TRY))?;
-    match session.run_within(&text, order.left() + GRACE).await {
+    let shards = Shards::OfGroup(order.group);
+    let text = order.text(shards, order.cooldown.min(TRY))?;
+    let name = order.session_name(shards);
+    match session
+        .run_named_within(&name, &text, order.left() + GRACE)
+        .await
+    {
         Ok(()) => Ok(true),
         Err(error) if error.is_lock_timeout() || error.is_deadlock() || error.is_cancelled() => {
             session.run("ROLLBACK").await?;
@@ -401,10 +415,12 @@ impl Blockers {
             let (Some(pid), Some(who)) = (row.get(0), row.get(1)) else {
                 continue;
             };
+            // A role's name may hold anything.
+            let who = excerpt(who, NAME_BYTES).into_owned();
             if row.get(2) != Some("t") {
-                self.spared.push(who.to_owned());
+                self.spared.push(who);
             } else if self.seen.insert(pid.to_owned()) {
-                ended.push(who.to_owned());
+                ended.push(who);
             }
         }
         Ok(ended)

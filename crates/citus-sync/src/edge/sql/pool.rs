@@ -116,6 +116,7 @@ impl Pool {
         if !current || !session.is_usable() {
             return;
         }
+        session.unname();
         // One that was lent before the latest verification is watched no more.
         session.watched &= warm.watched.is_none();
         if session.watched {

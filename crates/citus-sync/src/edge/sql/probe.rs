@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep};
 
 use super::connect::SharedLogin;
 use super::{Connection, SqlError};
-use crate::plan::{Ask, Position, Probe, ProbeState};
-use crate::statements::{WHERE_IT_IS, WHERE_IT_IS_NOW};
+use citus_core::plan::{Ask, Position, Probe, ProbeState};
+use citus_core::sql::{WHERE_IT_IS, WHERE_IT_IS_NOW};
 
 /// A member that no decision asked for in this time is not kept connected any more. Long enough
 /// for a switchover there and back.
@@ -252,7 +252,7 @@ impl Asker {
             };
             tokio::select! {
                 () = session.closing() => {
-                    return Err(SqlError::Io("the server closed the session".to_owned()));
+                    return Err(session.why_closed());
                 }
                 gone = orders.changed() => if gone.is_err() { return Ok(()) },
                 () = sleep(pause) => {}
@@ -287,7 +287,7 @@ async fn look(session: &mut Connection, question: &str) -> Result<(bool, Whereab
     let in_recovery = match text(0) {
         Some("t") => true,
         Some("f") => false,
-        other => return Err(SqlError::Answer(format!("{other:?} to {question}"))),
+        other => return Err(SqlError::unexpected(other, question)),
     };
     let lsn = |column| text(column).and_then(|text| text.parse::<Lsn>().ok());
     let position = Position {

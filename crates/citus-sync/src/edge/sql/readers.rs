@@ -6,8 +6,8 @@ use dcs_watch::HostPort;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Database, Doors, SqlError};
-use crate::statements::CITUS_IS_QUIET;
+use super::{Database, EntryNodes, SqlError};
+use citus_core::sql::CITUS_IS_QUIET;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -21,17 +21,17 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// It cannot be known: the leader does not answer. Where `moved` is gone nobody is waited for.
 pub async fn readers_are_gone(
     database: &Database,
-    doors: &Doors,
+    entry_nodes: &EntryNodes,
     leader: &HostPort,
     mut moved: watch::Receiver<bool>,
 ) -> Result<(), SqlError> {
-    let mut session = doors.session(leader, &database.name).await?;
+    let mut session = entry_nodes.session(leader, &database.name).await?;
     if moved.wait_for(|moved| *moved).await.is_ok() {
         // For as long as somebody wants to know.
         while moved.has_changed().is_ok() && !session.boolean(CITUS_IS_QUIET).await? {
             sleep(PAUSE).await;
         }
     }
-    doors.put_back(&database.name, session);
+    entry_nodes.put_back(&database.name, session);
     Ok(())
 }

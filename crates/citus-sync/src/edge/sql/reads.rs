@@ -5,17 +5,17 @@ use std::time::Instant;
 
 use dcs_watch::HostPort;
 
-use super::doors::side_by_side;
-use super::everywhere::{Signal, decide, followers, mark_left_out};
-use super::known_doors::Known;
+use super::entry_nodes::side_by_side;
+use super::fan_out::{Signal, decide, followers, mark_skipped};
+use super::known_entry_nodes::Known;
 use super::steps::{Finished, Phases, StepError};
 use super::update::{Change, Inside};
-use super::{Database, Doors};
-use crate::plan::Move;
+use super::{Database, EntryNodes};
+use citus_core::plan::Move;
 
 /// Plain updates outside of any hold: the coordinator's row, and as soon as that is moved those of
-/// the doors (`targets`), concurrently. The coordinator decides the result; doors that fail or do not
-/// follow within 300 ms are left out. A row that is right already stays untouched, and only rows of
+/// the entry nodes (`targets`), concurrently. The coordinator decides the result; entry nodes that fail or do not
+/// follow within 300 ms are skipped. A row that is right already stays untouched, and only rows of
 /// `group` are changed. `still_right` is asked right before.
 ///
 /// # Errors
@@ -23,7 +23,7 @@ use crate::plan::Move;
 /// [`StepError`]; unless it is `Ambiguous`, the coordinator's rows are as they were.
 pub async fn move_reads(
     database: &Database,
-    doors: &Doors,
+    entry_nodes: &EntryNodes,
     targets: &[HostPort],
     group: i32,
     step: &Move,
@@ -42,13 +42,13 @@ pub async fn move_reads(
         step,
     };
     let (signaller, signal) = Signal::new();
-    let followers = followers(doors, database, targets, change, &signal);
+    let followers = followers(entry_nodes, database, targets, change, &signal);
     let coordinator = async {
         let inside = Inside::Own;
         decide(database, session, change, inside, signaller, still_right).await
     };
-    let (committed, _, left_out) = side_by_side(coordinator, followers).await?;
-    mark_left_out(database, &dialect, &left_out).await;
+    let (committed, _, skipped) = side_by_side(coordinator, followers).await?;
+    mark_skipped(database, &dialect, &skipped).await;
     let committed = committed.duration_since(started);
     Ok(Finished {
         phases: Phases {
@@ -56,7 +56,7 @@ pub async fn move_reads(
             committed,
             forced: false,
         },
-        left_out,
+        skipped,
         terminated: Vec::new(),
         plain: dialect.has_metadata(),
     })
@@ -66,15 +66,15 @@ pub async fn move_reads(
 #[derive(Clone, Debug)]
 pub struct ReadsUnderHold {
     pub(super) database: Database,
-    pub(super) doors: Doors,
+    pub(super) entry_nodes: EntryNodes,
     pub(super) group: i32,
     pub(super) known: Known,
 }
 
 impl ReadsUnderHold {
-    /// As [`move_reads`], but doors that were not held in time follow when they are and the standby
+    /// As [`move_reads`], but entry nodes that were not held in time follow when they are and the standby
     /// has what was written through them, when the leader is gone, or at the end of the hold. Nobody
-    /// waits for them, and they do not count as left out.
+    /// waits for them, and they do not count as skipped.
     ///
     /// # Errors
     ///
@@ -85,10 +85,20 @@ impl ReadsUnderHold {
         step: &Move,
         still_right: impl Fn() -> bool,
     ) -> Result<Finished, StepError> {
-        let (database, doors) = (&self.database, &self.doors);
+        let (database, entry_nodes) = (&self.database, &self.entry_nodes);
         let at_once = self.known.at_once(targets);
-        let finished = move_reads(database, doors, &at_once, self.group, step, still_right).await?;
-        let later = targets.iter().filter(|door| !at_once.contains(door));
+        let finished = move_reads(
+            database,
+            entry_nodes,
+            &at_once,
+            self.group,
+            step,
+            still_right,
+        )
+        .await?;
+        let later = targets
+            .iter()
+            .filter(|entry_node| !at_once.contains(entry_node));
         self.known.follow_later(later.cloned(), step);
         Ok(finished)
     }

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::Connection;
-use crate::statements::idle_until;
+use citus_core::sql::idle_until;
 
 /// How long a word to the session may take before it counts as lost.
 const WORD: Duration = Duration::from_secs(1);

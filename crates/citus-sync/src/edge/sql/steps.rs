@@ -9,7 +9,7 @@
 //!    locked (rule 7).
 //! 2. The row is moved by a plain UPDATE, whether the writers are gone or not: it needs no locks on
 //!    shards, and the leader takes writes already. A writer that hangs on a host that is gone can be
-//!    ended by nobody, and must not keep the others from the new leader. The doors follow, and Citus
+//!    ended by nobody, and must not keep the others from the new leader. The entry nodes follow, and Citus
 //!    is told later (`after.rs`).
 //!
 //! Where our role may not change the rows itself, Citus has to force its way (`forced.rs`).
@@ -20,15 +20,15 @@ use dcs_watch::HostPort;
 use thiserror::Error;
 use tokio_postgres::SimpleQueryRow;
 
-use super::doors::side_by_side;
-use super::everywhere::{Signal, conclude, decide, followers, mark_left_out};
+use super::entry_nodes::side_by_side;
+use super::fan_out::{Signal, conclude, decide, followers, mark_skipped};
 use super::forced::Forced;
 use super::locking::{LockOrder, try_lock};
 use super::pool::Leased;
 use super::update::{Change, Inside, LONGER, UNSYNCED};
-use super::{Connection, Database, Doors, SqlError};
-use crate::plan::Step;
-use crate::statements::{Dialect, batch};
+use super::{Connection, Database, EntryNodes, SqlError};
+use citus_core::plan::Step;
+use citus_core::sql::{Dialect, batch};
 
 /// How long each phase of a step took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,28 +46,28 @@ pub struct Phases {
 pub struct Finished {
     /// How long it took.
     pub phases: Phases,
-    /// The doors that did not follow, and why; at the end of a hold also those that were not held. Each
+    /// The entry nodes that did not follow, and why; at the end of a hold also those that were not held. Each
     /// that its hold has not told of before.
-    pub left_out: Vec<LeftOut>,
+    pub skipped: Vec<Skipped>,
     /// Who was in the way of it and had to be ended, in words; at the end of a hold, whom that has
-    /// ended at doors since it was last asked ([`Hold::door_news`](super::Hold::door_news)).
+    /// ended at entry nodes since it was last asked ([`Hold::entry_node_news`](super::Hold::entry_node_news)).
     pub terminated: Vec<String>,
     /// The row was changed by a plain UPDATE, which Citus tells no worker of: a resync is owed.
     pub plain: bool,
 }
 
-/// A door that a hold or a move did without.
+/// An entry node that a hold or a move did without.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct Skipped {
     /// Where it is.
-    pub door: HostPort,
+    pub entry_node: HostPort,
     /// Why.
     pub error: String,
 }
 
-impl std::fmt::Display for LeftOut {
+impl std::fmt::Display for Skipped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.door, self.error)
+        write!(f, "{}: {}", self.entry_node, self.error)
     }
 }
 
@@ -95,24 +95,24 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// Whether a door is none for the moment: reads of its own group are at a standby, and that has no
+    /// Whether an entry node is none for the moment: reads of its own group are at a standby, and that has no
     /// copy of the metadata that could be changed, nor clients who could write. It needs no word of
     /// ours, and no mark, with which Citus would refuse every DDL: what its group's next leader has to
     /// be told is told by the resync that is owed after each plain move.
-    pub(super) fn is_no_door(&self) -> bool {
+    pub(super) fn is_no_entry_node(&self) -> bool {
         matches!(self, Self::Sql(SqlError::InRecovery))
     }
 }
 
 /// Carries out a step that writes. `still_right` is asked when all waiting is over. A move that had
-/// to be made by a plain UPDATE is made on `targets` as well: Citus tells the doors of any other.
+/// to be made by a plain UPDATE is made on `targets` as well: Citus tells the entry nodes of any other.
 ///
 /// # Errors
 ///
 /// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
 pub async fn carry_out(
     database: &Database,
-    doors: &Doors,
+    entry_nodes: &EntryNodes,
     targets: &[HostPort],
     group: i32,
     step: &Step,
@@ -122,7 +122,7 @@ pub async fn carry_out(
     let (mut session, dialect) = database.acquire().await?;
     let result = match step {
         // Holds, read moves and resyncs have functions of their own.
-        Step::Settled
+        Step::InSync
         | Step::Wait(_)
         | Step::Hold(_)
         | Step::ReadMove(_)
@@ -156,7 +156,7 @@ pub async fn carry_out(
                 Ok(false) if dialect.moves_plainly() => {
                     return Patient {
                         database,
-                        doors,
+                        entry_nodes,
                         targets,
                         change,
                         started,
@@ -263,7 +263,7 @@ async fn at_once(
 /// A move with somebody in the way.
 struct Patient<'a> {
     database: &'a Database,
-    doors: &'a Doors,
+    entry_nodes: &'a EntryNodes,
     targets: &'a [HostPort],
     change: Change<'a>,
     started: Instant,
@@ -277,13 +277,13 @@ impl Patient<'_> {
     ) -> Result<Finished, StepError> {
         let Self {
             database,
-            doors,
+            entry_nodes,
             targets,
             change,
             started,
         } = self;
         let (signaller, signal) = Signal::new();
-        let followers = followers(doors, database, targets, change, &signal);
+        let followers = followers(entry_nodes, database, targets, change, &signal);
         let name = format!("move group {}", change.group);
         // The server keeps its locks for no longer, the wait for them included.
         let deadline = Instant::now() + database.silence();
@@ -311,16 +311,16 @@ impl Patient<'_> {
                 decide(database, session, change, inside, signaller, still_right).await?;
             Ok((locked, committed))
         };
-        let (decided, _, left_out) = side_by_side(coordinator, followers).await?;
+        let (decided, _, skipped) = side_by_side(coordinator, followers).await?;
         let (locked, committed) = decided;
-        mark_left_out(database, change.dialect, &left_out).await;
+        mark_skipped(database, change.dialect, &skipped).await;
         Ok(Finished {
             phases: Phases {
                 locked: locked.duration_since(started),
                 committed: committed.duration_since(started),
                 forced: false,
             },
-            left_out,
+            skipped,
             terminated: Vec::new(),
             plain: change.dialect.has_metadata(),
         })

@@ -1,36 +1,36 @@
-//! Whether the doors have been told: what their own copies of `pg_dist_node` say of one group.
+//! Whether the entry nodes have been told: what their own copies of `pg_dist_node` say of one group.
 
 use dcs_watch::HostPort;
 use futures_util::future::join_all;
 
-use super::{Database, Doors, SqlError};
-use crate::statements::primary_of;
+use super::{Database, EntryNodes, SqlError};
+use citus_core::sql::primary_of;
 
-/// What a door's own copy says: where the group's primary is, if it has a row for it.
+/// What an entry node's own copy says: where the group's primary is, if it has a row for it.
 pub type Told = (HostPort, Result<Option<HostPort>, SqlError>);
 
-/// Asks each of these doors where it has the primary of `group`; side by side, and bounded.
-pub async fn ask_doors(
+/// Asks each of these entry nodes where it has the primary of `group`; side by side, and bounded.
+pub async fn ask_entry_nodes(
     database: &Database,
-    doors: &Doors,
+    entry_nodes: &EntryNodes,
     targets: &[HostPort],
     group: i32,
 ) -> Vec<Told> {
-    let asked = targets.iter().map(|door| async {
-        let answer = ask(database, doors, door, group).await;
-        (door.clone(), answer)
+    let asked = targets.iter().map(|entry_node| async {
+        let answer = ask(database, entry_nodes, entry_node, group).await;
+        (entry_node.clone(), answer)
     });
     join_all(asked).await
 }
 
 async fn ask(
     database: &Database,
-    doors: &Doors,
-    door: &HostPort,
+    entry_nodes: &EntryNodes,
+    entry_node: &HostPort,
     group: i32,
 ) -> Result<Option<HostPort>, SqlError> {
     let query = primary_of(group);
-    let rows = doors.ask(door, &database.name, &query).await?;
+    let rows = entry_nodes.ask(entry_node, &database.name, &query).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! Changes `pg_dist_node` and commits, on the coordinator or on a door: in a transaction of its own,
+//! Changes `pg_dist_node` and commits, on the coordinator or on an entry node: in a transaction of its own,
 //! or in one that holds a group's shards.
 //!
 //! Whoever sits on `pg_dist_node` for longer than a moment is Citus's own metadata sync at a silent
@@ -6,12 +6,13 @@
 
 use std::time::{Duration, Instant};
 
+use dcs_watch::text::{NAME_BYTES, excerpt};
 use tracing::info;
 
 use super::steps::{StepError, commit, ensure, in_the_way};
 use super::{Connection, SqlError};
-use crate::plan::Move;
-use crate::statements::{CANCEL_METADATA_SYNC, Dialect, HOLDERS, batch, idle_until};
+use citus_core::plan::Move;
+use citus_core::sql::{CANCEL_METADATA_SYNC, Dialect, HOLDERS, batch, idle_until};
 
 /// A move does not wait for the disk, nor for the coordinator's synchronous standby, which may be the
 /// very thing that is gone. Lost with a crash, it is as if it had never been made: whoever leads
@@ -149,7 +150,10 @@ pub(super) async fn name_holders(session: &mut Connection, error: StepError) -> 
         return error;
     };
     let rows = session.rows(HOLDERS).await.unwrap_or_default();
-    let holders: Vec<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
+    let holders: Vec<_> = rows
+        .iter()
+        .filter_map(|row| Some(excerpt(row.get(0)?, NAME_BYTES)))
+        .collect();
     if holders.is_empty() {
         return error.into();
     }

@@ -3,12 +3,13 @@
 use dcs_watch::HostPort;
 
 use super::{Inspected, PerDatabase, databases_named};
-use crate::config::{Coordinator, Formation};
-use crate::edge::cli::advice::{advice, name, say};
-use crate::edge::cli::survey::Groups;
+use crate::edge::cli::remediation::{name, remediation, say};
+use crate::edge::cli::snapshot::Groups;
 use crate::edge::sql::inspect::{CallableFunction, CitusFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
-use crate::render::{Finding, counted};
+use citus_core::config::{Coordinator, Formation};
+use citus_core::render::{Finding, counted};
+use citus_core::sql::FAULT_FIXED_BY;
 
 /// What `citus.node_conninfo` should say for the coordinator to notice a silent worker within
 /// seconds (citus#5203, #6259); without it cached connections linger for many minutes.
@@ -42,10 +43,17 @@ pub(super) fn judge(
     for (database, answer) in inspected {
         found.push(one(coordinator, address, database, answer));
     }
+    let mut faults = PerDatabase::of(formation);
     let mut rights = PerDatabase::of(formation);
     let mut sessions = PerDatabase::of(formation);
     for (database, facts) in facts(inspected) {
         if let Ok(citus) = &facts.citus {
+            if let Some(fault) = citus.dialect.known_fault() {
+                faults.add(
+                    database,
+                    Finding::warn("Citus version", fault, FAULT_FIXED_BY),
+                );
+            }
             rights.add(
                 database,
                 may(coordinator, formation.register, facts.superuser, citus),
@@ -55,6 +63,7 @@ pub(super) fn judge(
             sessions.add(database, finding);
         }
     }
+    found.extend(faults.finish());
     found.extend(rights.finish());
     found.extend(sessions.finish());
     if let Some((_, first)) = facts(inspected).next() {
@@ -86,7 +95,7 @@ fn all_shut_out(coordinator: &Coordinator, inspected: &Inspected) -> Option<Find
                 "not looked at: the leader of {} cannot be asked",
                 coordinator.scope
             ),
-            "mend that first, then look again",
+            "fix that first, then look again",
         )
     })
 }
@@ -99,8 +108,8 @@ fn one(
 ) -> Finding {
     let what = format!("database {database}");
     let failed = |error: &SqlError| {
-        let mend = advice(error, coordinator, address, database);
-        Finding::fail(&what, format!("{address}: {}", say(error)), mend)
+        let fix = remediation(error, coordinator, address, database);
+        Finding::fail(&what, format!("{address}: {}", say(error)), fix)
     };
     match answer {
         Err(error)
@@ -340,16 +349,16 @@ fn lock_room(
     );
     // Twice the shards: other groups move at the same time, and everybody else needs locks too.
     let wanted = (2 * shards).div_ceil(transactions.max(1));
-    let mend = format!(
+    let fix = format!(
         "ALTER SYSTEM SET max_locks_per_transaction = {wanted} (Patroni: in the dynamic \
          configuration) and restart the coordinator's members"
     );
     if shards == 0 {
         Finding::pass(what, format!("room for {room} locks; no shards yet"))
     } else if shards > room {
-        Finding::fail(what, detail, mend)
+        Finding::fail(what, detail, fix)
     } else if 2 * shards > room {
-        Finding::warn(what, detail, mend)
+        Finding::warn(what, detail, fix)
     } else {
         Finding::pass(what, detail)
     }

@@ -7,8 +7,8 @@ use dcs_watch::client::{ListError, Settings, list_once};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::edge::cli::survey::Views;
-use crate::render::{Finding, counted};
+use crate::edge::cli::snapshot::Views;
+use citus_core::render::{Finding, counted};
 
 type Answer = Result<Views, ListError>;
 
@@ -59,12 +59,12 @@ fn judge(settings: &Settings, answers: &[(String, Answer)]) -> Vec<Finding> {
                     ListError::Unreachable { tried } if tried.len() == 1 => tried[0].1.clone(),
                     other => other.to_string(),
                 };
-                let mend = "start etcd there, open the way to it, or correct `etcd.endpoints`";
+                let fix = "start etcd there, open the way to it, or correct `etcd.endpoints`";
                 if any {
                     let detail = format!("{detail}; the other endpoints are used meanwhile");
-                    Finding::warn(what, detail, mend)
+                    Finding::warn(what, detail, fix)
                 } else {
-                    Finding::fail(what, detail, mend)
+                    Finding::fail(what, detail, fix)
                 }
             }
             // Their texts say what to do.
@@ -77,7 +77,7 @@ fn judge(settings: &Settings, answers: &[(String, Answer)]) -> Vec<Finding> {
         found.push(Finding::warn(
             "everything else",
             "was not looked at: who leads where stands in etcd",
-            "mend etcd first, then look again",
+            "fix etcd first, then look again",
         ));
     }
     found.extend(two_clusters(answers));
@@ -110,7 +110,7 @@ mod tests {
     use dcs_watch::ScopeView;
 
     use super::*;
-    use crate::render::Verdict;
+    use citus_core::render::Verdict;
 
     fn settings() -> Settings {
         Settings::new(vec![

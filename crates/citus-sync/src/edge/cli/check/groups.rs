@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use dcs_watch::ScopeView;
 
 use super::{Inspected, PerDatabase};
-use crate::config::Formation;
-use crate::edge::cli::survey::{self, Answers, Groups};
-use crate::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
-use crate::render::Finding;
+use crate::edge::cli::snapshot::{self, Answers, Groups};
+use citus_core::config::Formation;
+use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
+use citus_core::render::Finding;
 
 pub(super) fn judge(
     formation: &Formation,
@@ -35,7 +35,7 @@ pub(super) fn judge(
     let mut found = Vec::new();
     for (group, view) in &groups.views {
         let answer = answers.get(group);
-        let decision = survey::decide(formation, writes, *group, view, answer, &rows);
+        let decision = snapshot::decide(formation, writes, *group, view, answer, &rows);
         let mut per_database = PerDatabase::of(formation);
         for (database, step) in &decision.steps {
             if let Rows::Known(known) = &rows[database]
@@ -73,7 +73,7 @@ fn row(
         .iter()
         .find(|row| row.groupid == group && row.is_primary());
     Some(match step {
-        Step::Settled => match primary {
+        Step::InSync => match primary {
             Some(row) => Finding::pass(
                 what,
                 format!(
@@ -134,8 +134,8 @@ fn row(
 fn no_row(what: String, group: i32, view: &ScopeView, rows: &[Row]) -> Finding {
     let detail = format!("pg_dist_node has no primary row for group {group}");
     let Some(address) = view.leader_address() else {
-        let mend = "add it with citus_add_node when it has a leader, or set `register: true`";
-        return Finding::fail(what, detail, mend);
+        let fix = "add it with citus_add_node when it has a leader, or set `register: true`";
+        return Finding::fail(what, detail, fix);
     };
     if let Some(other) = rows.iter().find(|row| row.address == *address) {
         let (other, nodeid) = (other.groupid, other.nodeid);
@@ -148,8 +148,8 @@ fn no_row(what: String, group: i32, view: &ScopeView, rows: &[Row]) -> Finding {
         );
     }
     let (host, port) = (&address.host, address.port);
-    let mend = format!("SELECT citus_add_node('{host}', {port}, {group}), or set `register: true`");
-    Finding::fail(what, detail, mend)
+    let fix = format!("SELECT citus_add_node('{host}', {port}, {group}), or set `register: true`");
+    Finding::fail(what, detail, fix)
 }
 
 /// Rows that nobody here follows.

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::config::{Config, Origin, TOKEN_VARIABLE};
-use crate::edge::cli::survey::{self, Groups};
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::render::Finding;
+use crate::edge::cli::snapshot::{self, Groups};
+use citus_core::config::{Config, Origin, TOKEN_VARIABLE};
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::render::Finding;
 
 /// Hosts that are named; more have the same cause.
 const HOSTS_TOLD: usize = 3;
@@ -16,7 +16,7 @@ const HOSTS_TOLD: usize = 3;
 pub(super) fn token(config: &Config) -> Option<Finding> {
     let what = "token";
     let obeyed = config.formations.iter();
-    let obeyed = obeyed.filter(|formation| survey::writes(formation) == Writes::Allowed);
+    let obeyed = obeyed.filter(|formation| snapshot::writes(formation) == Writes::Allowed);
     // Whether a request holds everywhere; none where nothing is ever held.
     let on_request = obeyed
         .map(|formation| formation.policy.hold_on_request)
@@ -95,7 +95,7 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::Verdict;
+    use citus_core::render::Verdict;
 
     fn config(more: &str) -> Config {
         let text = format!(
@@ -122,10 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_on_loopback_is_out_of_reach_of_other_hosts_only() {
+    fn a_daemon_on_loopback_is_out_of_reachability_of_other_hosts_only() {
         let told = |listen: &str, hosts: &[&str]| {
             from_afar(listen.parse().unwrap(), hosts.iter().copied())
-                .map(|found| format!("{}; {}", found.detail, found.mend.unwrap_or_default()))
+                .map(|found| format!("{}; {}", found.detail, found.fix.unwrap_or_default()))
         };
         assert_eq!(
             told("127.0.0.1:8009", &["localhost", "127.0.0.2", "::1"]),

@@ -1,11 +1,11 @@
-//! `citus-sync check`: looks at everything `run` will need, and says what to mend.
+//! `citus-sync check`: looks at everything `run` will need, and says what to fix.
 //!
 //! Everything is asked at the same time and within its own deadline: one hung server neither
 //! delays nor hides what is to be said of the others. The files beside this one judge; they get
 //! answers and give findings.
 
 mod databases;
-mod doors;
+mod entry_nodes;
 mod etcd;
 mod groups;
 mod hooks;
@@ -21,14 +21,14 @@ use dcs_watch::HostPort;
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 
+use super::snapshot::{self, Groups, Views};
 use super::stdout::{print, print_json};
-use super::survey::{self, Groups, Views};
 use super::{Done, Outcome, block_on, load};
-use crate::config::{Config, Formation, Workers};
-use crate::edge::sql::inspect::{self, DoorFacts, Facts};
+use crate::edge::sql::inspect::{self, EntryNodeFacts, Facts};
 use crate::edge::sql::{Login, SqlError};
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::render::{self, Finding, Verdict, counted};
+use citus_core::config::{Config, Formation, Workers};
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::render::{self, Finding, Verdict, counted};
 
 /// The longest that one statement of `check` may take, whatever the policy grants to those of
 /// `run`: a person is waiting.
@@ -51,7 +51,7 @@ pub(super) struct Options {
 /// Prints what was found.
 pub(super) fn check(options: &Options) -> Outcome {
     let config = load(&options.file)?;
-    let settings = survey::etcd_settings(&config)?;
+    let settings = snapshot::etcd_settings(&config)?;
     let mut found = configuration(&config);
     found.extend(hooks::token(&config));
     found.extend(block_on(async {
@@ -117,38 +117,43 @@ type Inspected = BTreeMap<String, Result<Facts, SqlError>>;
 /// Whether the coordinator reaches a worker's leader, by group and database.
 type Reached = BTreeMap<(i32, String), Result<Option<bool>, SqlError>>;
 
-/// What our role may do on a door, by group and database.
-type Doors = BTreeMap<(i32, String), Result<DoorFacts, SqlError>>;
+/// What our role may do on an entry node, by group and database.
+type EntryNodes = BTreeMap<(i32, String), Result<EntryNodeFacts, SqlError>>;
 
 /// Everything of one formation.
 async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec<Finding> {
     let groups = Groups::of(formation, views);
-    let run_login = survey::login(formation);
+    let run_login = snapshot::login(formation);
     let login = Login {
         application_name: "citus-sync check".to_owned(),
         statement_timeout: run_login.statement_timeout.min(PATIENCE),
         ..run_login
     };
     let databases = &formation.coordinator.databases;
-    let (answers, (inspected, reached, doors)) =
-        join(survey::ask_leaders(&login, databases, &groups), async {
+    let (answers, (inspected, reached, entry_nodes)) =
+        join(snapshot::ask_leaders(&login, databases, &groups), async {
             let inspected = inspect_databases(&login, databases, groups.coordinator()).await;
-            let (reached, doors) = join(
+            let (reached, entry_nodes) = join(
                 try_from_coordinator(&login, &groups, &inspected),
-                ask_doors(&login, &groups, &inspected),
+                ask_entry_nodes(&login, &groups, &inspected),
             )
             .await;
-            (inspected, reached, doors)
+            (inspected, reached, entry_nodes)
         })
         .await;
 
-    let writes = survey::writes(formation);
+    let writes = snapshot::writes(formation);
     let mut found = scopes::judge(formation, writes, &groups, views, &config.namespace);
     found.extend(server::leaders(formation, &groups, &answers));
     found.extend(databases::judge(formation, &login, &groups, &inspected));
     if writes == Writes::Allowed {
         found.extend(databases::holds(formation, &inspected));
-        found.extend(doors::judge(formation, &groups, &answers, &doors));
+        found.extend(entry_nodes::judge(
+            formation,
+            &groups,
+            &answers,
+            &entry_nodes,
+        ));
         found.extend(hooks::reachable(config, &groups));
     }
     found.extend(server::reached(formation, &groups, &reached));
@@ -214,7 +219,7 @@ async fn try_from_coordinator(login: &Login, groups: &Groups, inspected: &Inspec
 
 /// Asks every database of every worker leader that has metadata there, each on a session of its
 /// own.
-async fn ask_doors(login: &Login, groups: &Groups, inspected: &Inspected) -> Doors {
+async fn ask_entry_nodes(login: &Login, groups: &Groups, inspected: &Inspected) -> EntryNodes {
     let mut questions = Vec::new();
     for (name, facts) in inspected {
         let citus = facts
@@ -223,16 +228,19 @@ async fn ask_doors(login: &Login, groups: &Groups, inspected: &Inspected) -> Doo
             .and_then(|facts| facts.citus.as_ref().ok());
         let rows = citus.map(|citus| citus.rows.as_slice()).unwrap_or_default();
         for row in rows {
-            let view = groups.views.get(&row.groupid).filter(|_| row.is_door());
+            let view = groups
+                .views
+                .get(&row.groupid)
+                .filter(|_| row.is_entry_node());
             let Some(address) = view.and_then(|view| view.leader_address()) else {
                 continue;
             };
             let key = (row.groupid, name.clone());
-            questions.push(async move { (key, inspect::door(login, address, name).await) });
+            questions.push(async move { (key, inspect::entry_node(login, address, name).await) });
         }
     }
     stream::iter(questions)
-        .buffer_unordered(survey::AT_ONCE)
+        .buffer_unordered(snapshot::AT_ONCE)
         .collect()
         .await
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use dcs_watch::{HostPort, ScopeView};
 
-use crate::config::Formation;
-use crate::edge::cli::advice::nearest;
-use crate::edge::cli::survey::{Groups, Views};
-use crate::plan::{COORDINATOR_GROUP, Writes};
-use crate::render::{Finding, counted};
+use crate::edge::cli::remediation::nearest;
+use crate::edge::cli::snapshot::{Groups, Views};
+use citus_core::config::Formation;
+use citus_core::plan::{COORDINATOR_GROUP, Writes};
+use citus_core::render::{Finding, counted};
 
 /// Unreadable keys that are told one by one; a scope with more has one common cause.
 const PROBLEMS_TOLD: usize = 5;
@@ -92,7 +92,7 @@ fn missing(what: &str, group: i32, view: &ScopeView, views: &Views, namespace: &
         "workers"
     };
     let mut detail = format!("etcd has no scope {scope} under {namespace}");
-    let mut mend = format!("correct `{key}`, or start Patroni for {scope}");
+    let mut fix = format!("correct `{key}`, or start Patroni for {scope}");
     if near.is_empty() {
         let (shown, more) = names.split_at(names.len().min(SCOPES_TOLD));
         detail = format!("{detail}; it has {}", shown.join(", "));
@@ -100,9 +100,9 @@ fn missing(what: &str, group: i32, view: &ScopeView, views: &Views, namespace: &
             detail = format!("{detail} and {} more", more.len());
         }
     } else {
-        mend = format!("did you mean {}? If not, {mend}", near.join(" or "));
+        fix = format!("did you mean {}? If not, {fix}", near.join(" or "));
     }
-    Finding::fail(what, detail, mend)
+    Finding::fail(what, detail, fix)
 }
 
 fn leader(what: &str, view: &ScopeView) -> Finding {
@@ -173,19 +173,19 @@ fn beside(what: &str, view: &ScopeView) -> Vec<Finding> {
 }
 
 fn problems(what: &str, view: &ScopeView) -> Vec<Finding> {
-    let mend = "have its owner write it again; `dcs-watch` shows keys as they come";
+    let fix = "have its owner write it again; `dcs-watch` shows keys as they come";
     let mut found: Vec<Finding> = view
         .problems
         .iter()
         .take(PROBLEMS_TOLD)
-        .map(|problem| Finding::warn(what, format!("{}: {}", problem.key, problem.what), mend))
+        .map(|problem| Finding::warn(what, format!("{}: {}", problem.key, problem.what), fix))
         .collect();
     let more = view.problems.len().saturating_sub(PROBLEMS_TOLD);
     if more > 0 {
         found.push(Finding::warn(
             what,
             format!("{more} more keys cannot be read"),
-            mend,
+            fix,
         ));
     }
     found

@@ -1,11 +1,11 @@
 //! Whether the leaders can be asked from here, and reached from the coordinator.
 
 use super::{PerDatabase, Reached};
-use crate::config::Formation;
-use crate::edge::cli::advice::{advice, say};
-use crate::edge::cli::survey::{Answers, Groups};
-use crate::plan::COORDINATOR_GROUP;
-use crate::render::Finding;
+use crate::edge::cli::remediation::{remediation, say};
+use crate::edge::cli::snapshot::{Answers, Groups};
+use citus_core::config::Formation;
+use citus_core::plan::COORDINATOR_GROUP;
+use citus_core::render::Finding;
 
 /// Each leader, as it answered us.
 pub(super) fn leaders(formation: &Formation, groups: &Groups, answers: &Answers) -> Vec<Finding> {
@@ -27,7 +27,7 @@ pub(super) fn leaders(formation: &Formation, groups: &Groups, answers: &Answers)
                 Err(error) => Finding::fail(
                     what,
                     format!("{address}, as role {}: {}", coordinator.user, say(error)),
-                    advice(error, coordinator, address, database),
+                    remediation(error, coordinator, address, database),
                 ),
             })
         })

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Member, is_yaml, member, patronis_arguments};
 use crate::edge::cli::Failed;
+use citus_core::config::{Member, is_yaml, member, patronis_arguments};
 
 /// How far up to look. Patroni is the parent, or a shell and a `sudo` further up.
 const GENERATIONS: usize = 8;

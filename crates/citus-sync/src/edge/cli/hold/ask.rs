@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep_until;
 
-use crate::config::Secret;
 use crate::edge::http::{Called, ClientError, Order, call};
-use crate::report::{HoldAnswer, Refusal, RefusalKind};
+use citus_core::config::Secret;
+use citus_core::report::{HoldAnswer, Refusal, RefusalKind};
 
 /// A daemon that says nothing for this long is not waited for alone: the next one is asked as
 /// well. Taking a hold is a matter of milliseconds, but for sessions that are in its way.
@@ -29,8 +29,8 @@ pub(super) struct Daemons {
 }
 
 /// What came of it.
-pub(super) struct Asked {
-    /// A keeper's answer, or a refusal, or nothing at all.
+pub(super) struct PendingHold {
+    /// A reconciler's answer, or a refusal, or nothing at all.
     pub(super) answer: Result<HoldAnswer, Option<Refusal>>,
     /// What went wrong with each daemon that could not be asked.
     pub(super) failures: Vec<String>,
@@ -40,7 +40,7 @@ type Call<'a> = Pin<Box<dyn Future<Output = Result<Called, ClientError>> + 'a>>;
 
 /// Asks until somebody answers who is the one to ask, or until `ends`. A daemon that is not the
 /// active one may say where that is: then that one is asked at once, whether it was named or not.
-pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Asked {
+pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> PendingHold {
     let mut waiting: VecDeque<String> = daemons.urls.iter().cloned().collect();
     let mut asked: Vec<String> = Vec::new();
     let mut calls: FuturesUnordered<Call<'_>> = FuturesUnordered::new();
@@ -78,7 +78,7 @@ pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Aske
             },
             () = sleep_until(next.into()), if !waiting.is_empty() => continue,
         };
-        return Asked { answer, failures };
+        return PendingHold { answer, failures };
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::{Password, Workers};
-use crate::policy::Policy;
-use crate::render::Verdict;
-use crate::statements::{Dialect, Function, Rights};
+use citus_core::config::{Password, Workers};
+use citus_core::policy::Policy;
+use citus_core::render::Verdict;
+use citus_core::sql::{Dialect, Function, Rights};
 
 fn coordinator() -> Coordinator {
     Coordinator {
@@ -47,7 +47,7 @@ fn text(finding: &Finding) -> String {
     format!(
         "{}; {}",
         finding.detail,
-        finding.mend.clone().unwrap_or_default()
+        finding.fix.clone().unwrap_or_default()
     )
 }
 
@@ -65,7 +65,7 @@ fn the_lock_table_must_hold_a_groups_shards_twice() {
     assert_eq!(
         lock_room(10_000, 3, "app", 200, 100).verdict,
         Verdict::Pass,
-        "the mend mends"
+        "the fix fixes"
     );
 }
 

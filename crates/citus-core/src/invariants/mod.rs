@@ -1,0 +1,443 @@
+//! The rules that never break, checked from the decision alone. It must not share a thought with
+//! the table: it is asked before every execution, and over every decision in the tests.
+
+use std::collections::BTreeSet;
+
+use dcs_watch::{Freshness, HostPort, Role, SyncState};
+use thiserror::Error;
+
+use crate::plan::{
+    COORDINATOR_GROUP, Decision, Held, Move, NodeRole, Probe, ProbeState, Reachability, Row, Rows,
+    Situation, Step, Writes,
+};
+use crate::topology::is_temporary;
+
+/// A decision that must not be carried out. Each variant names the rule of `docs/design.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// Rule 1.
+    #[error(
+        "rule 1: {address} is not the leader that answered writable for leader key revision {revision}"
+    )]
+    NotTheWritableLeader {
+        /// Where the decision points.
+        address: HostPort,
+        /// The leader key's `mod_revision`, 0 when there is none.
+        revision: i64,
+    },
+    /// Rule 1b.
+    #[error("rule 1: {address} was not found to be a standby that has everything")]
+    NotCaughtUp {
+        /// Where the decision sends reads.
+        address: HostPort,
+    },
+    /// Rule 2.
+    #[error("rule 2: the hold's deadline has passed, or this group is never held")]
+    NoHoldNow,
+    /// Rule 2: a move beside our own hold would wait for it.
+    #[error("rule 2: a hold is being taken, and nothing else may be done before its end")]
+    HoldUnderWay,
+    /// Rule 4.
+    #[error("rule 4: etcd went back in time and {address} was not found to refuse writes")]
+    UnprovenLineage {
+        /// Where the row points.
+        address: HostPort,
+    },
+    /// Rule 5.
+    #[error("rule 5: the view is not fresh")]
+    NotFresh,
+    /// Rule 6.
+    #[error("rule 6: node {nodeid} is not the group's primary row at {from}")]
+    NotThePrimaryRow {
+        /// The decision's `nodeid`.
+        nodeid: i32,
+        /// Where the decision believes it to be.
+        from: HostPort,
+    },
+    /// Rule 6.
+    #[error("rule 6: there is no node {nodeid}")]
+    UnknownNode {
+        /// The decision's `nodeid`.
+        nodeid: i32,
+    },
+    /// Rule 6.
+    #[error("rule 6: {address} would be left behind as a temporary name, or given to two rows")]
+    BadSwap {
+        /// The address.
+        address: HostPort,
+    },
+    /// Rule 8.
+    #[error("rule 8: nothing is known of database {database}, or it is not a configured one")]
+    UnknownDatabase {
+        /// The database.
+        database: String,
+    },
+    /// Rule 11.
+    #[error("rule 11: this formation is only observed")]
+    OnlyObserved,
+}
+
+/// Whether a decision keeps the rules.
+///
+/// # Errors
+///
+/// The first violation found, in the order of the databases' names.
+pub fn check(situation: &Situation<'_>, decision: &Decision) -> Result<(), Violation> {
+    for (database, step) in &decision.steps {
+        // To let go of a hold is always right.
+        if !step.acts() || *step == Step::LetGo {
+            continue;
+        }
+        if situation.writes != Writes::Allowed {
+            return Err(Violation::OnlyObserved);
+        }
+        if situation.view.freshness != Freshness::Fresh {
+            return Err(Violation::NotFresh);
+        }
+        let Some(Rows::Known(rows)) = situation.rows.get(database) else {
+            return Err(Violation::UnknownDatabase {
+                database: database.clone(),
+            });
+        };
+        check_step(situation, database, rows, step)?;
+    }
+    Ok(())
+}
+
+fn check_step(
+    situation: &Situation<'_>,
+    database: &str,
+    rows: &[Row],
+    step: &Step,
+) -> Result<(), Violation> {
+    let held = situation.progress_of(database).held;
+    if held == Held::Taking {
+        return Err(Violation::HoldUnderWay);
+    }
+    match step {
+        Step::InSync | Step::Wait(_) | Step::LetGo => Ok(()),
+        Step::Hold(step) => {
+            let expired = situation
+                .active_hold
+                .is_some_and(|active_hold| active_hold.expired);
+            let again = situation.given_up.contains(&step.reason);
+            if expired || again || situation.stopping || situation.group == COORDINATOR_GROUP {
+                return Err(Violation::NoHoldNow);
+            }
+            if held != Held::No {
+                return Err(Violation::HoldUnderWay);
+            }
+            let row = rows.iter().find(|row| row.nodeid == step.nodeid);
+            match row {
+                Some(row) => is_row(
+                    situation,
+                    rows,
+                    step.nodeid,
+                    &row.address,
+                    NodeRole::Primary,
+                ),
+                None => Err(Violation::UnknownNode {
+                    nodeid: step.nodeid,
+                }),
+            }
+        }
+        Step::ReadMove(step) => {
+            if is_writable_leader(situation, &step.to).is_ok() {
+                lineage_agrees(situation, &step.from)?;
+            } else {
+                has_everything(situation, held, step)?;
+            }
+            is_sound_update(situation, rows, step)
+        }
+        Step::Resync(step) => {
+            is_writable_leader(situation, &step.address)?;
+            if held != Held::No {
+                return Err(Violation::HoldUnderWay);
+            }
+            is_row(
+                situation,
+                rows,
+                step.nodeid,
+                &step.address,
+                NodeRole::Primary,
+            )
+        }
+        Step::Register(step) => {
+            is_writable_leader(situation, &step.address)?;
+            is_free(rows, &step.address)?;
+            let group = rows
+                .iter()
+                .find(|row| row.groupid == step.group && row.is_primary());
+            match group {
+                Some(row) => Err(Violation::NotThePrimaryRow {
+                    nodeid: row.nodeid,
+                    from: row.address.clone(),
+                }),
+                None if step.group != situation.group => Err(Violation::NotThePrimaryRow {
+                    nodeid: 0,
+                    from: step.address.clone(),
+                }),
+                None => Ok(()),
+            }
+        }
+        Step::Repair(step) => {
+            is_row(
+                situation,
+                rows,
+                step.nodeid,
+                &step.from,
+                NodeRole::Secondary,
+            )?;
+            is_free(rows, &step.to)?;
+            let replica = situation.view.members.values().any(|member| {
+                member.value.address.as_ref() == Some(&step.to)
+                    && situation.view.leader_address() != Some(&step.to)
+            });
+            if replica {
+                Ok(())
+            } else {
+                Err(Violation::BadSwap {
+                    address: step.to.clone(),
+                })
+            }
+        }
+        Step::Move(step) => {
+            is_writable_leader(situation, &step.to)?;
+            lineage_agrees(situation, &step.from)?;
+            is_sound_update(situation, rows, step)
+        }
+    }
+}
+
+/// Rule 6: the row is the one it is taken for, and afterwards no two rows share a name.
+fn is_sound_update(situation: &Situation<'_>, rows: &[Row], step: &Move) -> Result<(), Violation> {
+    is_row(situation, rows, step.nodeid, &step.from, NodeRole::Primary)?;
+    let Some(way) = &step.make_way else {
+        return is_free(rows, &step.to);
+    };
+    is_row(situation, rows, way.nodeid, &step.to, NodeRole::Secondary)?;
+    is_free(rows, &way.temporary)?;
+    // After the three updates every name is real, and no two rows share one.
+    let mut after = BTreeSet::new();
+    let moved = [step.nodeid, way.nodeid];
+    let others = rows.iter().filter(|row| !moved.contains(&row.nodeid));
+    let addresses = others.map(|row| &row.address).chain([&step.to, &way.then]);
+    for address in addresses {
+        if !after.insert(address) {
+            return Err(Violation::BadSwap {
+                address: address.clone(),
+            });
+        }
+    }
+    if is_temporary(&way.then) {
+        return Err(Violation::BadSwap {
+            address: way.then.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Rule 1b: a read move to a member that does not lead. It has to be a standby of this history,
+/// and either writes are held, or the member that the row names is lost.
+fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<(), Violation> {
+    let view = situation.view;
+    let lineage_is_new = (situation.trusted_lineage).is_some_and(|known| known != view.lineage);
+    let member = (view.members.iter())
+        .find(|(_, member)| member.value.address.as_ref() == Some(&step.to))
+        .map(|(name, member)| (name, &member.value));
+    let standby = (situation.answers.get(&step.to))
+        .filter(|probe| probe.state == ProbeState::InRecovery && !is_temporary(&step.to));
+    if situation.limits.read_move
+        && !lineage_is_new
+        && let Some((name, member)) = member
+        && let Some(standby) = standby
+    {
+        // Positions of two histories say nothing of each other. A synchronous standby shares the
+        // leader's, whatever timeline its member key, which is older, speaks of.
+        let timelines = view.members.values().map(|other| other.value.timeline);
+        let is_older = member.timeline.is_some() && timelines.max() > Some(member.timeline);
+        let asynchronous = member.role == Role::Replica;
+        let of_leader = synchronous_to_leader(situation, name);
+        let of_lost = synchronous_to_lost(situation, &step.from, name);
+        if (of_leader.is_some() || !is_older)
+            && has_what_was_held(situation, held, name, asynchronous, standby)
+            || (of_lost.is_some() || !is_older)
+                && has_what_was_lost(situation, &step.from, of_lost, asynchronous, standby)
+        {
+            return Ok(());
+        }
+    }
+    Err(Violation::NotCaughtUp {
+        address: step.to.clone(),
+    })
+}
+
+/// What `/sync` says, if it is about the leader and this member is synchronous to it.
+fn synchronous_to_leader<'a>(situation: &Situation<'a>, name: &String) -> Option<&'a SyncState> {
+    let view = situation.view;
+    let leads = view.leader.as_ref().map(|leader| &leader.value);
+    let sync = view.sync.as_ref().map(|sync| &sync.value)?;
+    (sync.leader.as_ref() == leads && sync.standbys.contains(name)).then_some(sync)
+}
+
+/// The same of the member that is lost: `/sync` outlives the leader that it is about, and that
+/// leader's member key.
+fn synchronous_to_lost<'a>(
+    situation: &Situation<'a>,
+    lost: &HostPort,
+    name: &String,
+) -> Option<&'a SyncState> {
+    let view = situation.view;
+    let sync = view.sync.as_ref().map(|sync| &sync.value)?;
+    let is_about_lost = match view.members.get(sync.leader.as_ref()?) {
+        Some(member) => member.value.address.as_ref() == Some(lost),
+        None => true,
+    };
+    (is_about_lost && sync.standbys.contains(name)).then_some(sync)
+}
+
+/// Nobody writes, and the standby has replayed what the leader had flushed when that began.
+fn has_what_was_held(
+    situation: &Situation<'_>,
+    held: Held,
+    name: &String,
+    asynchronous: bool,
+    standby: &Probe,
+) -> bool {
+    let (view, Held::Yes { round }) = (situation.view, held) else {
+        return false;
+    };
+    let Some(leader) = situation.leader_probe() else {
+        return false;
+    };
+    let is_synchronous = synchronous_to_leader(situation, name).is_some();
+    let is_candidate = (view.failover.as_ref())
+        .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
+    let may_lag = asynchronous && situation.limits.max_lag.is_some();
+    let is_allowed = is_synchronous || is_candidate || may_lag;
+    let flushed = leader.position.written;
+    leader.state == ProbeState::Writable
+        && leader.round >= round
+        && flushed.is_some()
+        && standby.position.replayed >= flushed
+        && is_allowed
+}
+
+/// The member that the row names is gone for us and for the coordinator. The standby has replayed
+/// all that any of those has which had to receive everything; or it lacks no more than is allowed.
+fn has_what_was_lost(
+    situation: &Situation<'_>,
+    lost: &HostPort,
+    sync: Option<&SyncState>,
+    asynchronous: bool,
+    standby: &Probe,
+) -> bool {
+    let view = situation.view;
+    let state = situation.answers.get(lost).map(|probe| &probe.state);
+    let (Some(ProbeState::Unreachable(_)), Some(Reachability::Unreachable { round })) =
+        (state, situation.reachability.get(lost))
+    else {
+        return false;
+    };
+    if standby.round < *round || standby.position.written.is_none() {
+        return false;
+    }
+    let replayed = standby.position.replayed;
+    let of = |probe: &Probe| [probe.position.written, probe.position.replayed];
+    if let Some(sync) = sync {
+        let voters: Vec<&Probe> = sync
+            .standbys
+            .iter()
+            .filter_map(|name| view.members.get(name)?.value.address.as_ref())
+            .filter_map(|address| situation.answers.get(address))
+            .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= *round)
+            .filter(|probe| probe.position.written.is_some())
+            .collect();
+        let most = voters.iter().flat_map(|probe| of(probe)).max().flatten();
+        // What an exhausted standby has beyond what it replayed is no whole record.
+        let has_most = standby.position.exhausted && standby.position.written.max(replayed) >= most;
+        if voters.len() > sync.quorum as usize && (replayed >= most || has_most) {
+            return true;
+        }
+    }
+    let known = situation.answers.values().flat_map(of);
+    let known = known.chain([view.last_position]).max().flatten();
+    let lacks = known
+        .map_or(0, |known| known.0)
+        .saturating_sub(replayed.map_or(0, |r| r.0));
+    asynchronous && situation.limits.max_lag.is_some_and(|max| lacks <= max)
+}
+
+fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Violation> {
+    let view = situation.view;
+    let revision = view.leader.as_ref().map_or(0, |leader| leader.mod_revision);
+    let holds_the_key = view
+        .leader
+        .as_ref()
+        .and_then(|leader| view.members.get(&leader.value))
+        .and_then(|member| member.value.address.as_ref())
+        == Some(to);
+    let answered = situation.answers.get(to).is_some_and(|probe| {
+        probe.leader_revision == revision && probe.state == ProbeState::Writable
+    });
+    if holds_the_key && answered && !is_temporary(to) {
+        Ok(())
+    } else {
+        Err(Violation::NotTheWritableLeader {
+            address: to.clone(),
+            revision,
+        })
+    }
+}
+
+fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Violation> {
+    let trusted = match situation.trusted_lineage {
+        None => true,
+        Some(lineage) => lineage == situation.view.lineage,
+    };
+    // A temporary name is nobody's address: there is no one to ask.
+    let refuses = is_temporary(from)
+        || matches!(
+            situation.answers.get(from).map(|probe| &probe.state),
+            Some(ProbeState::InRecovery | ProbeState::Unreachable(_))
+        );
+    if trusted || refuses {
+        Ok(())
+    } else {
+        Err(Violation::UnprovenLineage {
+            address: from.clone(),
+        })
+    }
+}
+
+fn is_row(
+    situation: &Situation<'_>,
+    rows: &[Row],
+    nodeid: i32,
+    at: &HostPort,
+    role: NodeRole,
+) -> Result<(), Violation> {
+    let found = rows.iter().any(|row| {
+        row.nodeid == nodeid
+            && row.groupid == situation.group
+            && row.role == role
+            && row.address == *at
+    });
+    if found {
+        Ok(())
+    } else {
+        Err(Violation::NotThePrimaryRow {
+            nodeid,
+            from: at.clone(),
+        })
+    }
+}
+
+fn is_free(rows: &[Row], address: &HostPort) -> Result<(), Violation> {
+    if rows.iter().any(|row| row.address == *address) {
+        return Err(Violation::BadSwap {
+            address: address.clone(),
+        });
+    }
+    Ok(())
+}

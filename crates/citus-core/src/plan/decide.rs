@@ -1,0 +1,478 @@
+//! The decision table. First match wins; each arm says which row of `docs/design.md` it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dcs_watch::{Freshness, HostPort, Role};
+
+use super::follow::{follow, point_at, the_primary_row};
+use super::{
+    Ask, Decision, Held, Hold, ProbeState, Reachability, Reason, Row, Rows, Rule, Situation, Stay,
+    Step, Wait, Writes, reads,
+};
+
+/// What the leader key and its holder say.
+enum Leader<'a> {
+    /// Nobody can be asked, and why.
+    Nobody(Rule, Wait),
+    /// It has not answered for this leader key.
+    Unknown(&'a HostPort),
+    /// It holds the key, and is being promoted.
+    Promoting(&'a HostPort),
+    /// We cannot reach it.
+    Lost(&'a HostPort, &'a str),
+    /// It takes writes.
+    Writable(&'a HostPort),
+}
+
+/// What is to become of writes.
+#[derive(Clone, Copy)]
+enum HoldIntent {
+    /// They are to wait.
+    Hold(Reason),
+    /// A hold that is open stays as it is.
+    Keep,
+    /// They are not to wait any longer.
+    LetGo,
+}
+
+/// Decides completely what to do for one group.
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    let expired = situation
+        .active_hold
+        .is_some_and(|active_hold| active_hold.expired);
+    // 1: etcd gone is not leader gone. Only a hold still ends, at its deadline or with us.
+    let stale = match &situation.view.freshness {
+        Freshness::Fresh => None,
+        Freshness::Unknown => Some(Wait::ViewUnknown),
+        Freshness::Stale { reason } => Some(Wait::ViewStale {
+            why: reason.clone(),
+        }),
+    };
+    if let Some(wait) = stale {
+        let steps = each(situation, |database, _| {
+            let ends = expired || situation.stopping;
+            if ends && situation.progress_of(database).held != Held::No {
+                Step::LetGo
+            } else {
+                Step::Wait(wait.clone())
+            }
+        });
+        let rule = if expired { Rule::Expired } else { Rule::Stale };
+        return Decision {
+            rule,
+            steps,
+            ask: vec![],
+            reachability: vec![],
+            again_in: None,
+        };
+    }
+
+    let leader = leader(situation);
+    let hold_intent = hold_intent(situation, &leader, expired);
+    let steps = each(situation, |database, rows| {
+        let step = in_database(situation, &leader, hold_intent, database, rows);
+        permitted(situation.writes, step)
+    });
+    let rule = rule(situation, &leader, hold_intent, &steps, expired);
+    let (ask, reachability) = questions(situation, &leader, hold_intent, &steps);
+    Decision {
+        rule,
+        steps,
+        ask,
+        reachability,
+        again_in: situation.until_due(),
+    }
+}
+
+fn each(situation: &Situation<'_>, step: impl Fn(&str, &Rows) -> Step) -> BTreeMap<String, Step> {
+    let rows = situation.rows.iter();
+    rows.map(|(name, rows)| (name.clone(), step(name, rows)))
+        .collect()
+}
+
+fn leader<'a>(situation: &Situation<'a>) -> Leader<'a> {
+    let view = situation.view;
+    let Some(leader) = &view.leader else {
+        let wait = if view.exists() {
+            Wait::LeaderGone
+        } else {
+            Wait::NoScope {
+                scope: view.scope.to_string(),
+            }
+        };
+        return Leader::Nobody(Rule::LeaderGone, wait);
+    };
+    let Some(address) = view.leader_address() else {
+        let wait = Wait::NoAddress {
+            member: leader.value.clone(),
+        };
+        return Leader::Nobody(Rule::Unproven, wait);
+    };
+    match situation.leader_answer() {
+        ProbeState::Unknown => Leader::Unknown(address),
+        ProbeState::InRecovery => Leader::Promoting(address),
+        ProbeState::Unreachable(error) | ProbeState::Refuses(error) => Leader::Lost(address, error),
+        ProbeState::Writable => Leader::Writable(address),
+    }
+}
+
+fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) -> HoldIntent {
+    // 2: the deadline has passed.
+    if expired || situation.stopping {
+        return HoldIntent::LetGo;
+    }
+    // 3: a reason to hold stands.
+    if let Some(reason) = situation.reason_to_hold() {
+        return HoldIntent::Hold(reason);
+    }
+    let revision = situation
+        .view
+        .leader
+        .as_ref()
+        .map_or(0, |leader| leader.mod_revision);
+    let own = match leader {
+        // 6: promotion takes from milliseconds to minutes (patroni#2972). The leader of a standby
+        // cluster is in recovery for ever, and nobody is to wait for that.
+        Leader::Promoting(_) if !leads_a_standby_cluster(situation) => {
+            Some(Reason::Promotion { revision })
+        }
+        // 7 and 8: only if the policy says so.
+        Leader::Lost(address, _)
+            if situation.limits.hold_on_leader_loss
+                && matches!(
+                    situation.reachability.get(*address),
+                    Some(Reachability::Unreachable { .. })
+                ) =>
+        {
+            Some(Reason::Loss { revision })
+        }
+        Leader::Nobody(Rule::LeaderGone, Wait::LeaderGone)
+            if situation.limits.hold_on_leader_loss =>
+        {
+            Some(Reason::Loss { revision })
+        }
+        _ => None,
+    };
+    // Once a hold ran into its deadline, no fact that goes with it is a reason for another.
+    let own = own.filter(|_| situation.can_be_held() && situation.given_up.is_empty());
+    match (own, leader) {
+        (Some(reason), _) => HoldIntent::Hold(reason),
+        (None, Leader::Writable(_)) => HoldIntent::LetGo,
+        (None, _) if situation.active_hold.is_some() => HoldIntent::Keep,
+        (None, _) => HoldIntent::LetGo,
+    }
+}
+
+fn leads_a_standby_cluster(situation: &Situation<'_>) -> bool {
+    situation
+        .view
+        .leader_member()
+        .is_some_and(|member| member.role == Role::StandbyLeader)
+}
+
+fn in_database(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    hold_intent: HoldIntent,
+    database: &str,
+    rows: &Rows,
+) -> Step {
+    let held = situation.progress_of(database).held;
+    let rows = match rows {
+        Rows::Known(rows) => rows,
+        Rows::Unknown(_) if held != Held::No && matches!(hold_intent, HoldIntent::LetGo) => {
+            return Step::LetGo;
+        }
+        Rows::Unknown(why) => return Step::Wait(Wait::RowsUnknown { why: why.clone() }),
+    };
+    let unheld = || match leader {
+        Leader::Writable(address) => follow(situation, database, address, rows),
+        _ => without_leader(situation, leader, database, rows),
+    };
+    match (hold_intent, held) {
+        (HoldIntent::LetGo | HoldIntent::Keep, Held::No) => unheld(),
+        // The hold ends with the row's move; otherwise it just ends.
+        (HoldIntent::LetGo, Held::Yes { .. }) => match unheld() {
+            step @ Step::Move(_) => step,
+            _ => Step::LetGo,
+        },
+        (HoldIntent::LetGo, Held::Taking) => Step::LetGo,
+        (HoldIntent::Hold(reason), Held::No) => match unheld() {
+            // Not held yet, and the row is not where this leader's reads are: first things first.
+            step @ (Step::Move(_) | Step::ReadMove(_)) if !moved_already(situation, rows) => step,
+            _ => hold(situation, rows, reason),
+        },
+        (HoldIntent::Hold(reason), Held::Taking) => Step::Wait(Wait::Taking { what_for: reason }),
+        (HoldIntent::Hold(reason), Held::Yes { round }) => {
+            while_held(situation, leader, database, rows, round, reason)
+        }
+        (HoldIntent::Keep, Held::Taking) => Step::Wait(Wait::Taking {
+            what_for: kept_for(situation),
+        }),
+        (HoldIntent::Keep, Held::Yes { round }) => {
+            let reason = kept_for(situation);
+            while_held(situation, leader, database, rows, round, reason)
+        }
+    }
+}
+
+fn kept_for(situation: &Situation<'_>) -> Reason {
+    let active_hold = situation.active_hold.map(|active_hold| active_hold.reason);
+    active_hold.unwrap_or(Reason::Loss { revision: 0 })
+}
+
+fn moved_already(situation: &Situation<'_>, rows: &[Row]) -> bool {
+    matches!(the_primary_row(situation, rows), Ok(row) if reads::are_moved(situation, row))
+}
+
+/// Row 3, before the hold.
+fn hold(situation: &Situation<'_>, rows: &[Row], reason: Reason) -> Step {
+    match the_primary_row(situation, rows) {
+        Ok(row) => Step::Hold(Hold {
+            nodeid: row.nodeid,
+            reason,
+        }),
+        Err(wait) => Step::Wait(wait),
+    }
+}
+
+/// Row 3, in the hold: reads go where they can be.
+fn while_held(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    database: &str,
+    rows: &[Row],
+    round: u64,
+    reason: Reason,
+) -> Step {
+    let primary = match the_primary_row(situation, rows) {
+        Ok(primary) => primary,
+        Err(wait) => return Step::Wait(wait),
+    };
+    let at = &primary.address;
+    let target = match leader {
+        Leader::Writable(address) if *address == at => {
+            reads::while_held(situation, database, round).map_err(Some)
+        }
+        // Where reads were sent is gone, and the leader is still there: a candidate that died.
+        Leader::Writable(address) if is_lost(situation, at) => Ok((*address).clone()),
+        _ if is_lost(situation, at) => reads::after_loss(situation, database, at).map_err(Some),
+        _ => Err(None),
+    };
+    match target {
+        Ok(to) => read_move(situation, rows, primary, &to),
+        Err(stay) => Step::Wait(Wait::Held {
+            what_for: reason,
+            reads_at: at.clone(),
+            stay,
+        }),
+    }
+}
+
+/// Rows 6, 7 and 8 without a hold: reads go where they can be, once their member is lost.
+fn without_leader(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    database: &str,
+    rows: &[Row],
+) -> Step {
+    let wait = match leader {
+        Leader::Nobody(_, wait) => wait.clone(),
+        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
+            address: (*address).clone(),
+        },
+        Leader::Promoting(address) => Wait::Promoting {
+            address: (*address).clone(),
+        },
+        Leader::Lost(address, error) => Wait::Unreachable {
+            address: (*address).clone(),
+            error: (*error).to_owned(),
+        },
+    };
+    let Ok(primary) = the_primary_row(situation, rows) else {
+        return Step::Wait(wait);
+    };
+    let at = &primary.address;
+    if is_lost(situation, at) {
+        return match reads::after_loss(situation, database, at) {
+            Ok(to) => read_move(situation, rows, primary, &to),
+            // What keeps the leader from answering says more than that nobody was asked yet.
+            Err(Stay::Off | Stay::Unconfirmed) => Step::Wait(wait),
+            Err(stay) => Step::Wait(Wait::Lost {
+                address: at.clone(),
+                stay,
+            }),
+        };
+    }
+    let moved = matches!(
+        leader,
+        Leader::Lost(..) | Leader::Nobody(Rule::LeaderGone, _)
+    ) && reads::are_moved(situation, primary);
+    if moved {
+        let stranded = match leader {
+            Leader::Lost(address, _)
+                if situation.reachability.get(*address) == Some(&Reachability::Reachable) =>
+            {
+                Some((*address).clone())
+            }
+            _ => None,
+        };
+        return Step::Wait(Wait::ReadsMoved {
+            to: at.clone(),
+            stranded,
+        });
+    }
+    Step::Wait(wait)
+}
+
+fn read_move(situation: &Situation<'_>, rows: &[Row], primary: &Row, to: &HostPort) -> Step {
+    match point_at(situation, rows, primary, to) {
+        Ok(step) => Step::ReadMove(step),
+        Err(wait) => Step::Wait(wait),
+    }
+}
+
+fn is_lost(situation: &Situation<'_>, address: &HostPort) -> bool {
+    matches!(situation.state_of(address), ProbeState::Unreachable(_))
+}
+
+/// 11: what is not ours to write is only named.
+fn permitted(writes: Writes, step: Step) -> Step {
+    if writes == Writes::Allowed || !step.acts() {
+        return step;
+    }
+    Step::Wait(Wait::Observed {
+        step: step.to_string(),
+        because: writes,
+    })
+}
+
+fn rule(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    hold_intent: HoldIntent,
+    steps: &BTreeMap<String, Step>,
+    expired: bool,
+) -> Rule {
+    if expired {
+        return Rule::Expired;
+    }
+    if situation.reason_to_hold().is_some() && matches!(hold_intent, HoldIntent::Hold(_)) {
+        return Rule::Hold;
+    }
+    match leader {
+        Leader::Nobody(rule, _) => *rule,
+        Leader::Unknown(_) => Rule::Unproven,
+        Leader::Promoting(_) => Rule::Promoting,
+        Leader::Lost(..) => Rule::Unreachable,
+        Leader::Writable(_) => {
+            let acts = |step: &Step| step.acts() && !matches!(step, Step::Resync(_));
+            if steps.values().any(acts) {
+                Rule::Move
+            } else if steps.values().any(Step::acts) {
+                Rule::Resync
+            } else if steps.values().all(|step| *step == Step::InSync) {
+                Rule::InSync
+            } else {
+                Rule::Blocked
+            }
+        }
+    }
+}
+
+/// Whom to ask before the next decision.
+fn questions(
+    situation: &Situation<'_>,
+    leader: &Leader<'_>,
+    hold_intent: HoldIntent,
+    steps: &BTreeMap<String, Step>,
+) -> (Vec<Ask>, Vec<HostPort>) {
+    // Writers are waiting, or fail until the row is back.
+    let moved = |rows: &Rows| {
+        let Rows::Known(rows) = rows else {
+            return false;
+        };
+        moved_already(situation, rows)
+    };
+    let hurry = situation.active_hold.is_some() || situation.rows.values().any(moved);
+    let mut ask: Vec<Ask> = Vec::new();
+    let mut add = |address: &HostPort, eager: bool| {
+        if let Some(present) = ask.iter_mut().find(|ask| ask.address == *address) {
+            present.eager |= eager;
+        } else {
+            ask.push(Ask {
+                address: address.clone(),
+                eager,
+                hurry,
+            });
+        }
+    };
+    match leader {
+        Leader::Nobody(..) => {}
+        Leader::Writable(address) => add(address, false),
+        Leader::Unknown(address) | Leader::Promoting(address) | Leader::Lost(address, _) => {
+            add(address, true);
+        }
+    }
+    for step in steps.values() {
+        if let Step::Wait(Wait::LineageUnproven { address, .. }) = step {
+            add(address, false);
+        }
+    }
+    let mut reachability = Vec::new();
+    if situation.limits.read_move {
+        let waiting = |step: &Step| {
+            let stay = match step {
+                Step::Wait(Wait::Held { stay, .. }) => stay.as_ref(),
+                Step::Wait(Wait::Lost { stay, .. }) => Some(stay),
+                _ => None,
+            };
+            matches!(
+                stay,
+                Some(Stay::Asking | Stay::Behind { .. } | Stay::NoStandby)
+            )
+        };
+        let pressing = steps.values().any(waiting);
+        if matches!(hold_intent, HoldIntent::Hold(_)) && situation.reason_to_hold().is_some() {
+            for address in reads::standbys(situation) {
+                add(&address, pressing);
+            }
+        }
+        if !matches!(leader, Leader::Writable(_)) || hurry {
+            for at in primary_addresses(situation) {
+                add(&at, false);
+                if !is_lost(situation, &at) || situation.writes != Writes::Allowed {
+                    continue;
+                }
+                for address in reads::failover_candidates(situation, &at) {
+                    add(&address, pressing);
+                }
+                reachability.push(at);
+            }
+        }
+    }
+    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs on
+    // it, and that only our own way to the leader is cut is worth a word.
+    if let Leader::Lost(address, _) = leader
+        && (situation.limits.read_move || situation.limits.hold_on_leader_loss)
+        && is_lost(situation, address)
+        && situation.writes == Writes::Allowed
+        && !reachability.contains(address)
+    {
+        reachability.push((*address).clone());
+    }
+    (ask, reachability)
+}
+
+/// Where the group's primary rows point, in whichever database; temporary names are nobody's.
+fn primary_addresses(situation: &Situation<'_>) -> BTreeSet<HostPort> {
+    let known = situation.rows.values().filter_map(|rows| match rows {
+        Rows::Known(rows) => Some(rows),
+        Rows::Unknown(_) => None,
+    });
+    known
+        .flat_map(|rows| rows.iter())
+        .filter(|row| row.groupid == situation.group && row.is_primary() && !row.is_temporary())
+        .map(|row| row.address.clone())
+        .collect()
+}

@@ -1,0 +1,183 @@
+//! Rows 4 and 5 of the table in one database: the leader takes writes, so the primary row must be
+//! its own. And the update that points a primary row elsewhere, whoever wants it.
+
+use std::collections::BTreeSet;
+
+use dcs_watch::{HostPort, Role};
+
+use super::{
+    COORDINATOR_GROUP, MakeWay, Move, NodeRole, ProbeState, Register, Repair, Resync, Row,
+    Situation, Step, Wait,
+};
+
+/// The step that makes the primary row the leader's.
+pub(super) fn follow(
+    situation: &Situation<'_>,
+    database: &str,
+    leader: &HostPort,
+    rows: &[Row],
+) -> Step {
+    let primary = match primary_row(situation, rows) {
+        Ok(Some(primary)) => primary,
+        Ok(None) => return without_primary(situation, leader, rows),
+        Err(wait) => return Step::Wait(wait),
+    };
+    if primary.address == *leader {
+        let step = left_behind(situation, rows);
+        return match step {
+            Step::InSync if situation.progress_of(database).owes_resync => Step::Resync(Resync {
+                nodeid: primary.nodeid,
+                address: leader.clone(),
+            }),
+            step => step,
+        };
+    }
+    // 4 of the rules: older news never overwrites newer.
+    if !situation.lineage_is_trusted() && !primary.is_temporary() {
+        match situation.state_of(&primary.address) {
+            ProbeState::InRecovery | ProbeState::Unreachable(_) => {}
+            answer => {
+                return Step::Wait(Wait::LineageUnproven {
+                    address: primary.address.clone(),
+                    writable: *answer == ProbeState::Writable,
+                });
+            }
+        }
+    }
+    match point_at(situation, rows, primary, leader) {
+        Ok(step) => Step::Move(step),
+        Err(wait) => Step::Wait(wait),
+    }
+}
+
+/// The group's primary row, if it has one and no more.
+pub(super) fn primary_row<'a>(
+    situation: &Situation<'_>,
+    rows: &'a [Row],
+) -> Result<Option<&'a Row>, Wait> {
+    let mut primaries = rows
+        .iter()
+        .filter(|row| row.groupid == situation.group && row.is_primary());
+    let first = primaries.next();
+    match (first, primaries.next()) {
+        (Some(first), Some(second)) => {
+            let all = [first, second].into_iter().chain(primaries);
+            Err(Wait::TwoPrimaries {
+                nodeids: all.map(|row| row.nodeid).collect(),
+            })
+        }
+        (first, _) => Ok(first),
+    }
+}
+
+/// The group's primary row, or why there is none to work with.
+pub(super) fn the_primary_row<'a>(
+    situation: &Situation<'_>,
+    rows: &'a [Row],
+) -> Result<&'a Row, Wait> {
+    primary_row(situation, rows)?.ok_or(Wait::NoRow {
+        group: situation.group,
+    })
+}
+
+/// The updates that point the primary row at `to`; a secondary row of the group that has this
+/// address makes way.
+pub(super) fn point_at(
+    situation: &Situation<'_>,
+    rows: &[Row],
+    primary: &Row,
+    to: &HostPort,
+) -> Result<Move, Wait> {
+    let make_way = match rows.iter().find(|row| row.address == *to) {
+        None => None,
+        Some(other) if other.groupid == situation.group && other.role == NodeRole::Secondary => {
+            // A primary that bears a temporary name has no address to hand on.
+            let then = if primary.is_temporary() {
+                spare_replica(situation, to, rows)
+            } else {
+                Some(primary.address.clone())
+            };
+            let then = then.ok_or_else(|| Wait::NoSpare {
+                nodeid: primary.nodeid,
+                address: primary.address.clone(),
+            })?;
+            Some(MakeWay {
+                nodeid: other.nodeid,
+                temporary: other.temporary_address(),
+                then,
+            })
+        }
+        Some(other) => return Err(taken(other)),
+    };
+    Ok(Move {
+        nodeid: primary.nodeid,
+        from: primary.address.clone(),
+        to: to.clone(),
+        make_way,
+    })
+}
+
+/// A group that Citus does not know of. The coordinator's own row is optional: many formations
+/// never called `citus_set_coordinator_host`, and nothing is wrong with them.
+fn without_primary(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Step {
+    if !situation.register {
+        return if situation.group == COORDINATOR_GROUP {
+            Step::InSync
+        } else {
+            Step::Wait(Wait::NoRow {
+                group: situation.group,
+            })
+        };
+    }
+    match rows.iter().find(|row| row.address == *leader) {
+        Some(other) => Step::Wait(taken(other)),
+        None => Step::Register(Register {
+            group: situation.group,
+            address: leader.clone(),
+        }),
+    }
+}
+
+fn taken(other: &Row) -> Wait {
+    Wait::AddressTaken {
+        address: other.address.clone(),
+        nodeid: other.nodeid,
+        group: other.groupid,
+    }
+}
+
+/// The primary row is right; a swap that was cut off may have left a secondary row without a
+/// real name (rule 6). Only its name is fixed: which replicas have rows is not decided here.
+fn left_behind(situation: &Situation<'_>, rows: &[Row]) -> Step {
+    let orphan_row = rows.iter().find(|row| {
+        row.groupid == situation.group && row.role == NodeRole::Secondary && row.is_temporary()
+    });
+    let Some(orphan_row) = orphan_row else {
+        return Step::InSync;
+    };
+    let leader = situation.view.leader_address();
+    match leader.and_then(|leader| spare_replica(situation, leader, rows)) {
+        Some(to) => Step::Repair(Repair {
+            nodeid: orphan_row.nodeid,
+            from: orphan_row.address.clone(),
+            to,
+        }),
+        None => Step::Wait(Wait::NoSpare {
+            nodeid: orphan_row.nodeid,
+            address: orphan_row.address.clone(),
+        }),
+    }
+}
+
+/// A running replica of the scope that no row names.
+fn spare_replica(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Option<HostPort> {
+    let named: BTreeSet<&HostPort> = rows.iter().map(|row| &row.address).collect();
+    situation
+        .view
+        .members
+        .values()
+        .map(|member| &member.value)
+        .filter(|member| member.role == Role::Replica && member.state == "running")
+        .filter_map(|member| member.address.clone())
+        .find(|address| address != leader && !named.contains(address))
+}

@@ -1,0 +1,24 @@
+//! The decision: what etcd says, what the members say and what the rows say go in; what to do, or
+//! why to wait, comes out. Pure: no clock, no client, no task.
+//!
+//! [`decide`] is a table (`docs/design.md`, "The decision"); the first row that matches wins.
+//! [`crate::invariants`] knows nothing of the table: it knows the rules that never break, and is asked
+//! before every execution and in every test.
+
+mod decide;
+mod decision;
+mod follow;
+mod hold;
+mod reads;
+mod situation;
+mod wait;
+
+pub use crate::topology::{COORDINATOR_GROUP, NodeRole, Row, Rows};
+pub use decide::decide;
+pub use decision::{Ask, Decision, Hold, MakeWay, Move, Register, Repair, Resync, Rule, Step};
+pub use hold::{ActiveHold, Held, PendingHold, Progress, Reason};
+pub use situation::{Limits, Position, Probe, ProbeState, Reachability, Situation, Writes};
+pub use wait::{Stay, Wait};
+
+#[cfg(test)]
+mod tests;

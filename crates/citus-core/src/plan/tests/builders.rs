@@ -1,0 +1,244 @@
+//! Small builders: a scope of pg1, pg2 and pg3 whose group 1 has its row at pg1.
+//! What holds and read moves look at is added in [`super::telling`].
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use dcs_watch::{ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned};
+use time::OffsetDateTime;
+
+use super::super::*;
+use crate::invariants::check;
+
+pub(super) fn addr(host: &str) -> HostPort {
+    HostPort {
+        host: host.to_owned(),
+        port: 5432,
+    }
+}
+
+pub(super) fn row(nodeid: i32, groupid: i32, host: &str) -> Row {
+    Row {
+        nodeid,
+        groupid,
+        address: addr(host),
+        role: NodeRole::Primary,
+        cluster: "default".to_owned(),
+        active: true,
+        has_metadata: groupid > 0,
+        metadata_synced: groupid > 0,
+    }
+}
+
+pub(super) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
+    Row {
+        role: NodeRole::Secondary,
+        ..row(nodeid, groupid, host)
+    }
+}
+
+/// An answer that says nothing of positions.
+pub(super) fn heard(address: &HostPort, state: ProbeState) -> Probe {
+    Probe {
+        address: address.clone(),
+        leader_revision: LEADER_REVISION,
+        round: 0,
+        state,
+        position: Position::default(),
+        started: Some(1),
+    }
+}
+
+pub(super) fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
+    Versioned {
+        value,
+        mod_revision: revision,
+        create_revision: revision,
+    }
+}
+
+/// Everything one decision looks at, owned.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) group: i32,
+    pub(super) view: ScopeView,
+    pub(super) answers: BTreeMap<HostPort, Probe>,
+    pub(super) reachability: BTreeMap<HostPort, Reachability>,
+    pub(super) trusted_lineage: Option<u64>,
+    pub(super) rows: BTreeMap<String, Rows>,
+    pub(super) progress: BTreeMap<String, Progress>,
+    pub(super) active_hold: Option<ActiveHold>,
+    pub(super) asked: Option<PendingHold>,
+    pub(super) given_up: Vec<Reason>,
+    pub(super) limits: Limits,
+    pub(super) stopping: bool,
+    pub(super) now: OffsetDateTime,
+    pub(super) register: bool,
+    pub(super) writes: Writes,
+}
+
+pub(super) const LEADER_REVISION: i64 = 40;
+
+impl Scenario {
+    pub(super) fn new() -> Self {
+        // Cloned, because the scenarios that are told at random begin a hundred thousand times.
+        static BLANK: LazyLock<Scenario> = LazyLock::new(Scenario::blank);
+        BLANK.clone()
+    }
+
+    fn blank() -> Self {
+        let mut view = ScopeView::empty(ScopeId::new("wk1"));
+        view.freshness = Freshness::Fresh;
+        for name in ["pg1", "pg2", "pg3"] {
+            let text = format!(
+                r#"{{"conn_url":"postgres://{name}:5432/postgres","state":"running","role":"replica"}}"#
+            );
+            let member = dcs_watch::value::member(text.as_bytes()).expect("as Patroni writes it");
+            view.members.insert(name.to_owned(), versioned(member, 10));
+        }
+        let rows = vec![row(2, 1, "pg1"), row(3, 2, "other")];
+        Self {
+            group: 1,
+            view,
+            answers: BTreeMap::new(),
+            reachability: BTreeMap::new(),
+            trusted_lineage: Some(0),
+            rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
+            progress: BTreeMap::new(),
+            active_hold: None,
+            asked: None,
+            given_up: Vec::new(),
+            limits: Limits {
+                read_move: true,
+                max_lag: None,
+                hold_on_request: true,
+                hold_on_leader_loss: false,
+            },
+            stopping: false,
+            now: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+            register: false,
+            writes: Writes::Allowed,
+        }
+    }
+
+    pub(super) fn leader(mut self, name: &str) -> Self {
+        self.view.leader = Some(versioned(name.to_owned(), LEADER_REVISION));
+        if let Some(member) = self.view.members.get_mut(name) {
+            member.value.role = Role::Primary;
+        }
+        self
+    }
+
+    pub(super) fn no_leader(mut self) -> Self {
+        self.view.leader = None;
+        self
+    }
+
+    fn answer(mut self, state: ProbeState, leader_revision: i64) -> Self {
+        let address = self
+            .view
+            .leader_address()
+            .cloned()
+            .expect("a leader with an address");
+        let probe = Probe {
+            leader_revision,
+            ..heard(&address, state)
+        };
+        self.answers.insert(address, probe);
+        self
+    }
+
+    /// The leader's answer to this leader key.
+    pub(super) fn says(self, state: ProbeState) -> Self {
+        self.answer(state, LEADER_REVISION)
+    }
+
+    /// Its answer to an earlier one.
+    pub(super) fn said_earlier(self, state: ProbeState) -> Self {
+        self.answer(state, LEADER_REVISION - 10)
+    }
+
+    pub(super) fn freshness(mut self, freshness: Freshness) -> Self {
+        self.view.freshness = freshness;
+        self
+    }
+
+    pub(super) fn lineage(mut self, now: u64, trusted: Option<u64>) -> Self {
+        self.view.lineage = now;
+        self.trusted_lineage = trusted;
+        self
+    }
+
+    pub(super) fn at_row(mut self, host: &str, state: ProbeState) -> Self {
+        let probe = Probe {
+            leader_revision: LEADER_REVISION - 10,
+            ..heard(&addr(host), state)
+        };
+        self.answers.insert(addr(host), probe);
+        self
+    }
+
+    pub(super) fn rows(mut self, database: &str, rows: Rows) -> Self {
+        self.rows.insert(database.to_owned(), rows);
+        self
+    }
+
+    pub(super) fn group(mut self, group: i32) -> Self {
+        self.group = group;
+        self
+    }
+
+    pub(super) fn registering(mut self) -> Self {
+        self.register = true;
+        self
+    }
+
+    pub(super) fn writes(mut self, writes: Writes) -> Self {
+        self.writes = writes;
+        self
+    }
+
+    pub(super) fn paused(mut self) -> Self {
+        let config = ClusterConfig {
+            paused: true,
+            ..ClusterConfig::default()
+        };
+        self.view.config = Some(versioned(config, 30));
+        self
+    }
+
+    pub(super) fn with<T>(&self, f: impl FnOnce(&Situation<'_>) -> T) -> T {
+        f(&Situation {
+            group: self.group,
+            view: &self.view,
+            answers: &self.answers,
+            reachability: &self.reachability,
+            trusted_lineage: self.trusted_lineage,
+            rows: &self.rows,
+            progress: &self.progress,
+            active_hold: self.active_hold.as_ref(),
+            asked: self.asked.as_ref(),
+            given_up: &self.given_up,
+            register: self.register,
+            writes: self.writes,
+            limits: self.limits,
+            stopping: self.stopping,
+            now: self.now,
+        })
+    }
+
+    /// Decides, and lets the checker look at it: every decision in every test goes through here.
+    pub(super) fn decide(self) -> Decision {
+        self.decision()
+    }
+
+    /// The same, of a scenario that goes on.
+    pub(super) fn decision(&self) -> Decision {
+        self.with(|situation| {
+            let decision = decide(situation);
+            check(situation, &decision).expect("the checker stopped a decision of the table");
+            decision
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! A hold that reached its deadline is let go, whatever else is the matter, and never taken again
+//! for the same reason.
+
+use super::super::*;
+use super::builders::{LEADER_REVISION, Scenario, addr, row};
+use super::telling::{REQUEST, app, held_for, moved_to, waiting};
+
+fn expired() -> Scenario {
+    Scenario::quiet().switchover().held().expired()
+}
+
+#[test]
+fn writes_go_on_where_the_row_is_when_it_is_the_leaders() {
+    let decision = expired().decide();
+    assert_eq!(decision.rule, Rule::Expired);
+    assert_eq!(*app(&decision), Step::LetGo);
+}
+
+#[test]
+fn the_row_goes_to_the_leader_with_the_writes_when_it_takes_any() {
+    let decision = expired().row_at("pg2").decide();
+    assert_eq!(decision.rule, Rule::Expired);
+    assert_eq!(moved_to(&decision), addr("pg1"));
+}
+
+#[test]
+fn without_a_writable_leader_writes_go_on_all_the_same() {
+    for scenario in [
+        expired().lost("pg1"),
+        expired().no_leader(),
+        expired().says(ProbeState::InRecovery),
+        expired().said_earlier(ProbeState::Writable),
+    ] {
+        let decision = scenario.row_at("pg2").decide();
+        assert_eq!(decision.rule, Rule::Expired);
+        assert_eq!(*app(&decision), Step::LetGo);
+    }
+}
+
+#[test]
+fn a_hold_that_is_still_being_taken_is_called_off() {
+    let decision = expired().progress("app", Held::Taking).decide();
+    assert_eq!(*app(&decision), Step::LetGo);
+}
+
+#[test]
+fn a_silent_etcd_does_not_prolong_a_hold() {
+    for held in [Held::Taking, Held::Yes { round: 1 }] {
+        let scenario = expired()
+            .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
+            .progress("app", held)
+            .stale();
+        let decision = scenario.decide();
+        assert_eq!(decision.rule, Rule::Expired);
+        assert_eq!(*app(&decision), Step::LetGo);
+        assert!(
+            !decision.steps["second"].acts(),
+            "what is not held is left alone"
+        );
+    }
+}
+
+#[test]
+fn rows_that_are_not_known_do_not_prolong_a_hold() {
+    let scenario = expired().rows("app", Rows::Unknown("down".to_owned()));
+    assert_eq!(*app(&scenario.decide()), Step::LetGo);
+}
+
+#[test]
+fn it_is_never_taken_again_for_the_same_request_but_for_a_new_one() {
+    let over = || Scenario::quiet().switchover().given_up(REQUEST);
+    assert_eq!(over().decide().rule, Rule::InSync);
+    let mut next = over();
+    next.view.failover.as_mut().unwrap().mod_revision = 51;
+    assert_eq!(held_for(&next.decide()), Reason::Request { revision: 51 });
+}
+
+#[test]
+fn in_the_moment_of_the_deadline_no_other_reason_begins_a_new_hold() {
+    // Held::No and an expired hold: one database was let go already, the others follow.
+    let scenario = Scenario::quiet()
+        .asked("pg1", Some(1))
+        .active_hold(REQUEST)
+        .expired();
+    let decision = scenario.decide();
+    assert_eq!(decision.rule, Rule::Expired);
+    assert!(!app(&decision).acts(), "{decision:?}");
+}
+
+#[test]
+fn a_promotion_that_follows_a_hold_that_was_given_up_is_not_held_for() {
+    let scenario = Scenario::new()
+        .leader("pg2")
+        .says(ProbeState::InRecovery)
+        .given_up(REQUEST)
+        .decide();
+    assert_eq!(scenario.rule, Rule::Promoting);
+    assert!(matches!(waiting(&scenario), Wait::Promoting { .. }));
+    // Nor is the loss of the leader.
+    for reason in [
+        REQUEST,
+        Reason::Loss {
+            revision: LEADER_REVISION,
+        },
+    ] {
+        let scenario = Scenario::quiet()
+            .holding_on_loss()
+            .no_leader()
+            .given_up(reason)
+            .decide();
+        assert_eq!(*waiting(&scenario), Wait::LeaderGone);
+    }
+}

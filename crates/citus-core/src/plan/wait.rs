@@ -1,0 +1,290 @@
+//! Why nothing is done yet: typed, so that `status` can tell, and worded for the person on call.
+
+use std::fmt;
+
+use dcs_watch::HostPort;
+use serde::{Deserialize, Serialize};
+
+use super::{Reason, Writes};
+
+/// Why nothing moves. The text is for the person on call: what is missing, and what would help.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Wait {
+    /// Nothing was read from etcd yet.
+    ViewUnknown,
+    /// etcd is silent.
+    ViewStale {
+        /// What we saw of it.
+        why: String,
+    },
+    /// etcd holds nothing of this scope.
+    NoScope {
+        /// Its name.
+        scope: String,
+    },
+    /// The leader key is absent, or its value is no member's name.
+    LeaderGone,
+    /// The leader key names a member without a usable `conn_url`.
+    NoAddress {
+        /// The member.
+        member: String,
+    },
+    /// The leader has not answered yet.
+    NotProbed {
+        /// Where we ask.
+        address: HostPort,
+    },
+    /// The leader has the key but is still in recovery.
+    Promoting {
+        /// Where we ask, every few milliseconds.
+        address: HostPort,
+    },
+    /// We cannot reach the leader.
+    Unreachable {
+        /// Where we tried.
+        address: HostPort,
+        /// What came back.
+        error: String,
+    },
+    /// The rows of this database are not known.
+    RowsUnknown {
+        /// Why not.
+        why: String,
+    },
+    /// The group has no primary row, and `register` is off.
+    NoRow {
+        /// Citus `groupid`.
+        group: i32,
+    },
+    /// Citus allows one primary a group; this group has more.
+    TwoPrimaries {
+        /// Their `nodeid`s.
+        nodeids: Vec<i32>,
+    },
+    /// The leader's address belongs to a row that is not ours to move.
+    AddressTaken {
+        /// The address.
+        address: HostPort,
+        /// The row that has it.
+        nodeid: i32,
+        /// The row's group.
+        group: i32,
+    },
+    /// etcd went back in time, and the member that the row names may still take writes.
+    LineageUnproven {
+        /// Where the row points.
+        address: HostPort,
+        /// Whether it said so (true), or has not answered (false).
+        writable: bool,
+    },
+    /// A temporary name is left, and no replica of the scope is free to take its place.
+    NoSpare {
+        /// The row.
+        nodeid: i32,
+        /// Its name.
+        address: HostPort,
+    },
+    /// The locks of a hold are being waited for.
+    Taking {
+        /// What it is for.
+        what_for: Reason,
+    },
+    /// Writes are held; reads are where they can be.
+    Held {
+        /// What keeps the hold.
+        what_for: Reason,
+        /// Where the primary row points.
+        reads_at: HostPort,
+        /// Why reads are not at a standby.
+        stay: Option<Stay>,
+    },
+    /// The leader is lost; reads would fail, and why they are where they are.
+    Lost {
+        /// Where the primary row points.
+        address: HostPort,
+        /// Why reads are not at a standby.
+        stay: Stay,
+    },
+    /// The leader is lost, and reads are at a standby.
+    ReadsMoved {
+        /// Where the primary row points.
+        to: HostPort,
+        /// The leader, when the coordinator reaches it and only our own way to it is cut.
+        stranded: Option<HostPort>,
+    },
+    /// The step is right, but this formation is only observed.
+    Observed {
+        /// The step, in words.
+        step: String,
+        /// Who changes the rows instead.
+        because: Writes,
+    },
+}
+
+impl fmt::Display for Wait {
+    #[expect(clippy::too_many_lines, reason = "an arm a variant")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ViewUnknown => f.write_str("nothing was read from etcd yet"),
+            Self::ViewStale { why } => write!(f, "etcd's view is stale ({why}): nothing changes"),
+            Self::NoScope { scope } => write!(
+                f,
+                "etcd knows no scope {scope}: fix its name (`citus-sync check` names the ones \
+                 there are), or start Patroni there"
+            ),
+            Self::LeaderGone => f.write_str("nobody holds the leader key"),
+            Self::NoAddress { member } => write!(
+                f,
+                "member {member} holds the leader key, but its member key has no usable conn_url"
+            ),
+            Self::NotProbed { address } => {
+                write!(f, "the leader at {address} has not answered yet")
+            }
+            Self::Promoting { address } => {
+                write!(f, "the leader at {address} is still in recovery")
+            }
+            Self::Unreachable { address, error } => {
+                write!(f, "cannot reach the leader at {address}: {error}")
+            }
+            Self::RowsUnknown { why } => write!(f, "pg_dist_node is not known: {why}"),
+            Self::NoRow { group } => write!(
+                f,
+                "pg_dist_node has no primary row for group {group}: add it with citus_add_node, \
+                 or set `register: true`"
+            ),
+            Self::TwoPrimaries { nodeids } => {
+                write!(
+                    f,
+                    "the group has more than one primary row (nodeid {nodeids:?}): remove one"
+                )
+            }
+            Self::AddressTaken {
+                address,
+                nodeid,
+                group,
+            } => write!(
+                f,
+                "{address} already belongs to node {nodeid} of group {group}: two groups cannot \
+                 share an address; fix that row first"
+            ),
+            Self::LineageUnproven {
+                address,
+                writable: true,
+            } => write!(
+                f,
+                "etcd went back in time (restored, or another cluster), and {address} still takes \
+                 writes"
+            ),
+            Self::LineageUnproven {
+                address,
+                writable: false,
+            } => write!(
+                f,
+                "etcd went back in time (restored, or another cluster), and {address} has not said \
+                 yet whether it takes writes"
+            ),
+            Self::NoSpare { nodeid, address } => write!(
+                f,
+                "node {nodeid} bears the temporary name {address}, and no replica is \
+                 free to take its place: add one, or remove the row"
+            ),
+            Self::Taking { what_for } => write!(f, "taking a hold: {what_for}"),
+            Self::Held {
+                what_for,
+                reads_at,
+                stay: None,
+            } => write!(f, "writes are held ({what_for}), reads go to {reads_at}"),
+            Self::Held {
+                what_for,
+                reads_at,
+                stay: Some(stay),
+            } => write!(
+                f,
+                "writes are held ({what_for}), reads stay at {reads_at}: {stay}"
+            ),
+            Self::Lost { address, stay } => {
+                write!(
+                    f,
+                    "the leader at {address} is lost, and reads with it: {stay}"
+                )
+            }
+            Self::ReadsMoved { to, stranded: None } => {
+                write!(f, "the leader is lost; reads go to {to}")
+            }
+            Self::ReadsMoved {
+                to,
+                stranded: Some(leader),
+            } => write!(
+                f,
+                "reads and writes go to {to}, a standby, although the coordinator reaches the \
+                 leader at {leader}: only our own way to it is cut; fix that, or point the row \
+                 back by hand"
+            ),
+            Self::Observed { step, because } => match because {
+                Writes::PatroniManages => {
+                    write!(
+                        f,
+                        "Patroni's own Citus integration is in charge; would {step}"
+                    )
+                }
+                _ => write!(f, "`policy.write` is `never`; would {step}"),
+            },
+        }
+    }
+}
+
+/// Why reads are not sent to a standby.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "because")]
+pub enum Stay {
+    /// `policy.read_move` is off.
+    Off,
+    /// Our role may not update `pg_dist_node`.
+    NotAllowed,
+    /// The leader has not said yet how far it is.
+    Asking,
+    /// No member qualifies: none is synchronous, and no candidate is named.
+    NoneQualifies,
+    /// None of those who qualify answers.
+    NoStandby,
+    /// The best one has not replayed everything yet.
+    Behind {
+        /// Which.
+        address: HostPort,
+        /// By how many bytes of the log.
+        bytes: u64,
+    },
+    /// The coordinator was not asked yet, or has not answered, whether it reaches the leader.
+    Unconfirmed,
+    /// The coordinator reaches the leader: only our own way to it is cut.
+    Reachable,
+    /// etcd's history is new to us, so what it says of standbys may be old.
+    NewHistory,
+}
+
+impl fmt::Display for Stay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("`policy.read_move` is off"),
+            Self::NotAllowed => {
+                f.write_str("our role may not update pg_dist_node (grant it UPDATE there)")
+            }
+            Self::Asking => f.write_str("the leader has not said yet how far it is"),
+            Self::NoneQualifies => f.write_str("no member is synchronous"),
+            Self::NoStandby => f.write_str("no synchronous standby answers"),
+            Self::Behind { address, bytes } => {
+                write!(f, "{address} has {bytes} bytes of the log still to replay")
+            }
+            Self::Unconfirmed => {
+                f.write_str("the coordinator has not said yet whether it reaches it")
+            }
+            Self::Reachable => {
+                f.write_str("the coordinator reaches it, only our own way to it is cut")
+            }
+            Self::NewHistory => {
+                f.write_str("etcd went back in time, and what it says of standbys may be old")
+            }
+        }
+    }
+}

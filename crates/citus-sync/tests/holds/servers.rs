@@ -1,0 +1,532 @@
+//! What every scenario starts from: a coordinator and two workers (groups 1 and 2) with a distributed
+//! table and a reference table, and citus-sync's sessions there.
+//!
+//! The servers are started once. Scenarios take turns, and each begins by undoing what the last one
+//! left.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use citus_core::config::Password;
+use citus_core::plan::{Move, Rows};
+use citus_core::policy::Policy;
+use citus_sync::edge::sql::{Database, EntryNodeNews, EntryNodes, Hold, HoldOrder, Login};
+use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView, Versioned};
+use lab::postgres::error::SqlState;
+use lab::postgres::{Client, SimpleQueryMessage};
+use lab::{Flavour, Postgres, Sandbox, wait_for, wait_until};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+/// Nothing that a scenario waits for takes longer, even on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A port that nobody listens on: a move there is seen in the error of the next query. Reserved by
+/// IANA (tcpmux), so not in any lab's block.
+pub(crate) const DEAD_PORT: u16 = 1;
+
+/// The name of the session that holds reference tables for all groups.
+pub(crate) const REFERENCES: &str = "citus-sync: hold reference tables";
+
+/// The servers.
+pub(crate) struct Servers {
+    pub(crate) flavour: Flavour,
+    pub(crate) coordinator: Postgres,
+    /// The leaders of groups 1 and 2.
+    pub(crate) workers: [Postgres; 2],
+    pub(crate) sandbox: Sandbox,
+}
+
+static SERVERS: LazyLock<Mutex<Servers>> = LazyLock::new(|| Mutex::new(Servers::start()));
+
+/// The servers, as they were at first, for one scenario.
+pub(crate) fn servers() -> MutexGuard<'static, Servers> {
+    let servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    servers.restore();
+    servers
+}
+
+impl Servers {
+    fn start() -> Self {
+        let sandbox = Sandbox::new().expect("a sandbox");
+        let start = |name: &str| {
+            Postgres::builder(&sandbox, name)
+                // Nobody finds a deadlock but who has another setting.
+                .setting("deadlock_timeout", "50s")
+                .setting("citus.metadata_sync_interval", "200ms")
+                .setting("citus.metadata_sync_retry_interval", "100ms")
+                .start()
+                .expect(name)
+        };
+        let coordinator = start("coordinator");
+        let workers = [start("worker-1"), start("worker-2")];
+        let flavour = coordinator.install_citus("postgres").expect("Citus");
+        for worker in &workers {
+            worker.install_citus("postgres").expect("Citus");
+        }
+        let servers = Self {
+            flavour,
+            coordinator,
+            workers,
+            sandbox,
+        };
+        let [one, two] = &servers.workers;
+        let mut session = servers.session("ground");
+        for sql in [
+            format!(
+                "SELECT citus_set_coordinator_host('127.0.0.1', {})",
+                servers.coordinator.port()
+            ),
+            format!("SELECT citus_add_node('127.0.0.1', {}, 1)", one.port()),
+            format!("SELECT citus_add_node('127.0.0.1', {}, 2)", two.port()),
+            "CREATE TABLE kv (k bigint PRIMARY KEY, v text)".into(),
+            "SELECT create_distributed_table('kv', 'k', shard_count => 8)".into(),
+            "CREATE TABLE countries (id bigint PRIMARY KEY, name text)".into(),
+            "SELECT create_reference_table('countries')".into(),
+        ] {
+            session.run(&sql);
+        }
+        servers
+    }
+
+    /// Undoes whatever the last scenario, or its failure, left behind.
+    fn restore(&self) {
+        for server in self.workers.iter().chain([&self.coordinator]) {
+            server.thaw();
+        }
+        // The coordinator first: Citus tells its rows to every worker that is marked. A sync that the
+        // last scenario began holds the table until it is done everywhere.
+        for server in [&self.coordinator].into_iter().chain(&self.workers) {
+            let mut session = Session::open(server, "ground");
+            session.run(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+                 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
+                 AND (application_name LIKE 'scenario%' OR application_name LIKE 'citus-sync%')",
+            );
+            let mut rows = String::new();
+            for group in 0..=2 {
+                let port = self.server(group).port();
+                let row = format!(
+                    "UPDATE pg_dist_node SET nodename = '127.0.0.1', nodeport = {port} \
+                     WHERE groupid = {group} AND nodeport <> {port}; "
+                );
+                rows.push_str(&row);
+            }
+            session.run(&format!(
+                "BEGIN; LOCK TABLE pg_dist_node IN SHARE ROW EXCLUSIVE MODE; \
+                 DELETE FROM pg_dist_node \
+                 WHERE noderole <> 'primary' OR groupid NOT IN (0, 1, 2); {rows}\
+                 UPDATE pg_dist_node SET metadatasynced = true WHERE hasmetadata; COMMIT"
+            ));
+        }
+        self.own("postgres");
+    }
+
+    /// The server that a group really has.
+    pub(crate) fn server(&self, group: usize) -> &Postgres {
+        match group {
+            0 => &self.coordinator,
+            worker => &self.workers[worker - 1],
+        }
+    }
+
+    pub(crate) fn address(&self, group: usize) -> HostPort {
+        self.server(group).address().parse().expect("an address")
+    }
+
+    /// A client of the coordinator.
+    pub(crate) fn session(&self, name: &str) -> Session {
+        Session::open(&self.coordinator, name)
+    }
+
+    /// The first or the last of some keys whose shards are placed on `group`.
+    fn key(&self, group: usize, which: &str) -> String {
+        self.session("ground").one(&format!(
+            "SELECT {which}(k) FROM generate_series(1, 100) k JOIN pg_dist_placement \
+             ON shardid = get_shard_id_for_distribution_column('kv', k) WHERE groupid = {group}"
+        ))
+    }
+
+    /// A client's write of a key that lives on `group`.
+    pub(crate) fn write(&self, group: usize, value: &str) -> String {
+        self.write_to("kv", "k", "v", &self.key(group, "min"), value)
+    }
+
+    /// A write of another key that lives on `group`: such as do not wait for each other.
+    pub(crate) fn write_beside(&self, group: usize, value: &str) -> String {
+        self.write_to("kv", "k", "v", &self.key(group, "max"), value)
+    }
+
+    /// A client's write of every shard of the distributed table, whose locks it takes in order.
+    pub(crate) fn write_all(&self, value: &str) -> String {
+        if self.flavour.is_citus() {
+            format!("UPDATE kv SET v = '{value}'")
+        } else {
+            "SELECT lock_shard_metadata(5, array_agg(shardid ORDER BY shardid)) \
+             FROM pg_dist_shard WHERE logicalrelid = 'kv'::regclass"
+                .to_owned()
+        }
+    }
+
+    /// The groups, the one first that has the first shard.
+    pub(crate) fn groups_by_first_shard(&self) -> [i32; 2] {
+        let group = self.session("ground").one(
+            "SELECT groupid FROM pg_dist_placement JOIN pg_dist_shard USING (shardid) \
+             WHERE logicalrelid = 'kv'::regclass ORDER BY shardid LIMIT 1",
+        );
+        if group == "1" { [1, 2] } else { [2, 1] }
+    }
+
+    /// A client's write of the reference table.
+    pub(crate) fn write_reference(&self, value: &str) -> String {
+        self.write_to("countries", "id", "name", "1", value)
+    }
+
+    fn write_to(&self, table: &str, key: &str, column: &str, at: &str, value: &str) -> String {
+        if self.flavour.is_citus() {
+            format!(
+                "INSERT INTO {table} ({key}, {column}) VALUES ({at}, '{value}') \
+                 ON CONFLICT ({key}) DO UPDATE SET {column} = excluded.{column}"
+            )
+        } else {
+            format!("SELECT citus_stand_in_write('{table}', {at}, '{value}')")
+        }
+    }
+
+    /// A client's read of the key that lives on `group`.
+    pub(crate) fn read(&self, group: usize) -> String {
+        let key = self.key(group, "min");
+        if self.flavour.is_citus() {
+            format!("SELECT v FROM kv WHERE k = {key}")
+        } else {
+            format!("SELECT citus_stand_in_read('kv', {key})")
+        }
+    }
+
+    /// Where a group's primary row points, as `server` has it.
+    pub(crate) fn row(server: &Postgres, group: usize) -> String {
+        Session::open(server, "ground").one(&format!(
+            "SELECT nodename || ':' || nodeport FROM pg_dist_node \
+             WHERE groupid = {group} AND noderole = 'primary'"
+        ))
+    }
+
+    pub(crate) fn nodeid(&self, group: usize) -> i32 {
+        let query = format!(
+            "SELECT nodeid FROM pg_dist_node WHERE groupid = {group} AND noderole = 'primary'"
+        );
+        let text = self.session("ground").one(&query);
+        text.parse().expect("a number")
+    }
+
+    /// A move of a group's row to a port of 127.0.0.1.
+    pub(crate) fn a_move(&self, group: usize, port: u16) -> Move {
+        Move {
+            nodeid: self.nodeid(group),
+            from: self.address(group),
+            to: HostPort {
+                host: "127.0.0.1".to_owned(),
+                port,
+            },
+            make_way: None,
+        }
+    }
+
+    /// A role that owns the tables, and so may hold them, but is no superuser.
+    pub(crate) fn owner(&self, role: &str) {
+        let mut admin = self.session("ground");
+        admin.run(&format!(
+            "DO $$ BEGIN IF to_regrole('{role}') IS NULL THEN CREATE ROLE {role} LOGIN; END IF; END $$"
+        ));
+        self.own(role);
+    }
+
+    pub(crate) fn own(&self, role: &str) {
+        let mut admin = self.session("ground");
+        for table in ["kv", "countries"] {
+            admin.run(&format!("ALTER TABLE {table} OWNER TO {role}"));
+        }
+    }
+
+    /// How many backends of `server` bear this name.
+    pub(crate) fn backends(server: &Postgres, name: &str) -> usize {
+        let query =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+        let text = Session::open(server, "ground").one(&query);
+        text.parse().expect("a number")
+    }
+
+    /// Waits until as many backends of `server` with this name wait for a lock.
+    pub(crate) fn wait_blocked(server: &Postgres, name: &str, count: usize) {
+        let mut session = Session::open(server, "ground");
+        wait_for(&format!("{count} {name} that wait"), SOON, || {
+            let waiting = session.one(&format!(
+                "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                 WHERE NOT granted AND application_name = '{name}'"
+            ));
+            Ok(waiting == count.to_string())
+        })
+        .expect("it waits");
+    }
+
+    /// Waits until nobody of `server` bears this name.
+    pub(crate) fn wait_gone(server: &Postgres, name: &str) {
+        wait_for(&format!("{name} that is gone"), SOON, || {
+            Ok(Self::backends(server, name) == 0)
+        })
+        .expect("it is gone");
+    }
+}
+
+/// A client's session, with limits so that nothing hangs.
+pub(crate) struct Session {
+    client: Client,
+    pub(crate) pid: i32,
+}
+
+/// Text of the rows of a statement, or the error with its `SQLSTATE`.
+pub(crate) type Answer = Result<Vec<Vec<String>>, (String, String)>;
+
+impl Session {
+    /// `name` is its `application_name`, behind "scenario ".
+    pub(crate) fn open(server: &Postgres, name: &str) -> Self {
+        let mut client = server.connect("postgres").expect("a session");
+        let name = if name.contains(':') || name == "ground" {
+            name.to_owned()
+        } else {
+            format!("scenario {name}")
+        };
+        client
+            .batch_execute(&format!(
+                "SET application_name = '{name}'; SET statement_timeout = '60s'; \
+                 SET idle_in_transaction_session_timeout = '120s'"
+            ))
+            .expect("settings");
+        let pid = client.query_one("SELECT pg_backend_pid()", &[]);
+        let pid = pid.expect("a pid").get(0);
+        Self { client, pid }
+    }
+
+    pub(crate) fn try_rows(&mut self, sql: &str) -> Answer {
+        match self.client.simple_query(sql) {
+            Ok(messages) => Ok(messages
+                .into_iter()
+                .filter_map(|message| match message {
+                    SimpleQueryMessage::Row(row) => Some(
+                        (0..row.len())
+                            .map(|column| row.get(column).unwrap_or("NULL").to_owned())
+                            .collect(),
+                    ),
+                    _ => None,
+                })
+                .collect()),
+            Err(error) => Err((
+                error.code().map_or("", SqlState::code).to_owned(),
+                error
+                    .as_db_error()
+                    .map_or(error.to_string(), ToString::to_string),
+            )),
+        }
+    }
+
+    pub(crate) fn run(&mut self, sql: &str) {
+        self.try_rows(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+
+    /// The first value of the only row.
+    pub(crate) fn one(&mut self, sql: &str) -> String {
+        let mut rows = self
+            .try_rows(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        assert_eq!(rows.len(), 1, "{sql}");
+        rows.remove(0).remove(0)
+    }
+
+    /// Carries on in a thread with one more statement.
+    pub(crate) fn start(mut self, sql: &str) -> Pending {
+        let (sender, answer) = mpsc::channel();
+        let sql = sql.to_owned();
+        thread::spawn(move || {
+            let outcome = self.try_rows(&sql);
+            let _ = sender.send((self, outcome));
+        });
+        Pending { answer }
+    }
+}
+
+/// A statement that somebody else is running.
+pub(crate) struct Pending {
+    answer: Receiver<(Session, Answer)>,
+}
+
+impl Pending {
+    pub(crate) fn outcome(self) -> Answer {
+        self.answer.recv_timeout(SOON).expect("its end").1
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        !matches!(self.answer.try_recv(), Err(mpsc::TryRecvError::Empty))
+    }
+}
+
+/// This program: its runtime turns only inside [`Fixture::run`].
+pub(crate) struct Fixture {
+    pub(crate) runtime: Runtime,
+    pub(crate) database: Database,
+    pub(crate) entry_nodes: EntryNodes,
+    pub(crate) changed: watch::Receiver<()>,
+    /// Shorter than in life, so that scenarios are short.
+    pub(crate) cooldown: Duration,
+    _view: watch::Sender<Arc<ScopeView>>,
+}
+
+impl Fixture {
+    pub(crate) fn new(servers: &Servers) -> Self {
+        Self::of_role(servers, "postgres")
+    }
+
+    /// The same as a role that is no superuser.
+    pub(crate) fn of_role(servers: &Servers, role: &str) -> Self {
+        Self::with(servers, role, &Policy::default())
+    }
+
+    /// The same with some other policy.
+    pub(crate) fn with(servers: &Servers, role: &str, policy: &Policy) -> Self {
+        let cooldown = Duration::from_millis(300);
+        let policy = Policy {
+            lock_cooldown: cooldown,
+            ..policy.clone()
+        };
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let login = Login::new(role, &Password::None, &policy);
+        let entry_nodes = EntryNodes::new(&login);
+        let (tell, mut changed) = watch::channel(());
+        let database = Database::new("postgres", Arc::new(login), tell);
+        let (view, views) = watch::channel(Arc::new(leader_at(&servers.address(0))));
+        runtime.spawn(database.clone().run(views, policy));
+        runtime.block_on(async {
+            let known = changed.wait_for(|()| matches!(database.rows(), Rows::Known(_)));
+            let known = tokio::time::timeout(SOON, known).await;
+            known.expect("soon").expect("rows");
+        });
+        Self {
+            runtime,
+            database,
+            entry_nodes,
+            changed,
+            cooldown,
+            _view: view,
+        }
+    }
+
+    /// Turns the runtime until this is done.
+    pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime
+            .block_on(async { tokio::time::timeout(SOON, future).await })
+            .expect("done soon")
+    }
+
+    pub(crate) fn order(&self, group: i32, entry_nodes: &[HostPort]) -> HoldOrder {
+        HoldOrder {
+            group,
+            left: Duration::from_secs(60),
+            cooldown: self.cooldown,
+            entry_nodes: entry_nodes.to_vec(),
+            name: format!("group {group}"),
+        }
+    }
+
+    /// A hold, once it is known of each entry node whether it is held.
+    pub(crate) fn hold(&self, group: i32, entry_nodes: &[HostPort]) -> Hold {
+        let order = self.order(group, entry_nodes);
+        let hold = self
+            .run(Hold::take(&self.database, &self.entry_nodes, &order))
+            .expect("a hold");
+        self.run(hold.entry_nodes_are_known());
+        hold
+    }
+
+    /// Moves reads in a hold; no entry node is skipped of that.
+    pub(crate) fn move_reads(&self, hold: &Hold, entry_nodes: &[HostPort], step: &Move) {
+        let reads = hold.reads(&self.database);
+        let moved = self.run(reads.move_to(entry_nodes, step, || true));
+        assert_eq!(moved.expect("reads are moved").skipped, []);
+    }
+
+    pub(crate) fn release(&self, hold: Hold) -> EntryNodeNews {
+        self.run(hold.release(&self.database))
+    }
+
+    /// The rows as this program knows them: where a node points.
+    pub(crate) fn known(&self, nodeid: i32) -> String {
+        match self.database.rows() {
+            Rows::Known(rows) => rows
+                .iter()
+                .find(|row| row.nodeid == nodeid)
+                .map(|row| row.address.to_string())
+                .expect("its row"),
+            Rows::Unknown(why) => panic!("rows are not known: {why}"),
+        }
+    }
+}
+
+/// What etcd would say of the coordinator's scope.
+fn leader_at(address: &HostPort) -> ScopeView {
+    let text = format!(
+        r#"{{"conn_url":"postgres://{address}/postgres","state":"running","role":"primary"}}"#
+    );
+    let member = dcs_watch::value::member(text.as_bytes()).expect("as Patroni writes it");
+    let mut view = ScopeView::empty(ScopeId::new("cn"));
+    view.freshness = Freshness::Fresh;
+    view.members = BTreeMap::from([("cn1".to_owned(), versioned(member))]);
+    view.leader = Some(versioned("cn1".to_owned()));
+    view
+}
+
+fn versioned<T>(value: T) -> Versioned<T> {
+    Versioned {
+        value,
+        mod_revision: 1,
+        create_revision: 1,
+    }
+}
+
+/// The names that holding and moving sessions have in `pg_stat_activity`.
+pub(crate) fn holder(group: i32) -> String {
+    format!("citus-sync: hold group {group}")
+}
+
+/// Waits until a question is answered with yes.
+pub(crate) fn until(what: &str, mut ask: impl FnMut() -> bool) {
+    wait_until(what, SOON, || Ok(ask().then_some(()))).expect(what);
+}
+
+/// Waits, in a thread of its own while the runtime turns, until a hold waits for a lock.
+pub(crate) fn wait_for_holder(port: u16) {
+    let waiting = "SELECT count(*) = 1 FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                   WHERE NOT granted AND application_name LIKE 'citus-sync: hold%'";
+    wait_at(port, waiting);
+}
+
+/// The same until no session bears this name.
+pub(crate) fn wait_for_nobody(port: u16, name: &str) {
+    let gone =
+        format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = '{name}'");
+    wait_at(port, &gone);
+}
+
+fn wait_at(port: u16, question: &str) {
+    let mut client = lab::connect(port, "postgres").expect("a client");
+    wait_for(question, SOON, || {
+        Ok(client.query_one(question, &[])?.get(0))
+    })
+    .expect(question);
+}
