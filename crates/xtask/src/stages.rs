@@ -76,6 +76,12 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         ];
         shell::run(&mut shell::cargo(&arguments))
     });
+    // Without its client, so that the compiler proves that the pure half needs none.
+    stages.run("pure half of dcs-watch", || {
+        let package = ["clippy", "-p", "dcs-watch", "--no-default-features"];
+        let arguments = [&package[..], &["--", "-D", "warnings"]].concat();
+        shell::run(&mut shell::cargo(&arguments))
+    });
     stages.dependencies();
     stages.run("unit and integration tests", unit_tests);
     stages.holds_on_the_stand_in();
