@@ -18,6 +18,10 @@ fn margin(timeout: Duration) -> Duration {
 
 /// A hold that is open in some database, or was and is being taken again.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing that happened to it, in any order"
+)]
 pub(super) struct Hold {
     pub(super) reason: Reason,
     pub(super) since: Instant,

@@ -121,9 +121,8 @@ impl GroupDriver {
         let mut stopping = false;
         let mut news = vec![Input::View(self.view.borrow_and_update().clone())];
         loop {
-            let again = match self.step(news) {
-                Some(again) => again,
-                None => return,
+            let Some(again) = self.step(news) else {
+                return;
             };
             news = Vec::new();
             tokio::select! {

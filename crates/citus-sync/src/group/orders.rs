@@ -171,20 +171,12 @@ async fn move_reads_to(
     let (view, answers, from) = (tools.view.clone(), tools.answers.clone(), step.from.clone());
     let still_right =
         move || precondition.still_stands(&view.borrow(), answers.is_lost(&from), Instant::now());
-    let finished = match reads {
-        Some(reads) => reads.move_to(targets, step, still_right).await?,
-        None => {
-            let (database, entry_nodes) = (&tools.database, &tools.entry_nodes);
-            move_reads(
-                database,
-                entry_nodes,
-                targets,
-                tools.group,
-                step,
-                still_right,
-            )
-            .await?
-        }
+    let finished = if let Some(reads) = reads {
+        reads.move_to(targets, step, still_right).await?
+    } else {
+        let (database, entry_nodes) = (&tools.database, &tools.entry_nodes);
+        let group = tools.group;
+        move_reads(database, entry_nodes, targets, group, step, still_right).await?
     };
     Ok(Done::Changed(finished))
 }
