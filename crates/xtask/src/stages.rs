@@ -16,7 +16,7 @@ use crate::{screen, setup, shell};
 /// The target that needs a lab, and a machine to itself.
 const END_TO_END: &str = "e2e";
 
-/// The target that tells stories of holds to PostgreSQL alone.
+/// The target that tests holds on PostgreSQL alone, without etcd and Patroni.
 const HOLDS: &str = "holds";
 
 /// Arguments of `cargo xtask test`.
@@ -232,8 +232,8 @@ impl Stages {
         }
     }
 
-    /// Where Citus is installed the stories of holds are told to its stand-in as well: else nobody there
-    /// sees that one has come to be true of Citus alone.
+    /// Where Citus is installed, holds are tested on its stand-in as well: else a test that has come to
+    /// be true of Citus alone would not be noticed there.
     fn holds_on_the_stand_in(&mut self) {
         if !runs_on_stand_in() {
             self.run("holds, stand-in", || shell::run(&mut test_on(HOLDS, true)));
@@ -278,7 +278,7 @@ impl Stages {
     }
 }
 
-/// Whether tests run on the stand-in: Citus is not installed, or somebody wants it so.
+/// Whether tests run on the stand-in: Citus is not installed, or the stand-in is asked for.
 fn runs_on_stand_in() -> bool {
     let citus = Installation::find().is_ok_and(|found| found.has_citus);
     !citus || stand_in_forced()
@@ -319,7 +319,7 @@ mod tests {
     fn one_failure_fails_it_all() {
         let mut stages = Stages::default();
         stages.run("good", || Ok(()));
-        stages.skip("left out", "not here");
+        stages.skip("skipped", "not here");
         assert_eq!(stages.summary(Duration::ZERO), ExitCode::SUCCESS);
         stages.run("bad", || bail!("broken"));
         stages.run("good again", || Ok(()));
