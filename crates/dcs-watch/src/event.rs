@@ -1,27 +1,27 @@
-//! The five words of a stream: init, (init) put, init done, put, delete.
+//! The events that a list and the watch after it deliver.
 //!
-//! A list says *init*, *put* for each key, and *init done*; the watch after it says *put* and
-//! *delete*. Whoever folds them swaps at *init done*, so nobody ever sees half a list.
+//! A list is [`Event::Init`], an [`Event::InitPut`] for each key, and [`Event::InitDone`]. The watch
+//! after it delivers [`Event::Put`] and [`Event::Delete`]. The store replaces its views at
+//! [`Event::InitDone`], so half a list is never seen.
 
-/// A key as etcd holds it. After a delete only the key and the revision of the delete mean
-/// anything.
+/// A key as etcd holds it. For a delete only the key and the revision have a meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
-    /// The whole key, raw.
+    /// The whole key, as bytes.
     pub key: Vec<u8>,
-    /// The value, raw.
+    /// The value, as bytes.
     pub value: Vec<u8>,
-    /// The revision of this put or delete.
+    /// The etcd revision of this put or delete.
     pub mod_revision: i64,
-    /// The revision at which the key came to be.
+    /// The etcd revision at which the key was created.
     pub create_revision: i64,
-    /// How many puts the key has had since; 0 for a delete.
+    /// The number of puts since the key was created, that one included; 0 for a delete.
     pub version: i64,
-    /// The lease it lives under; 0 for none.
+    /// The id of the lease that the key ends with; 0 for none.
     pub lease: i64,
 }
 
-/// What happened.
+/// One event of a list or a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A list begins.

@@ -1,8 +1,9 @@
 //! List, open, watch, then resume or relist: one enum and one pure step.
 //!
 //! Enters: [`Input`] (what etcd answered, what failed, that time passed), the moment, and
-//! [`Timing`]. Leaves: the next state, and [`Output`]s in the order in which they are to be carried
-//! out. Pauses between tries are not counted here: an output only says whether one is due.
+//! [`Timing`]. Leaves: the next state, and [`Output`]s in the order in which they are to be executed.
+//! The machine does not choose how long to pause between tries; an output only says whether a pause
+//! is due.
 //!
 //! The rules, and where they come from:
 //!
@@ -11,125 +12,33 @@
 //!   event or with a progress notice that is ordered among the events. Answers to *requested*
 //!   progress prove that etcd is alive, no more: before etcd 3.4.25 and 3.5.8 they may overtake
 //!   events (etcd#15220).
-//! - The watch asks from the revision it already has and drops what that repeats, rather than from
-//!   the one after: newer etcd (etcd#20229) leaves progress requests of a watch that begins in the
-//!   future unanswered, and a quiet etcd would look dead.
-//! - A view is fresh for as long as it was complete within the silence limit. After a resume etcd
-//!   may still have events for us: nothing counts as a sign of life until those have arrived.
-//! - What the last linearizable list said of cluster, revision and term is the measure: a stream
-//!   that is behind it is left for a new list, and a list that is behind it means that etcd's
-//!   history is another one ([`Known::lineage`]).
+//! - The watch asks from the revision that is already known, and the machine drops what the watch
+//!   repeats. It does not ask from the revision after: newer etcd (etcd#20229) does not answer
+//!   progress requests of a watch that begins in the future, and a quiet etcd would look dead.
+//! - A view is fresh while it was complete within the silence limit. After a resume etcd may still
+//!   have events to deliver: nothing counts as a sign of life until they have arrived.
+//! - The last linearizable list sets cluster, revision and term. A stream that is behind them is
+//!   dropped for a new list, and a list that is behind them means that etcd's history is another
+//!   one ([`Known::lineage`]).
 //! - The silence limit is checked before each input, so that a process that was itself suspended
-//!   does not take what waited in its socket for news.
+//!   does not take old input that waited in its socket for a sign of life.
 
 use std::time::Duration;
 
-use crate::event::Event;
+use crate::event::{Event, Record};
+use crate::text::{EXCERPT_BYTES, excerpt};
 
-mod terms;
+mod messages;
+mod state;
 
-pub use terms::{Header, Input, Moment, News, Output, Reason, Timing};
+pub use messages::{Header, Input, Moment, Output, Reason, StreamStatus, Timing};
+pub use state::{AfterConnect, Known, Machine, State, Watching};
 
-/// How long a stream that has been resumed may be quiet before it counts as caught up when etcd
-/// still answers. etcd looks for what a new watch has missed every 100 ms.
-const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// How long a resumed stream must be quiet, while etcd still answers, before it counts as caught up.
+/// etcd looks every 100 ms for what a new watch has missed, so much less could be too early.
+const CAUGHT_UP_AFTER: Duration = Duration::from_secs(1);
 
-/// Where the machine is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Not started.
-    Idle,
-    /// Waits for a connection.
-    Connecting {
-        /// What then.
-        then: Then,
-    },
-    /// Waits for pages of a list.
-    Listing {
-        /// Why it lists.
-        reason: Reason,
-        /// The first page's header and when it came.
-        first: Option<(Header, Moment)>,
-        /// Keys so far.
-        keys: usize,
-    },
-    /// Waits for the watch to be confirmed.
-    Opening {
-        /// The revision that is already known.
-        after: i64,
-        /// After a list: the moment at which that was complete. None when resuming.
-        listed: Option<Moment>,
-    },
-    /// The watch is open.
-    Watching(Watching),
-}
-
-/// An open watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Watching {
-    /// The revision that was known when it opened.
-    pub after: i64,
-    /// The last revision a stream delivered.
-    pub delivered: Option<i64>,
-    /// Events up to this revision may still be on their way.
-    pub behind: Option<i64>,
-    /// When it opened.
-    pub opened: Moment,
-    /// When a sign of life was last asked for.
-    pub asked: Moment,
-}
-
-/// What to do with a new connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// List.
-    List(Reason),
-    /// Open a watch after this revision.
-    Resume {
-        /// The revision.
-        after: i64,
-    },
-}
-
-/// What is known of etcd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Known {
-    /// The cluster that gave the last list.
-    pub cluster_id: Option<u64>,
-    /// The raft term of the last list: only a list goes through a quorum, and a member that is cut
-    /// off may count its own term up.
-    pub raft_term: u64,
-    /// The highest revision seen in this lineage.
-    pub revision: i64,
-    /// How often etcd's history turned out to be another one.
-    pub lineage: u64,
-    /// When the views were last known to be complete; none before the first time.
-    pub heard: Option<Moment>,
-    /// They count as fresh.
-    pub fresh: bool,
-    /// When the last list was complete.
-    pub listed: Moment,
-}
-
-/// The state and what is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
-    /// Where it is.
-    pub state: State,
-    /// What it knows.
-    pub known: Known,
-}
-
-impl Default for Machine {
-    fn default() -> Self {
-        Self {
-            state: State::Idle,
-            known: Known::default(),
-        }
-    }
-}
-
-/// One step.
+/// One step: the next state, and what is to be done in this order.
 pub fn step(
     machine: Machine,
     input: Input,
@@ -138,43 +47,43 @@ pub fn step(
 ) -> (Machine, Vec<Output>) {
     let Machine { state, known } = machine;
     let silent = known.heard.is_some_and(|heard| overdue(heard, now, timing));
-    let mut turn = Turn {
+    let mut step = Step {
         known,
         now,
         timing,
         silent,
         out: Vec::new(),
     };
-    if silent && turn.known.fresh {
-        turn.known.fresh = false;
+    if silent && step.known.fresh {
+        step.known.fresh = false;
         let silence = timing.silence_after.as_millis();
-        turn.tell(News::Stale {
-            reason: format!("nothing heard from etcd for {silence} ms"),
+        step.report(StreamStatus::Stale {
+            reason: format!("etcd was silent for more than {silence} ms"),
         });
     }
     let state = match state {
-        State::Idle => turn.idle(&input),
-        State::Connecting { then } => turn.connecting(then, input),
+        State::Idle => step.idle(&input),
+        State::Connecting { then } => step.connecting(then, input),
         State::Listing {
             reason,
             first,
             keys,
-        } => turn.listing(reason, first, keys, input),
-        State::Opening { after, listed } => turn.opening(after, listed, input),
-        State::Watching(watching) => turn.watching(watching, input),
+        } => step.listing(reason, first, keys, input),
+        State::Opening { after, listed } => step.opening(after, listed, input),
+        State::Watching(watching) => step.watching(watching, input),
     };
     (
         Machine {
             state,
-            known: turn.known,
+            known: step.known,
         },
-        turn.out,
+        step.out,
     )
 }
 
 /// A step that is being taken. In each state, an input that is not named comes too late (its
-/// question was dropped) or does not concern it, and changes nothing.
-struct Turn<'a> {
+/// request was dropped) or does not concern the state, and changes nothing.
+struct Step<'a> {
     known: Known,
     now: Moment,
     timing: &'a Timing,
@@ -183,7 +92,7 @@ struct Turn<'a> {
     out: Vec<Output>,
 }
 
-impl Turn<'_> {
+impl Step<'_> {
     fn idle(&mut self, input: &Input) -> State {
         if *input != Input::Start {
             return State::Idle;
@@ -193,18 +102,18 @@ impl Turn<'_> {
             pause: false,
         });
         State::Connecting {
-            then: Then::List(Reason::First),
+            then: AfterConnect::List(Reason::First),
         }
     }
 
-    fn connecting(&mut self, then: Then, input: Input) -> State {
+    fn connecting(&mut self, then: AfterConnect, input: Input) -> State {
         match (then, input) {
-            (Then::List(reason), Input::Connected) => self.list(reason, false),
-            // What has been missed for so long only a list can tell.
-            (Then::Resume { .. }, Input::Connected) if self.silent => {
+            (AfterConnect::List(reason), Input::Connected) => self.list(reason, false),
+            // After so long only a list shows what was missed.
+            (AfterConnect::Resume { .. }, Input::Connected) if self.silent => {
                 self.list(Reason::Silence, false)
             }
-            (Then::Resume { after }, Input::Connected) => {
+            (AfterConnect::Resume { after }, Input::Connected) => {
                 self.out.push(Output::Open { from: after });
                 State::Opening {
                     after,
@@ -229,39 +138,52 @@ impl Turn<'_> {
                 records,
                 more,
             } => {
-                let (first, since) = first.unwrap_or_else(|| {
-                    self.judge(header);
+                let first = first.unwrap_or_else(|| {
+                    self.compare_with_known(header);
                     self.out.push(Output::Event(Event::Init));
                     (header, self.now)
                 });
-                let revision = first.revision;
                 let keys = keys + records.len();
-                let last = records.last().map(|record| record.key.clone());
-                let puts = records.into_iter().map(Event::InitPut);
-                self.out.extend(puts.map(Output::Event));
-                if let (true, Some(after)) = (more, last) {
-                    self.out.push(Output::NextPage { revision, after });
-                    return State::Listing {
-                        reason,
-                        first: Some((first, since)),
-                        keys,
-                    };
-                }
-                self.known.listed = self.now;
-                self.out.push(Output::Event(Event::InitDone { revision }));
-                self.tell(News::Listed { revision, keys });
-                self.out.push(Output::Open { from: revision });
-                State::Opening {
-                    after: revision,
-                    listed: Some(since),
+                match self.page(first.0.revision, records, more) {
+                    Some(request) => {
+                        self.out.push(request);
+                        State::Listing {
+                            reason,
+                            first: Some(first),
+                            keys,
+                        }
+                    }
+                    None => self.listed(first, keys),
                 }
             }
-            Input::Failed { error } => self.broken(error, Then::List(reason)),
+            Input::Failed { error } => self.broken(error, AfterConnect::List(reason)),
             _ => State::Listing {
                 reason,
                 first,
                 keys,
             },
+        }
+    }
+
+    /// Passes a page on; the request for the next page unless this was the last.
+    fn page(&mut self, revision: i64, records: Vec<Record>, more: bool) -> Option<Output> {
+        let last = records.last().map(|record| record.key.clone());
+        let puts = records.into_iter().map(Event::InitPut);
+        self.out.extend(puts.map(Output::Event));
+        let after = last.filter(|_| more)?;
+        Some(Output::NextPage { revision, after })
+    }
+
+    /// The list is complete: opens the watch from its revision.
+    fn listed(&mut self, (first, since): (Header, Moment), keys: usize) -> State {
+        let revision = first.revision;
+        self.known.listed = self.now;
+        self.out.push(Output::Event(Event::InitDone { revision }));
+        self.report(StreamStatus::Listed { revision, keys });
+        self.out.push(Output::Open { from: revision });
+        State::Opening {
+            after: revision,
+            listed: Some(since),
         }
     }
 
@@ -274,8 +196,8 @@ impl Turn<'_> {
             } => self.canceled(compact_revision, &reason),
             Input::Failed { error } => {
                 let then = match listed {
-                    Some(_) => Then::List(Reason::Disconnected),
-                    None => Then::Resume { after },
+                    Some(_) => AfterConnect::List(Reason::Disconnected),
+                    None => AfterConnect::Resume { after },
                 };
                 self.broken(error, then)
             }
@@ -288,7 +210,7 @@ impl Turn<'_> {
             return self.list(reason, true);
         }
         let behind = (header.revision > after).then_some(header.revision);
-        // Opened, but so late that a break may not be bridged any more, or that the list has
+        // Opened, but so late that the view may not be resumed any more, or that the list has
         // grown old meanwhile.
         let too_late = match listed {
             None => self.silent,
@@ -305,9 +227,9 @@ impl Turn<'_> {
         }
         if listed.is_some() {
             self.known.fresh = true;
-            self.tell(News::Fresh);
+            self.report(StreamStatus::Fresh);
         } else {
-            self.tell(News::Resumed { after });
+            self.report(StreamStatus::Resumed { after });
         }
         let delivered = listed.is_none().then_some(after);
         State::Watching(Watching {
@@ -320,12 +242,12 @@ impl Turn<'_> {
     }
 
     fn watching(&mut self, mut watching: Watching, input: Input) -> State {
-        // Whatever an overdue stream still says, only a list can tell what is missing from it.
+        // Whatever an overdue stream still delivers, only a list shows what is missing from it.
         if self.silent {
             if let Input::Failed { error } = input {
-                self.tell(News::Broken { error });
+                self.report(StreamStatus::Broken { error });
             }
-            return self.reconnect(Then::List(Reason::Silence));
+            return self.reconnect(AfterConnect::List(Reason::Silence));
         }
         if let Input::Events { header, .. } | Input::Progress { header, .. } = &input
             && let Some(reason) = mismatch(&self.known, *header, watching.after)
@@ -343,8 +265,8 @@ impl Turn<'_> {
             }
             Input::Failed { error } => {
                 let then = match watching.delivered {
-                    Some(after) => Then::Resume { after },
-                    None => Then::List(Reason::Disconnected),
+                    Some(after) => AfterConnect::Resume { after },
+                    None => AfterConnect::List(Reason::Disconnected),
                 };
                 return self.broken(error, then);
             }
@@ -354,16 +276,21 @@ impl Turn<'_> {
                 if since_list >= self.timing.relist_every {
                     return self.list(Reason::Timer, false);
                 }
-                let heard = self.known.heard.unwrap_or(watching.opened);
-                let quiet = self.now.saturating_sub(heard.max(watching.asked));
-                if quiet >= self.timing.progress_every {
-                    self.out.push(Output::AskProgress);
-                    watching.asked = self.now;
-                }
+                self.ask_progress(&mut watching);
             }
             Input::Start | Input::Connected | Input::Page { .. } | Input::Opened { .. } => {}
         }
         State::Watching(watching)
+    }
+
+    /// Asks for progress after a quiet time, once for each such time.
+    fn ask_progress(&mut self, watching: &mut Watching) {
+        let heard = self.known.heard.unwrap_or(watching.opened);
+        let quiet = self.now.saturating_sub(heard.max(watching.asked));
+        if quiet >= self.timing.progress_every {
+            self.out.push(Output::AskProgress);
+            watching.asked = self.now;
+        }
     }
 
     fn events(&mut self, watching: &mut Watching, events: Vec<Event>) {
@@ -390,13 +317,13 @@ impl Turn<'_> {
         if ordered {
             watching.delivered = watching.delivered.max(Some(header.revision));
         }
-        if ordered || self.now.saturating_sub(watching.opened) >= SETTLED_AFTER {
+        if ordered || self.now.saturating_sub(watching.opened) >= CAUGHT_UP_AFTER {
             watching.behind = None;
         }
         self.alive(watching);
     }
 
-    /// A sign of life, if nothing is known to be on its way still.
+    /// Counts the input as a sign of life, unless events are known to be on their way still.
     fn alive(&mut self, watching: &Watching) {
         if watching.behind.is_none() {
             self.known.heard = Some(self.now);
@@ -408,22 +335,25 @@ impl Turn<'_> {
             return self.list(Reason::Compacted, true);
         }
         let reason = if reason.is_empty() {
-            "gave no reason (an expired token or a missing right looks like this)"
+            "no reason given (an expired token or a missing permission looks like this)"
         } else {
             reason
         };
-        self.tell(News::Broken {
-            error: format!("etcd canceled the watch: {reason}"),
+        self.report(StreamStatus::Broken {
+            error: format!(
+                "etcd canceled the watch: {}",
+                excerpt(reason, 2 * EXCERPT_BYTES)
+            ),
         });
         self.list(Reason::Canceled, true)
     }
 
-    fn broken(&mut self, error: String, then: Then) -> State {
-        self.tell(News::Broken { error });
+    fn broken(&mut self, error: String, then: AfterConnect) -> State {
+        self.report(StreamStatus::Broken { error });
         self.reconnect(then)
     }
 
-    fn reconnect(&mut self, then: Then) -> State {
+    fn reconnect(&mut self, then: AfterConnect) -> State {
         self.out.push(Output::Connect {
             rotate: true,
             pause: true,
@@ -432,7 +362,7 @@ impl Turn<'_> {
     }
 
     fn list(&mut self, reason: Reason, pause: bool) -> State {
-        self.tell(News::Listing { reason });
+        self.report(StreamStatus::Listing { reason });
         self.out.push(Output::List { pause });
         State::Listing {
             reason,
@@ -441,9 +371,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Holds a list against what is known, and begins a new lineage if it cannot be of the same
-    /// history.
-    fn judge(&mut self, header: Header) {
+    /// Compares a list with what is known, begins a new lineage if the list cannot be of the same
+    /// history, and takes the list for what is known from now on.
+    fn compare_with_known(&mut self, header: Header) {
         let known = self.known;
         let reason = known.cluster_id.and_then(|cluster_id| {
             if cluster_id != header.cluster_id {
@@ -470,15 +400,15 @@ impl Turn<'_> {
         self.known.revision = header.revision;
         if let Some(reason) = reason {
             self.known.lineage += 1;
-            self.tell(News::Lineage {
+            self.report(StreamStatus::Lineage {
                 lineage: self.known.lineage,
                 reason,
             });
         }
     }
 
-    fn tell(&mut self, news: News) {
-        self.out.push(Output::News(news));
+    fn report(&mut self, status: StreamStatus) {
+        self.out.push(Output::Status(status));
     }
 }
 
@@ -486,7 +416,7 @@ fn overdue(heard: Moment, now: Moment, timing: &Timing) -> bool {
     now.saturating_sub(heard) > timing.silence_after
 }
 
-/// Whether a stream's header is behind what the last list said.
+/// Why a stream must be dropped for a list: its header is behind the last list.
 fn mismatch(known: &Known, header: Header, after: i64) -> Option<Reason> {
     if known
         .cluster_id

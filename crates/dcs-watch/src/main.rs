@@ -1,5 +1,5 @@
 //! The `dcs-watch` command: prints what happens to Patroni's keys in etcd.
 
 fn main() -> std::process::ExitCode {
-    dcs_watch::edge::command::main()
+    dcs_watch::cli::main()
 }

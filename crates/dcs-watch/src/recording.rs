@@ -1,41 +1,45 @@
 //! Recorded events: JSON lines as `dcs-watch --output json` writes them.
 //!
-//! Enters: one line of text. Leaves: a note or an event; a [`LineError`] that says what is wrong
-//! with the line. And back: an event as the line that tells of it.
+//! Enters: one line of text. Leaves: a note or an event, or a [`LineError`] that says what is wrong
+//! with the line. [`EventFields`] is the way back: the fields of an event in such a line.
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Record};
+use crate::text::{excerpt, quoted};
+
+/// Bytes that an error shows of what the JSON parser says, which may quote the line.
+const PARSER_BYTES: usize = 300;
 
 /// One line of a recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// When, in seconds since the recording began.
+    /// Seconds since the recording began.
     pub t: f64,
-    /// What.
-    pub what: What,
+    /// The content of the line.
+    pub entry: Entry,
 }
 
-/// What a line tells.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// What was done at that moment, in words.
+pub enum Entry {
+    /// What was done at that moment, in plain text.
     Note(String),
     /// A put or a delete.
     Event(Event),
 }
 
-/// What is wrong with a line.
+/// What is wrong with a line. Displayed without control characters, and bounded.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
     /// Not JSON, or a field of the wrong type or missing.
-    #[error("not a line of a recording: {0}")]
+    #[error("not a line of a recording: {}", excerpt(&.0.to_string(), PARSER_BYTES))]
     Json(#[from] serde_json::Error),
     /// An event that is neither put nor delete.
-    #[error("event {0:?} is neither \"put\" nor \"delete\"")]
+    #[error("event {} is neither \"put\" nor \"delete\"", quoted(.0))]
     Event(String),
-    /// Neither a note nor an event.
-    #[error("has neither \"note\" nor \"event\"")]
+    /// Neither a note, nor an event with a key.
+    #[error("the line has neither a note nor an event with a key")]
     Neither,
 }
 
@@ -60,7 +64,7 @@ struct RawLine {
 /// Reads one line.
 pub fn parse(line: &str) -> Result<Line, LineError> {
     let raw: RawLine = serde_json::from_str(line)?;
-    let what = match (raw.event.as_deref(), raw.note, raw.key) {
+    let entry = match (raw.event.as_deref(), raw.note, raw.key) {
         (Some(word), _, Some(key)) => {
             let record = Record {
                 key: key.into_bytes(),
@@ -71,25 +75,25 @@ pub fn parse(line: &str) -> Result<Line, LineError> {
                 lease: raw.lease,
             };
             match word {
-                "put" => What::Event(Event::Put(record)),
-                "delete" => What::Event(Event::Delete(record)),
+                "put" => Entry::Event(Event::Put(record)),
+                "delete" => Entry::Event(Event::Delete(record)),
                 other => return Err(LineError::Event(other.to_owned())),
             }
         }
-        (_, Some(note), _) => What::Note(note),
+        (_, Some(note), _) => Entry::Note(note),
         _ => return Err(LineError::Neither),
     };
-    Ok(Line { t: raw.t, what })
+    Ok(Line { t: raw.t, entry })
 }
 
-/// An event as a line tells it; bytes that are not UTF-8 are replaced.
+/// The fields of an event in a line; bytes that are not UTF-8 are replaced by U+FFFD.
 #[derive(Debug, Serialize)]
 pub struct EventFields<'a> {
     /// `put`, `delete`, or `list` for a key of a list.
     pub event: &'a str,
     /// The whole key.
     pub key: String,
-    /// The value; none when deleted or empty.
+    /// The whole value; none for a delete and for an empty value.
     pub value: Option<String>,
     /// See [`Record::mod_revision`].
     pub mod_revision: i64,
@@ -128,7 +132,7 @@ mod tests {
             note,
             Line {
                 t: 1.5,
-                what: What::Note("planned switchover".into())
+                entry: Entry::Note("planned switchover".into())
             }
         );
         let put = parse(
@@ -137,8 +141,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            put.what,
-            What::Event(Event::Put(Record {
+            put.entry,
+            Entry::Event(Event::Put(Record {
                 key: b"/service/wk1/leader".to_vec(),
                 value: b"pg1".to_vec(),
                 mod_revision: 9,
@@ -150,16 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_null_is_an_empty_one() {
+    fn a_null_value_is_an_empty_one() {
         let line = parse(r#"{"t":0,"event":"delete","key":"/a","value":null,"mod_revision":3}"#);
-        let What::Event(Event::Delete(record)) = line.unwrap().what else {
+        let Entry::Event(Event::Delete(record)) = line.unwrap().entry else {
             panic!()
         };
         assert_eq!((record.value.len(), record.mod_revision), (0, 3));
     }
 
     #[test]
-    fn lines_that_are_none_say_why() {
+    fn a_line_that_is_not_of_a_recording_is_refused_with_a_reason() {
         assert!(matches!(parse("nonsense"), Err(LineError::Json(_))));
         assert!(matches!(parse(r#"{"t":0}"#), Err(LineError::Neither)));
         assert!(matches!(
@@ -170,5 +174,18 @@ mod tests {
             parse(r#"{"t":0,"event":"poke","key":"/a"}"#),
             Err(LineError::Event(_))
         ));
+    }
+
+    #[test]
+    fn an_error_about_a_hostile_line_is_clean_and_bounded() {
+        let hostile = format!("\\u001b\\u202e{}", "x".repeat(66_000));
+        for line in [
+            format!(r#"{{"t":"{hostile}"}}"#),
+            format!(r#"{{"event":"{hostile}","key":"/a"}}"#),
+        ] {
+            let message = parse(&line).unwrap_err().to_string();
+            assert!(!message.contains(crate::text::is_control), "{message:?}");
+            assert!(message.len() < 400, "{} bytes", message.len());
+        }
     }
 }

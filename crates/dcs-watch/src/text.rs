@@ -115,6 +115,12 @@ pub fn excerpt_bytes(bytes: &[u8], max_bytes: usize) -> String {
     shown
 }
 
+/// The first [`EXCERPT_BYTES`] of a foreign key or value, escaped and in double quotes, for a
+/// message. Quotes inside stay as they are.
+pub fn quoted(bytes: impl AsRef<[u8]>) -> String {
+    format!("\"{}\"", excerpt_bytes(bytes.as_ref(), EXCERPT_BYTES))
+}
+
 /// Whether a character could break a line, steer a terminal, or change the order in which a line
 /// is read: C0, DEL and C1 controls, the line and paragraph separators (U+2028, U+2029), and the
 /// characters that control the direction of text (U+061C, U+200E, U+200F, U+202A to U+202E,
@@ -226,6 +232,13 @@ mod tests {
         assert_eq!(excerpt_bytes(b"a\xff\xfeb", 4), "a\u{fffd}… (2 bytes)");
         // A character that the end of the bytes cuts off.
         assert_eq!(excerpt_bytes(b"a\xe2\x82", 20), "a\u{fffd}");
+    }
+
+    #[test]
+    fn a_quoted_text_is_escaped_once_and_bounded() {
+        assert_eq!(quoted("a\nb\\c"), "\"a\\nb\\c\"");
+        assert_eq!(quoted(b"{\"a\":\xff"), "\"{\"a\":\u{fffd}\"");
+        assert!(quoted("x".repeat(66_000)).len() < 150);
     }
 
     proptest! {

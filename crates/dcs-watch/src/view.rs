@@ -1,7 +1,10 @@
-//! What etcd says of one scope.
+//! What is known of one scope from etcd.
 //!
-//! Enters: parsed values with their revisions (the fold is in [`crate::store`]). Leaves:
+//! Enters: parsed values with their revisions (the fold is in [`crate::store`]). Leaves: a
 //! [`ScopeView`], one consistent picture with its own freshness.
+//!
+//! Names and other values in a view are exact: text for people must escape and cut them
+//! ([`crate::text`]). [`Problem`] and [`Freshness`] hold text that is safe to print.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +12,11 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::key::ScopeId;
+use crate::text::excerpt;
 use crate::value::{ClusterConfig, FailoverRequest, HostPort, Lsn, Member, SyncState};
+
+/// Bytes of the reason for a stale view that are displayed.
+const REASON_BYTES: usize = 500;
 
 /// A value with the etcd revisions at which it was last put and first created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,23 +25,23 @@ pub struct Versioned<T> {
     pub value: T,
     /// The etcd revision of the put that wrote it.
     pub mod_revision: i64,
-    /// The etcd revision at which the key came to be; a leader key that was deleted and put again
+    /// The etcd revision at which the key was created. A leader key that was deleted and put again
     /// has a new one even when the name is the same.
     pub create_revision: i64,
 }
 
-/// How much a view can be trusted to be what etcd says now.
+/// Whether a view is what etcd says now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Freshness {
-    /// Nothing has been heard from etcd yet.
+    /// etcd has not answered yet.
     Unknown,
-    /// Complete, and etcd was heard within the deadline.
+    /// The view is complete, and etcd answered within the silence limit.
     Fresh,
-    /// What etcd said last; it has been silent or unreachable since. Not a reason to change
-    /// anything.
+    /// The view is what etcd said last; etcd has been silent or unreachable since. Not a reason to
+    /// change anything.
     Stale {
-        /// Why, in words.
+        /// Why, for people.
         reason: String,
     },
 }
@@ -44,7 +51,7 @@ impl fmt::Display for Freshness {
         match self {
             Self::Unknown => f.write_str("unknown"),
             Self::Fresh => f.write_str("fresh"),
-            Self::Stale { reason } => write!(f, "stale: {reason}"),
+            Self::Stale { reason } => write!(f, "stale: {}", excerpt(reason, REASON_BYTES)),
         }
     }
 }
@@ -52,68 +59,68 @@ impl fmt::Display for Freshness {
 /// A key or value of the scope that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The key (a readable form of it).
+    /// The beginning of the key, escaped and cut to a bound.
     pub key: String,
-    /// What is wrong with it.
+    /// What is wrong with the key or its value, escaped and cut to a bound.
     pub what: String,
     /// The etcd revision at which it was written.
     pub mod_revision: i64,
 }
 
-/// What etcd says of one scope.
+/// What is known of one scope from etcd.
 ///
-/// A value that cannot be read counts as absent, never as what it was before: a malformed leader
-/// key means that the leader is unknown, a malformed member that it has no address. Each stands
-/// in [`problems`](Self::problems) for as long as it is there.
+/// A value that cannot be read counts as absent, never as what it was before: with a malformed
+/// leader key the leader is unknown, and a malformed member has no address. Each malformed value is
+/// listed in [`problems`](Self::problems) for as long as it is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScopeView {
-    /// Whose view it is.
+    /// The scope.
     pub scope: ScopeId,
     /// The name of the member that holds the leader key.
     pub leader: Option<Versioned<String>>,
-    /// The lease under which the leader key lives; 0 when none.
+    /// The id of the lease that the leader key ends with; 0 when there is none.
     pub leader_lease: i64,
-    /// The members by name. Their `mod_revision` is that of the last put when the view is read
-    /// from the store, and that of the last put that mattered when it comes from a subscription:
-    /// heartbeats wake nobody.
+    /// The members by name. In a view from the store `mod_revision` is that of a member's last put.
+    /// In a view from a subscription it is that of the last put that mattered: heartbeats wake no
+    /// subscriber.
     pub members: BTreeMap<String, Versioned<Member>>,
     /// The synchronous standbys.
     pub sync: Option<Versioned<SyncState>>,
-    /// A switchover or failover that was asked for; none when the key asks for nothing.
+    /// A switchover or failover that was requested; none when the key requests nothing.
     pub failover: Option<Versioned<FailoverRequest>>,
     /// The dynamic configuration.
     pub config: Option<Versioned<ClusterConfig>>,
-    /// The members that may vouch for the leader without etcd, with their REST addresses.
+    /// The members that may vouch for the leader without etcd, each with its REST address.
     pub failsafe: Option<Versioned<BTreeMap<String, String>>>,
     /// Whether the first member has finished its bootstrap.
     pub initialized: bool,
-    /// How far the leader's log was when the leader's Patroni last wrote it down: the number that
-    /// Patroni holds `maximum_lag_on_failover` against. None when it wrote none, or something that
-    /// cannot be read.
+    /// The leader's position in the write-ahead log when its Patroni last wrote the position to
+    /// etcd: the number that Patroni compares with `maximum_lag_on_failover`. None when Patroni
+    /// wrote none, or one that cannot be read.
     ///
-    /// It is always older than it looks. Patroni asks its PostgreSQL once a round and writes the
-    /// answer if it has changed: a leader that is well was there up to `loop_wait` ago (10 s unless
-    /// configured), or longer while etcd or PostgreSQL keep Patroni waiting (up to
-    /// `retry_timeout`). For a leader that crashed it is the position up to that long *before* the
-    /// crash, and what was committed in between is not counted; after a clean stop it is that of
-    /// the last checkpoint. It stays that of the old leader until the new one has finished a round, and a
-    /// view that is not fresh adds its own age. In a standby cluster it is how far its leader has
-    /// received or replayed.
+    /// The position is older than the view. Patroni asks its PostgreSQL once a round and writes the
+    /// answer if it changed. So a healthy leader was there up to `loop_wait` ago (10 s unless
+    /// configured), or longer while Patroni waits for etcd or PostgreSQL (up to `retry_timeout`).
+    /// For a leader that crashed it is the position up to that long *before* the crash: commits in
+    /// between are not counted. After a clean stop it is that of the last checkpoint. It stays that
+    /// of the old leader until the new one has finished a round. A view that is not fresh adds its
+    /// own age. In a standby cluster it is how far the leader of that cluster has received or
+    /// replayed.
     ///
-    /// Wakes nobody when it alone changes: whoever looks at a subscription sees the newest that
-    /// was heard.
+    /// A change of the position alone wakes no subscriber; a subscription that is read for another
+    /// reason has the newest position.
     pub last_position: Option<Lsn>,
-    /// Whether this is what etcd says now.
+    /// Whether this view is what etcd says now.
     pub freshness: Freshness,
-    /// Rises when etcd's history is not the one known before (another cluster, a restored or
-    /// wiped one). What is known since must not be trusted until the members themselves agree.
+    /// Rises by one when etcd's history is not the one known before (another cluster, a restored or
+    /// wiped one). From then on the view must not be trusted until the members themselves agree.
     pub lineage: u64,
     /// Keys and values that could not be read, in the order of their keys.
     pub problems: Vec<Problem>,
 }
 
 impl ScopeView {
-    /// The view of a scope of which nothing is known.
+    /// The view of a scope of which nothing is known yet.
     pub fn empty(scope: ScopeId) -> Self {
         Self {
             scope,
@@ -150,7 +157,7 @@ impl ScopeView {
             .is_some_and(|config| config.value.paused)
     }
 
-    /// Whether etcd holds anything of Patroni's for this scope; a position alone does not count.
+    /// Whether etcd has any key of Patroni's for this scope; a position alone does not count.
     pub fn exists(&self) -> bool {
         self.leader.is_some()
             || !self.members.is_empty()
@@ -161,16 +168,16 @@ impl ScopeView {
             || self.initialized
     }
 
-    /// Whether the other view says the same, so that nobody need be woken: revisions of members
-    /// and of problems may differ, and the leader's position, as they do with every heartbeat; all
-    /// else counts.
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    /// Whether the views differ in nothing that a subscriber must be woken for. Revisions of members
+    /// and of problems may differ, and the leader's position, as they do with every heartbeat.
+    /// Everything else counts.
+    pub fn is_equivalent(&self, other: &Self) -> bool {
         fn values(view: &ScopeView) -> impl Iterator<Item = (&String, &Member)> {
             view.members
                 .iter()
                 .map(|(name, member)| (name, &member.value))
         }
-        fn words(view: &ScopeView) -> impl Iterator<Item = (&String, &String)> {
+        fn problems(view: &ScopeView) -> impl Iterator<Item = (&String, &String)> {
             view.problems
                 .iter()
                 .map(|problem| (&problem.key, &problem.what))
@@ -186,6 +193,6 @@ impl ScopeView {
             && self.freshness == other.freshness
             && self.lineage == other.lineage
             && values(self).eq(values(other))
-            && words(self).eq(words(other))
+            && problems(self).eq(problems(other))
     }
 }

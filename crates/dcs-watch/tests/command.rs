@@ -1,4 +1,4 @@
-//! The command, as a person or a script runs it.
+//! The `dcs-watch` command, as people and scripts run it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use dcs_watch::event::Event;
-use dcs_watch::recording::{What, parse};
+use dcs_watch::recording::{Entry, parse};
 use lab::etcd::Etcd;
 use lab::sandbox::Sandbox;
 use serde_json::Value;
@@ -23,10 +23,11 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    told(&command(arguments).output().unwrap())
+    result(&command(arguments).output().unwrap())
 }
 
-fn told(output: &Output) -> (i32, String, String) {
+/// Exit code, standard output and standard error.
+fn result(output: &Output) -> (i32, String, String) {
     (
         output.status.code().unwrap_or(-1),
         String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -52,14 +53,14 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The next line that contains the words.
-    fn line(&self, words: &str) -> String {
+    /// The next line that contains the text.
+    fn line(&self, text: &str) -> String {
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(words) => return line,
+                Ok(line) if line.contains(text) => return line,
                 Ok(line) => seen.push(line),
-                Err(error) => panic!("no line with {words:?} ({error}) after {seen:#?}"),
+                Err(error) => panic!("no line with {text:?} ({error}) after {seen:#?}"),
             }
         }
     }
@@ -81,7 +82,7 @@ impl Running {
         })
         .unwrap()
         .code()
-        .expect("it ends by itself, not by a signal")
+        .expect("the command ends by itself, not by a signal")
     }
 }
 
@@ -93,20 +94,20 @@ impl Drop for Running {
 }
 
 fn lines(stdout: ChildStdout) -> mpsc::Receiver<String> {
-    let (tell, hear) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             let Ok(line) = line else { return };
-            if tell.send(line).is_err() {
+            if sender.send(line).is_err() {
                 return;
             }
         }
     });
-    hear
+    receiver
 }
 
 #[test]
-fn a_recording_is_told_in_words() {
+fn a_recording_is_replayed_as_text_in_order() {
     let path = recording("4.1.5");
     let (code, out, err) = run(&["--from-file", path.to_str().unwrap()]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -115,9 +116,9 @@ fn a_recording_is_told_in_words() {
         std::fs::read_to_string(path).unwrap().lines().count()
     );
     let mut rest = out.as_str();
-    for words in [
+    for text in [
         "# planned switchover",
-        "switchover asked for, from pg1 to pg2, now",
+        "switchover requested from pg1 to pg2, due now",
         "no leader: the leader key of pg1 is gone",
         "leader is pg2 (revision 39)",
         "synchronous standbys of pg2: pg1",
@@ -126,14 +127,14 @@ fn a_recording_is_told_in_words() {
         "member pg2 is gone",
     ] {
         let at = rest
-            .find(words)
-            .unwrap_or_else(|| panic!("no {words:?} in order"));
+            .find(text)
+            .unwrap_or_else(|| panic!("no {text:?} in order"));
         rest = &rest[at..];
     }
 }
 
 #[test]
-fn a_recording_survives_the_trip_through_json() {
+fn a_recording_replayed_as_json_is_the_same_recording() {
     let path = recording("2.1.7");
     let (code, out, _) = run(&["--from-file", path.to_str().unwrap(), "--output", "json"]);
     assert_eq!(code, 0);
@@ -153,31 +154,96 @@ fn a_recording_survives_the_trip_through_json() {
     );
 }
 
-#[test]
-fn a_broken_line_is_named_and_the_rest_is_told() {
+/// The command, with a recording on standard input.
+fn replay(recording: &[u8], arguments: &[&str]) -> (i32, String, String) {
     let mut child = command(&["--from-file", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let text = "{\"t\":1,\"note\":\"first\"}\nnonsense\n\n{\"t\":2,\"event\":\"put\",\"key\":\"/service/wk1/leader\",\"value\":\"pg\\u001b[31m1\",\"mod_revision\":5,\"version\":1}\n{\"t\":3,\"note\":\"last\"}";
-    stdin.write_all(text.as_bytes()).unwrap();
-    stdin.write_all(b"\n{\"t\":4,\"note\":\"\xff\"}").unwrap();
-    drop(stdin);
-    let (code, out, err) = told(&child.wait_with_output().unwrap());
+    let recording = recording.to_vec();
+    // In a thread: a long recording would fill both pipes.
+    let writer = std::thread::spawn(move || stdin.write_all(&recording).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    result(&output)
+}
+
+#[test]
+fn a_broken_line_is_named_and_the_rest_is_printed() {
+    let mut recording = br#"{"t":1,"note":"first"}
+nonsense
+
+{"t":2,"event":"put","key":"/service/wk1/leader","value":"pg\u001b[31m1","mod_revision":5,"version":1}
+{"t":3,"note":"last"}
+"#
+    .to_vec();
+    recording.extend(b"{\"t\":4,\"note\":\"\xff\"}");
+    let (code, out, err) = replay(&recording, &[]);
     assert_eq!(code, 1);
     assert!(err.contains("line 2"), "{err}");
     assert_eq!(out.lines().count(), 4, "{out}");
     assert!(
         !out.contains('\u{1b}'),
-        "nothing foreign reaches the terminal"
+        "no control character reaches the terminal"
     );
 }
 
 #[test]
-fn only_the_scopes_asked_for_are_told() {
+fn hostile_text_stays_on_its_line_and_does_not_flood_the_terminal() {
+    let hostile = format!("a\u{1b}]0;\u{9b}\u{202e}\u{2028}\n{}", "x".repeat(66_000));
+    let key = |rest: &str| format!("/service/{rest}");
+    let entries = [
+        (key("wk1/leader"), "{\"a\":1}".to_owned()),
+        (
+            key("wk1/sync"),
+            serde_json::json!({"leader": hostile}).to_string(),
+        ),
+        (key(&format!("wk1/members/{hostile}")), "{}".to_owned()),
+        (
+            key(&format!("{}/leader", "s".repeat(66_000))),
+            "pg1".to_owned(),
+        ),
+        (key(&format!("{hostile}/leader")), hostile.clone()),
+        (format!("/elsewhere/{hostile}"), hostile.clone()),
+    ];
+    let puts = (1..).zip(&entries).map(|(revision, (key, value))| {
+        serde_json::json!({
+            "t": 1, "event": "put", "key": key, "value": value,
+            "mod_revision": revision, "version": 1,
+        })
+    });
+    let note = serde_json::json!({ "t": 2, "note": hostile });
+    let broken = serde_json::json!({ "t": hostile });
+    let lines: Vec<_> = puts
+        .chain([note, broken])
+        .map(|line| line.to_string())
+        .collect();
+    let recording = lines.join("\n");
+    let is_clean = |text: &str| !text.replace('\n', "").contains(dcs_watch::text::is_control);
+
+    let (code, text, err) = replay(recording.as_bytes(), &[]);
+    assert_eq!(code, 1, "the last line is broken");
+    assert_eq!(text.lines().count(), lines.len() - 1);
+    assert!(is_clean(&text) && is_clean(&err), "{text:?} {err:?}");
+    for line in text.lines().chain(err.lines()) {
+        assert!(line.len() < 1500, "{} bytes: {line:?}", line.len());
+    }
+
+    // JSON is as clean, and loses nothing.
+    let (_, json, _) = replay(recording.as_bytes(), &["--output", "json"]);
+    assert!(is_clean(&json), "{json:?}");
+    let replayed: Vec<_> = json.lines().map(|line| parse(line).unwrap()).collect();
+    let good = &lines[..lines.len() - 1];
+    let original: Vec<_> = good.iter().map(|line| parse(line).unwrap()).collect();
+    assert_eq!(replayed, original);
+}
+
+#[test]
+fn only_the_wanted_scopes_are_printed() {
     let path = recording("4.1.5");
     let path = path.to_str().unwrap();
     let (code, out, _) = run(&["--from-file", path, "--scope", "wk2"]);
@@ -189,9 +255,9 @@ fn only_the_scopes_asked_for_are_told() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
+fn wrong_usage_exits_with_2_and_names_the_mistake() {
     let missing = "/nowhere/recording.jsonl";
-    for (arguments, words) in [
+    for (arguments, text) in [
         (vec![], "--endpoints"),
         (
             vec!["--endpoints", "http://127.0.0.1:1", "--scope", "a/b"],
@@ -233,21 +299,21 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
     ] {
         let (code, out, err) = run(&arguments);
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
-        assert!(err.contains(words), "{arguments:?}: {err}");
+        assert!(err.contains(text), "{arguments:?}: {err}");
     }
     assert_eq!(run(&["--help"]).0, 0);
     assert_eq!(run(&["--version"]).0, 0);
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_it_quietly() {
+fn a_reader_that_closes_the_pipe_ends_the_command_without_an_error() {
     let script = format!(
         "{} --from-file {} | head -1; echo ${{PIPESTATUS[0]}}",
         env!("CARGO_BIN_EXE_dcs-watch"),
         recording("4.1.5").display()
     );
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-    let (_, out, err) = told(&output);
+    let (_, out, err) = result(&output);
     assert_eq!((out.lines().last(), err.as_str()), (Some("0"), ""), "{out}");
 }
 
@@ -289,7 +355,7 @@ fn a_live_etcd_is_followed_through_a_restart() {
 }
 
 #[test]
-fn what_is_watched_can_be_replayed() {
+fn what_the_watch_prints_as_json_can_be_replayed() {
     let sandbox = Sandbox::new().unwrap();
     let etcd = Etcd::start(&sandbox).unwrap();
     etcd.kv().put("/service/wk1/leader", "pg1").unwrap();
@@ -299,8 +365,8 @@ fn what_is_watched_can_be_replayed() {
     watch.line("\"stream\":\"fresh\"");
     let revision = etcd.kv().delete("/service/wk1/leader").unwrap();
     let line = watch.line("delete");
-    match parse(&line).unwrap().what {
-        What::Event(Event::Delete(record)) => {
+    match parse(&line).unwrap().entry {
+        Entry::Event(Event::Delete(record)) => {
             assert_eq!(record.mod_revision, revision);
             assert_eq!(record.key, b"/service/wk1/leader");
         }
@@ -311,7 +377,7 @@ fn what_is_watched_can_be_replayed() {
 }
 
 #[test]
-fn what_vanished_across_a_list_is_told_as_deleted() {
+fn keys_that_a_new_list_no_longer_has_are_printed_as_deleted() {
     let sandbox = Sandbox::new().unwrap();
     let etcd = Etcd::start(&sandbox).unwrap();
     for _ in 0..3 {
@@ -325,7 +391,7 @@ fn what_vanished_across_a_list_is_told_as_deleted() {
 }
 
 #[test]
-fn an_empty_keyspace_and_an_unreachable_etcd_are_told() {
+fn an_empty_keyspace_and_an_unreachable_etcd_are_reported() {
     let sandbox = Sandbox::new().unwrap();
     let etcd = Etcd::start(&sandbox).unwrap();
     let dead = format!("http://127.0.0.1:{}", sandbox.port().unwrap());

@@ -1,25 +1,27 @@
-//! The recorded streams of five Patroni versions tell one story, and the view tells it too.
+//! The recorded streams of five Patroni versions show the same failovers, and so do the views.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use dcs_watch::event::Event;
-use dcs_watch::recording::{What, parse};
+use dcs_watch::recording::{Entry, parse};
 use dcs_watch::store::{Applied, Store};
 use dcs_watch::{Lsn, Namespace, Role, ScopeId, ScopeView};
 
 const VERSIONS: [&str; 5] = ["2.1.7", "3.0.4", "3.3.11", "4.0.11", "4.1.5"];
 
-/// A view after each event that changed it, under the last note before it.
-struct Story {
+/// What the store made of a recording.
+struct Replay {
     version: &'static str,
-    chapters: Vec<(String, ScopeView)>,
-    quiet: usize,
-    /// The leader's position and who led, each time the position changed.
+    /// The view after each event that changed it, with the last note before the event.
+    views: Vec<(String, ScopeView)>,
+    /// The number of events that changed no view.
+    unchanged: usize,
+    /// The leader's position and the leader, each time the position changed.
     positions: Vec<(Lsn, String)>,
     last: ScopeView,
 }
 
-fn replay(version: &'static str) -> Story {
+fn replay(version: &'static str) -> Replay {
     let path = format!(
         "{}/../../testdata/patroni-keys/patroni-{version}.jsonl",
         env!("CARGO_MANIFEST_DIR")
@@ -27,60 +29,61 @@ fn replay(version: &'static str) -> Story {
     let text = std::fs::read_to_string(&path).unwrap();
     let wk1 = ScopeId::new("wk1");
     let mut store = Store::new(Namespace::default());
-    let (mut note, mut chapters, mut quiet) = (String::new(), Vec::new(), 0);
+    let (mut note, mut views, mut unchanged) = (String::new(), Vec::new(), 0);
     let mut positions = Vec::new();
     for line in text.lines() {
-        match parse(line).unwrap().what {
-            What::Note(text) => note = text,
-            What::Event(event) => {
+        match parse(line).unwrap().entry {
+            Entry::Note(text) => note = text,
+            Entry::Event(event) => {
                 let applied = store.apply(event.clone());
                 for (scope, position) in &applied.positions {
                     assert_eq!(scope, &wk1);
                     let view = store.view(&wk1);
                     assert_eq!(view.last_position, *position);
-                    assert_eq!(applied.news, [], "{version}: a position is no news");
+                    assert_eq!(applied.changed, [], "{version}: a position changes no view");
                     positions.push((position.unwrap(), leader_of(&view)));
                 }
                 assert!(!applied.gap, "{version}: no event is missing: {event:?}");
                 assert_eq!(
-                    applied.notices,
+                    applied.problems,
                     [],
                     "{version}: Patroni writes nothing malformed"
                 );
                 assert_eq!(
                     store.apply(event),
                     Applied::default(),
-                    "{version}: twice is once"
+                    "{version}: a repeated event changes nothing"
                 );
-                if applied.news.is_empty() {
-                    quiet += 1;
+                if applied.changed.is_empty() {
+                    unchanged += 1;
                 } else {
-                    assert_eq!(applied.news, std::slice::from_ref(&wk1));
-                    chapters.push((note.clone(), store.view(&wk1)));
+                    assert_eq!(applied.changed, std::slice::from_ref(&wk1));
+                    views.push((note.clone(), store.view(&wk1)));
                 }
             }
         }
     }
     let last = store.view(&wk1);
-    Story {
+    Replay {
         version,
-        chapters,
-        quiet,
+        views,
+        unchanged,
         positions,
         last,
     }
 }
 
-impl Story {
-    /// What something was, one after the other, without repetitions.
+impl Replay {
+    /// What `look` returns for one view after the other, without repetitions.
     fn of<T: PartialEq>(&self, look: impl Fn(&ScopeView) -> T) -> Vec<T> {
-        let mut all: Vec<T> = self.chapters.iter().map(|(_, view)| look(view)).collect();
+        let mut all: Vec<T> = self.views.iter().map(|(_, view)| look(view)).collect();
         all.dedup();
         all
     }
 
+    /// As [`of`](Self::of), for the views whose note contains the text.
     fn during<T: PartialEq>(&self, note: &str, look: impl Fn(&ScopeView) -> T) -> Vec<T> {
-        let of_note = self.chapters.iter().filter(|(of, _)| of.contains(note));
+        let of_note = self.views.iter().filter(|(of, _)| of.contains(note));
         let mut all: Vec<T> = of_note.map(|(_, view)| look(view)).collect();
         assert!(!all.is_empty(), "{}: nothing under {note:?}", self.version);
         all.dedup();
@@ -97,29 +100,32 @@ fn leader_of(view: &ScopeView) -> String {
 }
 
 #[test]
-fn leadership_goes_from_hand_to_hand() {
-    for story in VERSIONS.map(replay) {
+fn the_leaders_follow_one_another_as_recorded() {
+    for recording in VERSIONS.map(replay) {
         assert_eq!(
-            story.of(leader_of),
+            recording.of(leader_of),
             ["-", "pg1", "-", "pg2", "-", "pg1", "-", "pg2", "-"],
             "{}",
-            story.version
+            recording.version
         );
         assert_eq!(
-            story.during("planned switchover", leader_of),
+            recording.during("planned switchover", leader_of),
             ["pg1", "-", "pg2"]
         );
-        assert_eq!(story.during("restart of the leader", leader_of), ["pg2"]);
-        assert_eq!(story.during("pause, resume", leader_of), ["pg2"]);
         assert_eq!(
-            story
+            recording.during("restart of the leader", leader_of),
+            ["pg2"]
+        );
+        assert_eq!(recording.during("pause, resume", leader_of), ["pg2"]);
+        assert_eq!(
+            recording
                 .during("crash of the leader pg2", leader_of)
                 .last()
                 .unwrap(),
             "pg1"
         );
         assert!(
-            story
+            recording
                 .during("clean stop", leader_of)
                 .ends_with(&["-", "pg2", "-"].map(str::to_owned))
         );
@@ -127,9 +133,9 @@ fn leadership_goes_from_hand_to_hand() {
 }
 
 #[test]
-fn a_switchover_is_asked_for_before_the_leader_goes() {
-    for story in VERSIONS.map(replay) {
-        let asked = story.during("planned switchover", |view| {
+fn a_switchover_is_requested_before_the_leader_key_goes() {
+    for recording in VERSIONS.map(replay) {
+        let requests = recording.during("planned switchover", |view| {
             let request = view.failover.as_ref().map(|request| {
                 let request = request.value.clone();
                 assert_eq!(request.scheduled_at, None);
@@ -139,7 +145,7 @@ fn a_switchover_is_asked_for_before_the_leader_goes() {
         });
         let request = Some(("pg1".to_owned(), "pg2".to_owned()));
         assert_eq!(
-            asked,
+            requests,
             [
                 ("pg1".to_owned(), request.clone()),
                 ("-".to_owned(), request.clone()),
@@ -147,16 +153,16 @@ fn a_switchover_is_asked_for_before_the_leader_goes() {
                 ("pg2".to_owned(), None),
             ],
             "{}",
-            story.version
+            recording.version
         );
-        assert_eq!(story.last.failover, None);
+        assert_eq!(recording.last.failover, None);
     }
 }
 
 #[test]
 fn the_synchronous_standby_follows_the_leader_and_is_never_the_tagged_one() {
-    for story in VERSIONS.map(replay) {
-        let pairs = story.of(|view| {
+    for recording in VERSIONS.map(replay) {
+        let pairs = recording.of(|view| {
             view.sync
                 .as_ref()
                 .map(|sync| (sync.value.leader.clone(), sync.value.standbys.clone()))
@@ -168,7 +174,7 @@ fn the_synchronous_standby_follows_the_leader_and_is_never_the_tagged_one() {
         assert!(
             order[0].is_some() && order[0] < order[1],
             "{}: {pairs:?}",
-            story.version
+            recording.version
         );
         assert_eq!(
             pairs
@@ -178,7 +184,7 @@ fn the_synchronous_standby_follows_the_leader_and_is_never_the_tagged_one() {
             2,
             "before the switchover and after the crash"
         );
-        assert!(story.chapters.iter().all(|(_, view)| {
+        assert!(recording.views.iter().all(|(_, view)| {
             view.sync.as_ref().is_none_or(|sync| {
                 !sync.value.standbys.contains(&"pg3".to_owned()) && sync.value.quorum == 0
             })
@@ -187,21 +193,21 @@ fn the_synchronous_standby_follows_the_leader_and_is_never_the_tagged_one() {
 }
 
 #[test]
-fn a_pause_is_seen_and_ends() {
-    for story in VERSIONS.map(replay) {
+fn a_pause_begins_and_ends() {
+    for recording in VERSIONS.map(replay) {
         assert_eq!(
-            story.of(ScopeView::is_paused),
+            recording.of(ScopeView::is_paused),
             [false, true, false],
             "{}",
-            story.version
+            recording.version
         );
         assert!(
-            story
+            recording
                 .during("pause, resume", ScopeView::is_paused)
                 .contains(&true)
         );
         assert_eq!(
-            story.during("pause, resume", |view| {
+            recording.during("pause, resume", |view| {
                 view.config.as_ref().unwrap().value.synchronous_mode
             }),
             [true]
@@ -211,30 +217,30 @@ fn a_pause_is_seen_and_ends() {
 
 #[test]
 fn a_crashed_leader_vanishes_and_comes_back_as_a_replica() {
-    for story in VERSIONS.map(replay) {
+    for recording in VERSIONS.map(replay) {
         let here = |view: &ScopeView| view.members.contains_key("pg2");
         assert_eq!(
-            story.during("crash of the leader pg2", here),
+            recording.during("crash of the leader pg2", here),
             [true, false],
             "{}",
-            story.version
+            recording.version
         );
-        let roles = story.during("pg2 comes back", |view| {
+        let roles = recording.during("pg2 comes back", |view| {
             view.members.get("pg2").map(|pg2| pg2.value.role.clone())
         });
         assert_eq!(
             roles.last().unwrap(),
             &Some(Role::Replica),
             "{}",
-            story.version
+            recording.version
         );
     }
 }
 
 #[test]
-fn every_version_has_its_own_words_for_the_same_roles() {
-    for story in VERSIONS.map(replay) {
-        let roles = story.of(|view| view.members.get("pg2").map(|pg2| pg2.value.role.clone()));
+fn the_roles_of_every_version_are_known() {
+    for recording in VERSIONS.map(replay) {
+        let roles = recording.of(|view| view.members.get("pg2").map(|pg2| pg2.value.role.clone()));
         for role in [
             Role::Uninitialized,
             Role::Replica,
@@ -244,7 +250,7 @@ fn every_version_has_its_own_words_for_the_same_roles() {
             assert!(
                 roles.contains(&Some(role.clone())),
                 "{}: {role} in {roles:?}",
-                story.version
+                recording.version
             );
         }
         assert!(
@@ -254,12 +260,12 @@ fn every_version_has_its_own_words_for_the_same_roles() {
                 .any(|role| matches!(role, Role::Other(_))),
             "{roles:?}"
         );
-        // Older ones go straight to master, or say so in passing.
-        if story.version.starts_with('4') {
+        // Before 4.0 this step is left out, or is too short to be recorded.
+        if recording.version.starts_with('4') {
             assert!(
                 roles.contains(&Some(Role::Promoted)),
                 "{}: {roles:?}",
-                story.version
+                recording.version
             );
         }
     }
@@ -267,9 +273,9 @@ fn every_version_has_its_own_words_for_the_same_roles() {
 
 #[test]
 fn members_have_addresses_tags_and_timelines() {
-    for story in VERSIONS.map(replay) {
-        let (_, view) = story
-            .chapters
+    for recording in VERSIONS.map(replay) {
+        let (_, view) = recording
+            .views
             .iter()
             .rfind(|(note, _)| note == "pause, resume")
             .unwrap();
@@ -278,7 +284,7 @@ fn members_have_addresses_tags_and_timelines() {
         assert!(pg3.nosync && pg3.noloadbalance && !pg3.nofailover);
         for member in view.members.values() {
             assert_eq!(member.value.address.as_ref().unwrap().host, "127.0.0.1");
-            assert_eq!(member.value.version.as_deref(), Some(story.version));
+            assert_eq!(member.value.version.as_deref(), Some(recording.version));
             assert_eq!(member.value.timeline, Some(2));
         }
         assert_eq!(
@@ -291,8 +297,8 @@ fn members_have_addresses_tags_and_timelines() {
 
 #[test]
 fn the_leaders_position_only_ever_rises_and_every_leader_writes_it() {
-    for story in VERSIONS.map(replay) {
-        let (version, positions) = (story.version, &story.positions);
+    for recording in VERSIONS.map(replay) {
+        let (version, positions) = (recording.version, &recording.positions);
         assert!(positions.len() > 5, "{version}: {positions:?}");
         assert!(
             positions.is_sorted_by_key(|(lsn, _)| lsn),
@@ -311,65 +317,68 @@ fn the_leaders_position_only_ever_rises_and_every_leader_writes_it() {
             );
         }
         assert_eq!(
-            story.last.last_position,
+            recording.last.last_position,
             positions.last().map(|(lsn, _)| *lsn)
         );
     }
 }
 
-/// What a standby is measured against after a crash: the crashed leader's last word, for as long as
-/// nobody leads.
+/// After a crash standbys are compared with the last position of the crashed leader, until a new
+/// member leads.
 #[test]
-fn a_crashed_leader_leaves_its_position_behind() {
-    for story in VERSIONS.map(replay) {
-        let crash = story.during("crash of the leader pg2", |view| {
+fn the_position_of_a_crashed_leader_stays_until_a_new_one_leads() {
+    for recording in VERSIONS.map(replay) {
+        let crash = recording.during("crash of the leader pg2", |view| {
             (leader_of(view), view.last_position)
         });
         let at = crash.iter().position(|(leader, _)| leader == "-").unwrap();
         let (_, last) = crash[at];
-        assert!(last.is_some(), "{}", story.version);
-        let of_pg2 = story.positions.iter().filter(|(_, leader)| leader == "pg2");
+        assert!(last.is_some(), "{}", recording.version);
+        let of_pg2 = recording
+            .positions
+            .iter()
+            .filter(|(_, leader)| leader == "pg2");
         assert!(
             of_pg2.map(|(lsn, _)| Some(*lsn)).any(|lsn| lsn == last),
             "{}: {crash:?}",
-            story.version
+            recording.version
         );
     }
 }
 
 #[test]
-fn nobody_leads_at_the_end() {
-    for story in VERSIONS.map(replay) {
-        assert_eq!(leader(&story.last), "-", "{}", story.version);
-        assert_eq!(story.last.leader_member(), None);
+fn no_member_leads_at_the_end() {
+    for recording in VERSIONS.map(replay) {
+        assert_eq!(leader(&recording.last), "-", "{}", recording.version);
+        assert_eq!(recording.last.leader_member(), None);
         assert!(
-            story
+            recording
                 .last
                 .members
                 .values()
                 .all(|member| member.value.state == "stopped"),
             "{:?}",
-            story.last.members
+            recording.last.members
         );
-        assert_eq!(story.last.problems, []);
+        assert_eq!(recording.last.problems, []);
     }
 }
 
 #[test]
-fn much_of_what_patroni_writes_is_no_news() {
-    for story in VERSIONS.map(replay) {
+fn most_events_change_no_view() {
+    for recording in VERSIONS.map(replay) {
         assert!(
-            story.quiet > 50,
+            recording.unchanged > 50,
             "{}: {} of {}",
-            story.version,
-            story.quiet,
-            story.chapters.len()
+            recording.version,
+            recording.unchanged,
+            recording.views.len()
         );
     }
 }
 
 #[test]
-fn a_list_taken_at_the_end_says_the_same_as_the_stream() {
+fn a_list_at_the_end_gives_the_same_view_as_the_stream() {
     for version in VERSIONS {
         let path = format!(
             "{}/../../testdata/patroni-keys/patroni-{version}.jsonl",
@@ -377,11 +386,11 @@ fn a_list_taken_at_the_end_says_the_same_as_the_stream() {
         );
         let mut keys = std::collections::BTreeMap::new();
         for line in std::fs::read_to_string(&path).unwrap().lines() {
-            match parse(line).unwrap().what {
-                What::Event(Event::Put(record)) => {
+            match parse(line).unwrap().entry {
+                Entry::Event(Event::Put(record)) => {
                     keys.insert(record.key.clone(), record);
                 }
-                What::Event(Event::Delete(record)) => {
+                Entry::Event(Event::Delete(record)) => {
                     keys.remove(&record.key);
                 }
                 _ => {}

@@ -55,7 +55,7 @@ pub fn convert(config: &Config, scopes: &BTreeMap<u32, ScopeId>) -> Result<Strin
     token(&mut out, config);
     election(&mut out, &config.election);
     match config.formations.as_slice() {
-        [one] if one.name == one.coordinator.scope.to_string() => {
+        [one] if one.name == one.coordinator.scope.path() => {
             formation(&mut out, 0, one, scopes)?;
         }
         many => {
@@ -192,7 +192,7 @@ fn coordinator(out: &mut Text, depth: usize, coordinator: &Coordinator) {
     out.line(depth, "coordinator:");
     out.line(
         depth + 1,
-        &format!("scope: {}", quote(&coordinator.scope.to_string())),
+        &format!("scope: {}", quote(&coordinator.scope.path())),
     );
     let databases: Vec<String> = coordinator
         .databases
@@ -213,7 +213,7 @@ fn coordinator(out: &mut Text, depth: usize, coordinator: &Coordinator) {
 fn workers(out: &mut Text, depth: usize, listed: &BTreeMap<u32, ScopeId>) {
     out.line(depth, "workers:");
     for (group, scope) in listed {
-        let scope = quote(&scope.to_string());
+        let scope = quote(&scope.path());
         out.line(
             depth + 1,
             &format!("- {{ group: {group}, scope: {scope} }}"),

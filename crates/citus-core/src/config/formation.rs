@@ -38,7 +38,7 @@ pub(super) fn read(
     let workers = workers(fields, coordinator.as_ref());
     let name = match fields.get("name") {
         Some(at) => at.text("a name for the formation").map(str::to_owned),
-        None => coordinator.as_ref().map(|c| c.scope.to_string()),
+        None => coordinator.as_ref().map(|c| c.scope.path().into_owned()),
     };
     let register = match fields.get("register") {
         Some(at) => at.flag(),

@@ -74,7 +74,7 @@ pub(super) fn read<'a>(doc: &'a Doc<'a>, node: &'a Node, fixture: &Fixture<'_>) 
         etcd,
         namespace,
         formations: vec![Formation {
-            name: coordinator.to_string(),
+            name: coordinator.path().into_owned(),
             coordinator: Coordinator {
                 scope: coordinator,
                 databases: citus.databases,

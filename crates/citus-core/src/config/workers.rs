@@ -67,7 +67,7 @@ impl Discover {
     /// The worker group that `scope`'s name stands for. `None` when the name does not match, when
     /// what matched is no number, and for group 0, which is the coordinator's.
     pub fn group_of(&self, scope: &ScopeId) -> Option<u32> {
-        let name = scope.to_string();
+        let name = scope.path();
         let group: u32 = self
             .0
             .captures(&name)?

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dcs_watch::Namespace;
-use dcs_watch::edge::watcher::{self, Settings};
+use dcs_watch::client::{self, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -65,7 +65,7 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
 
     let (stop, stopping) = watch::channel(false);
     let mut until_stop = stopping.clone();
-    let (views, watching) = watcher::spawn(settings, async move {
+    let (views, watching) = client::spawn(settings, async move {
         let _ = until_stop.wait_for(|stop| *stop).await;
     });
     let formations: Vec<Formation> = config.formations.into_iter().map(Formation::new).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dcs_watch::edge::watcher::Views;
+use dcs_watch::client::Views;
 use dcs_watch::{ScopeId, ScopeView};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};

@@ -1,99 +1,16 @@
 //! Where a member listens, out of what Patroni writes about it.
 //!
-//! Enters: `conn_url`, `conn_kwargs`, or text such as `host:port`. Leaves: a [`HostPort`], none
-//! where the member has no address that another host could reach, or a [`ValueError`].
-//! A message never repeats a URL: it may carry a password.
+//! Enters: `conn_url` or `conn_kwargs`. Leaves: a [`HostPort`], none where the member has no
+//! address that another host could reach, or a [`ValueError`]. A message never repeats a URL: it
+//! may carry a password.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{ValueError, get, integer, kind, wrong};
-use crate::key::excerpt;
+use super::error::{ValueError, wrong};
+use super::host_port::{HostPort, is_plain, split_port};
+use super::json::{get, integer, kind};
 
 const POSTGRES_PORT: u16 = 5432;
-
-/// A host (a name or an address, IPv6 without brackets) and a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostPort {
-    /// Name or address; IPv6 bare, as `pg_dist_node` wants it.
-    pub host: String,
-    /// TCP port, never 0.
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (host, port) = split_port(text)?;
-        match port {
-            Some(port) => Ok(Self { host, port }),
-            None => wrong(format!("{:?} has no port: expected host:port", quote(text))),
-        }
-    }
-}
-
-impl Serialize for HostPort {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for HostPort {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// `host`, `host:port`, `[v6]`, `[v6]:port`. An IPv6 address without brackets is refused: where
-/// its port begins is anybody's guess.
-fn split_port(text: &str) -> Result<(String, Option<u16>), ValueError> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((host, rest)) = rest.split_once(']') else {
-            return wrong(format!("{:?} has an opening bracket only", quote(text)));
-        };
-        match rest.strip_prefix(':') {
-            Some(port) => (host, Some(port)),
-            None if rest.is_empty() => (host, None),
-            None => return wrong(format!("{:?} has text after the bracket", quote(text))),
-        }
-    } else {
-        match text.split_once(':') {
-            Some((_, rest)) if rest.contains(':') => {
-                return wrong(format!("{:?}: an IPv6 address needs brackets", quote(text)));
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    // Part of a host name or not is for the resolver to say; what would break a connection
-    // string or a log line is not.
-    if host.is_empty() || host.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return wrong(format!("{:?} names no host", quote(text)));
-    }
-    let port = match port {
-        None | Some("") => None,
-        Some(digits) => match digits.parse::<u16>() {
-            Ok(port) if port > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(port),
-            _ => return wrong(format!("{:?} has a port that is none", quote(text))),
-        },
-    };
-    Ok((host.to_owned(), port))
-}
 
 /// The address in a connection URL; none when it names a socket directory or no host at all.
 pub(super) fn from_url(url: &str) -> Result<Option<HostPort>, ValueError> {
@@ -165,6 +82,7 @@ pub(super) fn from_kwargs(kwargs: &Map<String, Value>) -> Result<Option<HostPort
     reachable(host, port)
 }
 
+/// The host and port as an address that another host can reach; none for a socket directory.
 fn reachable(host: Option<String>, port: Option<u16>) -> Result<Option<HostPort>, ValueError> {
     let Some(host) = host.filter(|host| !host.is_empty() && !host.starts_with('/')) else {
         return Ok(None);
@@ -173,11 +91,7 @@ fn reachable(host: Option<String>, port: Option<u16>) -> Result<Option<HostPort>
         .trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned();
-    if host.is_empty()
-        || host
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() || c == ',')
-    {
+    if host.is_empty() || host.contains(',') || !is_plain(&host) {
         return wrong("the connection address is not one host");
     }
     Ok(Some(HostPort {
@@ -189,11 +103,12 @@ fn reachable(host: Option<String>, port: Option<u16>) -> Result<Option<HostPort>
 fn parse_port(digits: &str) -> Result<u16, ValueError> {
     match digits.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => wrong("the connection URL has a port that is none"),
+        _ => wrong("the connection URL has no valid port"),
     }
 }
 
-/// Very old Patroni wrote `conn_url?application_name=api_url` as the whole value.
+/// Splits a member's value as very old Patroni wrote it, `conn_url?application_name=api_url`, into
+/// the connection URL and the REST address.
 pub(super) fn split_application_name(raw: &str) -> (String, Option<String>) {
     let Some((url, query)) = raw.split_once('?') else {
         return (raw.to_owned(), None);
@@ -216,6 +131,7 @@ pub(super) fn split_application_name(raw: &str) -> (String, Option<String>) {
     }
 }
 
+/// Text with each `%xx` replaced by the byte it stands for.
 fn percent_decoded(text: &str) -> Result<String, ValueError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -231,20 +147,147 @@ fn percent_decoded(text: &str) -> Result<String, ValueError> {
             .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let Some(decoded) = decoded else {
-            return wrong("the connection URL has a % that encodes nothing");
+            return wrong("the connection URL has a % without two hexadecimal digits");
         };
         bytes.push(decoded);
         rest = &tail[2..];
     }
     String::from_utf8(bytes)
-        .map_err(|_| ValueError("the connection URL encodes text that is not UTF-8".to_owned()))
+        .map_err(|_| ValueError::new("the connection URL encodes text that is not UTF-8"))
 }
 
-/// `host:port` text for a message, unless it looks as if it carried a password.
-fn quote(text: &str) -> String {
-    if text.contains('@') {
-        "…".to_owned()
-    } else {
-        excerpt(text.as_bytes())
+#[cfg(test)]
+mod tests {
+    use crate::value::tests::refused;
+    use crate::value::{Member, member};
+
+    fn member_of(json: &str) -> Member {
+        member(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    fn address_of(json: &str) -> Option<String> {
+        member_of(json).address.map(|address| address.to_string())
+    }
+
+    #[test]
+    fn an_address_is_read_from_every_form_of_conn_url() {
+        for (url, address) in [
+            ("postgres://h:5433/postgres", Some("h:5433")),
+            ("postgresql://h:5433/postgres", Some("h:5433")),
+            ("postgres://h/postgres", Some("h:5432")),
+            ("postgres://h", Some("h:5432")),
+            (
+                "postgres://[2001:db8::1]:5433/postgres",
+                Some("[2001:db8::1]:5433"),
+            ),
+            ("postgres://[::1]/postgres", Some("[::1]:5432")),
+            ("postgres://user:p%40ss@h:5433/db", Some("h:5433")),
+            ("postgres://user:p@ss@h:5433/db", Some("h:5433")),
+            (
+                "postgres://pg%2D1.example:5433/db",
+                Some("pg-1.example:5433"),
+            ),
+            ("postgres:///db?host=h&port=5433", Some("h:5433")),
+            ("postgres://:5433/db?host=h", Some("h:5433")),
+            (
+                "postgres://h:1/db?port=5433&sslmode=require",
+                Some("h:5433"),
+            ),
+            // Socket directories, which no other host can reach.
+            ("postgres:///db?host=/var/run/postgresql", None),
+            ("postgres:///db?host=%2Fvar%2Frun&port=5433", None),
+            ("postgres://%2Fvar%2Frun%2Fpostgresql:5433/db", None),
+            ("postgres:///db", None),
+        ] {
+            let json = serde_json::json!({ "conn_url": url }).to_string();
+            assert_eq!(address_of(&json).as_deref(), address, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_host_is_kept_without_brackets() {
+        let member = member_of(r#"{"conn_url":"postgres://[2001:db8::1]:5433/postgres"}"#);
+        assert_eq!(member.address.unwrap().host, "2001:db8::1");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_read_is_refused_without_repeating_a_password() {
+        for url in [
+            "mysql://h:1/",
+            "postgres://user:secret@h:port/db",
+            "postgres://user:secret@h:0/db",
+            "postgres://user:secret@h:65536/db",
+            "postgres://user:secret@2001:db8::1:5432/db",
+            "postgres://user:secret@[2001:db8::1/db",
+            "postgres://user:secret@[::1]x:1/db",
+            "postgres://user:secret@a,b:5432/db",
+            "postgres://user:secret@h%:5432/db",
+            "postgres://user:secret@h%zz:5432/db",
+            "postgres://user:secret@h%ff:5432/db",
+            "postgres://user:secret@h%+1:5432/db",
+            "postgres://user:secret@a b:5432/db",
+            "postgres://h/db?port=x",
+        ] {
+            let error = member(
+                serde_json::json!({ "conn_url": url })
+                    .to_string()
+                    .as_bytes(),
+            );
+            let error = error.expect_err(url).to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        // Broken JSON is quoted, but not if a URL may be in it.
+        let broken = br#"{"conn_url":"postgres://u:secret@h/"#;
+        assert!(!member(broken).unwrap_err().to_string().contains("secret"));
+    }
+
+    #[test]
+    fn an_address_is_read_from_conn_kwargs_when_there_is_no_conn_url() {
+        for (json, address) in [
+            (
+                r#"{"conn_kwargs":{"host":"h","port":5433}}"#,
+                Some("h:5433"),
+            ),
+            (
+                r#"{"conn_kwargs":{"host":"h","port":"5433"}}"#,
+                Some("h:5433"),
+            ),
+            (r#"{"conn_kwargs":{"host":"h"}}"#, Some("h:5432")),
+            (
+                r#"{"conn_kwargs":{"host":"2001:db8::1","port":5433}}"#,
+                Some("[2001:db8::1]:5433"),
+            ),
+            (
+                r#"{"conn_kwargs":{"host":"[::1]","port":5433}}"#,
+                Some("[::1]:5433"),
+            ),
+            (
+                r#"{"conn_kwargs":{"host":"/var/run/postgresql","port":5433}}"#,
+                None,
+            ),
+            (r#"{"conn_kwargs":{"port":5433}}"#, None),
+            (
+                r#"{"conn_url":null,"conn_kwargs":{"host":"h"}}"#,
+                Some("h:5432"),
+            ),
+            (
+                r#"{"conn_url":"postgres://u:1/","conn_kwargs":{"host":"h"}}"#,
+                Some("u:1"),
+            ),
+            (r"{}", None),
+            (r#"{"conn_url":null}"#, None),
+        ] {
+            assert_eq!(address_of(json).as_deref(), address, "{json}");
+        }
+        refused(
+            member(br#"{"conn_kwargs":{"host":"h","port":70000}}"#),
+            "port",
+        );
+        refused(member(br#"{"conn_kwargs":{"host":["h"]}}"#), "a list");
+        refused(member(br#"{"conn_kwargs":"host=h"}"#), "an object");
+        refused(
+            member(br#"{"conn_url":7}"#),
+            "conn_url: expected text, found a number",
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A position in PostgreSQL's log.
+//! A position in PostgreSQL's write-ahead log.
 //!
 //! Enters: PostgreSQL's text (`16/B374D848`), or what Patroni writes under `status` and
 //! `optime/leader`. Leaves: an [`Lsn`].
@@ -9,8 +9,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{ValueError, json, kind, object, text, wrong};
-use crate::key::excerpt;
+use super::error::{ValueError, wrong};
+use super::json::{json, kind, object, text};
+use crate::text::quoted;
 
 /// A position in PostgreSQL's write-ahead log: bytes since the beginning of the log. Positions on
 /// different timelines compare as numbers, which says nothing about what they hold.
@@ -20,7 +21,7 @@ use crate::key::excerpt;
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// How many bytes this position is behind the other; none at all when it is not.
+    /// How many bytes this position is behind the other; 0 when it is not behind.
     pub fn behind(self, other: Self) -> u64 {
         other.0.saturating_sub(self.0)
     }
@@ -44,9 +45,9 @@ impl FromStr for Lsn {
         text.split_once('/')
             .and_then(|(high, low)| Some(Self(half(high)? << 32 | half(low)?)))
             .ok_or_else(|| {
-                ValueError(format!(
-                    "{:?} is not a log position: expected one such as \"16/B374D848\"",
-                    excerpt(text.as_bytes())
+                ValueError::new(format!(
+                    "{} is not a log position: expected one such as \"16/B374D848\"",
+                    quoted(text)
                 ))
             })
     }
@@ -65,7 +66,7 @@ impl<'de> Deserialize<'de> for Lsn {
     }
 }
 
-/// The part of `status` that is read: the slots, a number for each member, are skipped without
+/// The part of `status` that is read. The slots, a number for each member, are skipped without
 /// being built.
 #[derive(Deserialize)]
 struct Status {
@@ -73,15 +74,16 @@ struct Status {
     optime: Value,
 }
 
-/// The status key, or `optime/leader`, which Patroni before 2.1 wrote instead: how far the leader's
-/// log was. JSON with the number of bytes as `optime`, or the number alone; as Patroni does, both
-/// are taken under either key. None when no position is in it, or zero, where no log begins.
+/// Reads the status key, or `optime/leader`, which Patroni before 2.1 wrote instead: how far the
+/// leader's log was. The value is JSON with the number of bytes as `optime`, or the number alone;
+/// as in Patroni, both are taken under either key. None when there is no position in it, or zero,
+/// where no log begins.
 pub fn position(value: &[u8]) -> Result<Option<Lsn>, ValueError> {
     let raw = text(value)?.trim();
     let optime = match raw.as_bytes().first() {
         Some(b'{') => json::<Status>(raw)?.optime,
         Some(b'0'..=b'9' | b'-' | b'"') => json(raw)?,
-        // Anything else is no object, and is told so as under every other key.
+        // Anything else is refused as no object, as under every other key.
         _ => Value::Object(object(raw)?),
     };
     let bytes = match &optime {
@@ -96,7 +98,7 @@ pub fn position(value: &[u8]) -> Result<Option<Lsn>, ValueError> {
         None => wrong(format!(
             "optime: expected the number of bytes of a log position, found {}",
             match &optime {
-                Value::Number(number) => excerpt(number.to_string().as_bytes()),
+                Value::Number(number) => number.to_string(),
                 other => kind(other).to_owned(),
             }
         )),
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_position_that_cannot_be_read_is_refused() {
-        for (value, words) in [
+        for (value, text) in [
             ("", "the value is empty"),
             ("null", "expected a JSON object, found null"),
             ("[67108864]", "expected a JSON object, found a list"),
@@ -164,7 +166,7 @@ mod tests {
             (r#"{"optime":false}"#, "found true or false"),
         ] {
             let message = position(value.as_bytes()).unwrap_err().to_string();
-            assert!(message.contains(words), "{value:?}: {message}");
+            assert!(message.contains(text), "{value:?}: {message}");
         }
         assert!(position(b"{\"optime\":\xff}").is_err());
         // Neither a deep value nor a long one is a danger.
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_position_is_refused() {
+    fn text_that_is_no_position_is_refused() {
         for wrong in [
             "",
             "/",

@@ -8,8 +8,8 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// Each library with its home in the product crates: a file, or a folder if it ends with `/`.
 const HOMES: &[(&str, &str)] = &[
-    ("etcd_client", "crates/dcs-watch/src/edge/etcd.rs"),
-    ("backoff", "crates/dcs-watch/src/edge/retry.rs"),
+    ("etcd_client", "crates/dcs-watch/src/client/etcd.rs"),
+    ("backoff", "crates/dcs-watch/src/client/retry.rs"),
     ("serde_yaml", "crates/citus-core/src/config/yaml.rs"),
     ("tokio_postgres", "crates/citus-sync/src/edge/sql/"),
     ("axum", "crates/citus-sync/src/edge/http/"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::edge::watcher::list_once;
+use dcs_watch::client::list_once;
 
 use super::snapshot::etcd_settings;
 use super::stdout::{complain, print};

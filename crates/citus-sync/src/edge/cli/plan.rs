@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dcs_watch::ScopeView;
-use dcs_watch::edge::watcher::list_once;
+use dcs_watch::client::list_once;
 use futures_util::future::{join, join_all};
 
 use super::remediation::say;
@@ -43,7 +43,7 @@ pub(super) fn plan(options: &Options) -> Outcome {
     let lines = match lines {
         Ok(lines) => lines,
         Err(error) => {
-            let error: dcs_watch::edge::watcher::ListError = error;
+            let error: dcs_watch::client::ListError = error;
             complain(&format!("citus-sync: {error}"));
             return Ok(Done::No);
         }

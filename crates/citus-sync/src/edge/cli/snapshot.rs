@@ -28,7 +28,7 @@ pub(super) type Views = BTreeMap<ScopeId, ScopeView>;
 pub(super) type Answers = BTreeMap<i32, Result<bool, SqlError>>;
 
 /// How etcd is reached; what cannot work is the file's fault.
-pub(super) fn etcd_settings(config: &Config) -> Result<dcs_watch::edge::watcher::Settings, Failed> {
+pub(super) fn etcd_settings(config: &Config) -> Result<dcs_watch::client::Settings, Failed> {
     daemon::etcd_settings(config)
         .map_err(|error| Failed::Configuration(format!("{}: {error:#}", config.source.display())))
 }

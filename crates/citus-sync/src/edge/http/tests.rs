@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dcs_watch::HostPort;
-use dcs_watch::edge::watcher::{Settings, Views, spawn};
+use dcs_watch::client::{Settings, Views, spawn};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
-use dcs_watch::edge::retry::Retry;
+use dcs_watch::client::Retry;
 
 use crate::edge::sql::StepError;
 use citus_core::plan::Step;

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dcs_watch::edge::retry::Retry;
+use dcs_watch::client::Retry;
 use dcs_watch::{Freshness, HostPort, ScopeView};
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::sleep;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dcs_watch::edge::retry::Retry;
+use dcs_watch::client::Retry;
 use dcs_watch::{HostPort, Lsn};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use dcs_watch::edge::watcher::{ListError, Settings, list_once};
+use dcs_watch::client::{ListError, Settings, list_once};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 

@@ -1,8 +1,8 @@
 //! The `dcs-watch` command: prints what happens to Patroni's keys, in order and without loss.
 //!
-//! Enters: arguments, etcd or a recording. Leaves: lines on standard output, complaints on
-//! standard error, and an exit code: 0 done, 1 the thing asked for is not so, 2 usage or
-//! configuration.
+//! Enters: arguments, and etcd or a recording. Leaves: lines on standard output, errors on standard
+//! error, and an exit code: 0 for success, 1 when a line of a recording cannot be read, 2 for wrong
+//! usage or configuration.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -14,45 +14,45 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::counters::Counters;
-use super::driver::drive;
 use super::printer::{Output, Printer};
-use super::settings::Settings;
+use crate::client::driver::drive;
+use crate::client::{Counters, Settings};
 use crate::key::{Namespace, ScopeId};
-use crate::recording::{self, What};
+use crate::recording::{self, Entry};
+use crate::text::Escaped;
 
 /// Prints what happens to Patroni's keys in etcd, in order and without loss.
 #[derive(Debug, Parser)]
 #[command(
     name = "dcs-watch",
     version,
-    after_help = "Exit codes: 0 done, 1 the thing asked for is not so, 2 usage or configuration."
+    after_help = "Exit codes: 0 success, 1 a line of the recording cannot be read, 2 wrong usage or configuration."
 )]
 struct Arguments {
-    /// Members of the etcd cluster, as <http://host:port>, separated by commas
+    /// The members of the etcd cluster, as <http://host:port>, separated by commas
     #[arg(long, value_delimiter = ',', required_unless_present = "from_file")]
     endpoints: Vec<String>,
-    /// Patroni's folder in etcd
+    /// Patroni's namespace in etcd
     #[arg(long, default_value = "/service/")]
     namespace: Namespace,
-    /// Only this scope ("wk1", "citus/0", or "citus" for all its groups); may be repeated
+    /// Print only this scope ("wk1", "citus/0", or "citus" for all its groups); may be repeated
     #[arg(long)]
     scope: Vec<ScopeId>,
-    /// Lines for a person, or JSON lines that --from-file reads
+    /// Print text for people, or JSON lines that --from-file can read
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
-    /// Replay a recording instead of watching etcd ("-" is standard input)
+    /// Replay a recording instead of watching etcd ("-" for standard input)
     #[arg(long, conflicts_with_all = ["endpoints", "user", "password_file"])]
     from_file: Option<PathBuf>,
     /// The etcd user
     #[arg(long, requires = "password_file")]
     user: Option<String>,
-    /// A file with the etcd user's password on its first line
+    /// A file with the password of the etcd user on its first line
     #[arg(long, requires = "user")]
     password_file: Option<PathBuf>,
 }
 
-/// The whole command.
+/// Runs the command with the arguments of the process; the exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.from_file.clone() {
@@ -62,10 +62,15 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("dcs-watch: {error:#}");
+            complain(&format!("{error:#}"));
             ExitCode::from(2)
         }
     }
+}
+
+/// Writes an error to standard error; names of files may hold any text.
+fn complain(message: &str) {
+    eprintln!("dcs-watch: {}", Escaped(message));
 }
 
 fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
@@ -142,21 +147,21 @@ fn replay(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
         if line.trim().is_empty() {
             continue;
         }
-        // A recording may end in half a line, or be edited by hand: the rest is still worth having.
-        let told = match recording::parse(&line) {
-            Ok(line) => match line.what {
-                What::Note(note) => printer.note(line.t, &note),
-                What::Event(event) => printer.recorded(line.t, event),
+        // A recording may end in half a line, or be edited by hand: the rest is still printed.
+        let outcome = match recording::parse(&line) {
+            Ok(line) => match line.entry {
+                Entry::Note(note) => printer.note(line.t, &note),
+                Entry::Event(event) => printer.recorded(line.t, event),
             },
             Err(error) => {
-                eprintln!("dcs-watch: {name}, line {number}: {error}");
+                complain(&format!("{name}, line {number}: {error}"));
                 code = ExitCode::FAILURE;
                 Ok(())
             }
         };
-        match told {
+        match outcome {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(code),
-            told => told.context("cannot write to standard output")?,
+            outcome => outcome.context("cannot write to standard output")?,
         }
     }
     Ok(code)

@@ -7,19 +7,19 @@ use tokio::time::Instant;
 
 use crate::machine::{Moment, Reason};
 
-/// Not heard yet.
+/// The views were never complete yet.
 const NEVER: u64 = u64::MAX;
 
-/// Counts since the start. Read them with [`AtomicU64::load`], any ordering.
+/// Counts since the start. Each only rises; read it with [`AtomicU64::load`], in any ordering.
 #[derive(Debug)]
 pub struct Counters {
-    /// Puts and deletes that arrived.
+    /// Puts and deletes that a watch delivered.
     pub events: AtomicU64,
-    /// Times that a scope's subscribers were woken.
+    /// Times that the subscribers of a scope were woken.
     pub published: AtomicU64,
-    /// Watches that went on where an earlier one broke off.
+    /// Watches that went on where an earlier one broke.
     pub resumes: AtomicU64,
-    /// Connections that were made anew after a failure.
+    /// Connections after a failure of the one before.
     pub reconnects: AtomicU64,
     /// Times that the views went stale.
     pub stale: AtomicU64,
@@ -27,11 +27,11 @@ pub struct Counters {
     pub malformed_keys: AtomicU64,
     /// Values that could not be read, each put counted.
     pub malformed_values: AtomicU64,
-    /// Requests: pages of lists.
+    /// Requests for a page of a list.
     pub list_requests: AtomicU64,
-    /// Requests: watches.
+    /// Requests to open a watch.
     pub watch_requests: AtomicU64,
-    /// Requests: signs of life.
+    /// Requests for progress, a sign of life.
     pub progress_requests: AtomicU64,
     relists: [AtomicU64; Reason::ALL.len()],
     started: Instant,
@@ -39,7 +39,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new(started: Instant) -> Self {
+    pub(crate) fn new(started: Instant) -> Self {
         Self {
             events: AtomicU64::default(),
             published: AtomicU64::default(),
@@ -57,7 +57,7 @@ impl Counters {
         }
     }
 
-    /// Lists so far by reason (a label for a metric), in a fixed order.
+    /// Lists so far for each reason (the label of a metric), in a fixed order.
     pub fn relists(&self) -> Vec<(&'static str, u64)> {
         Reason::ALL
             .iter()
@@ -66,7 +66,8 @@ impl Counters {
             .collect()
     }
 
-    /// How long ago the views were last known to be what etcd says; none before the first time.
+    /// The time since the views were last known to be what etcd says, to the millisecond; none
+    /// before the first list.
     pub fn view_age(&self) -> Option<Duration> {
         let heard = self.heard.load(Ordering::Relaxed);
         (heard != NEVER).then(|| {

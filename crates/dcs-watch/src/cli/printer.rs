@@ -1,10 +1,14 @@
-//! Prints events and how the stream fares, as text or as JSON lines.
+//! Prints events and the status of the stream, as text or as JSON lines.
 //!
-//! Enters: events as the machine tells them, or as a recording does. Leaves: lines on standard
-//! output. Keys that a list repeats unchanged are not printed again; keys that it no longer has
-//! are printed as deleted, for so they are.
+//! Enters: events of the watch or of a recording. Leaves: lines on standard output. Keys that a
+//! list repeats unchanged are not printed again; keys that it no longer has are printed as deleted.
+//!
+//! A line has no control character, whatever keys and values hold. Text is escaped and cut to a
+//! bound; JSON is escaped as JSON has it, and loses nothing.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Stdout, Write};
 
 use clap::ValueEnum;
@@ -13,21 +17,26 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::driver::{Reply, Sink};
+use crate::client::NO_KEY_HINT;
+use crate::client::driver::{Reply, Sink};
+use crate::describe::describe;
 use crate::event::{Event, Record};
 use crate::key::{self, Namespace, ScopeId};
-use crate::machine::{Known, News};
+use crate::machine::{Known, StreamStatus};
 use crate::recording::EventFields;
-use crate::words::describe;
+use crate::text::{self, excerpt};
 
-/// The form of a line.
+/// Bytes of a note in a line of text.
+const NOTE_BYTES: usize = 1000;
+
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     Text,
     Json,
 }
 
-/// When: a moment of the day, or seconds into a recording.
+/// When an event happened: now, or so many seconds into a recording.
 #[derive(Clone, Copy)]
 enum When {
     Live,
@@ -43,11 +52,11 @@ struct JsonEvent<'a> {
     fields: EventFields<'a>,
     scope: Option<String>,
     field: Option<String>,
-    /// Found in a list, not in the watch.
+    /// Found in a list, not delivered by the watch.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     listed: bool,
-    /// What it means, for a person.
-    words: &'a str,
+    /// What the event means, for people.
+    description: &'a str,
 }
 
 #[derive(Serialize)]
@@ -62,7 +71,7 @@ struct JsonNote<'a> {
     endpoint: Option<&'a str>,
 }
 
-/// Prints events and how the stream fares.
+/// Prints events and the status of the stream.
 pub(super) struct Printer {
     namespace: Namespace,
     only: Vec<ScopeId>,
@@ -104,7 +113,7 @@ impl Printer {
         }
     }
 
-    /// What went wrong with standard output; a reader that has seen enough is nothing wrong.
+    /// The error of standard output, if there was one. A reader that closed its end is no error.
     pub(super) fn finish(self) -> io::Result<()> {
         match self.failure {
             Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
@@ -130,15 +139,15 @@ impl Printer {
             let now = record.value.clone();
             (self.known.insert(key.clone(), record), Some(now))
         };
-        let (scope, field, words) = match key::parse(&self.namespace, &key) {
+        let (scope, field, description) = match key::parse(&self.namespace, &key) {
             Ok((scope, field)) => {
                 let before = before.as_ref().map(|before| before.value.as_slice());
-                let words = describe(&field, before, now.as_deref());
-                (Some(scope), Some(field.to_string()), words)
+                let description = describe(&field, before, now.as_deref());
+                (Some(scope), Some(field.to_string()), description)
             }
             Err(error) => (key::folder(&self.namespace, &key), None, error.to_string()),
         };
-        // What belongs to no scope is shown unless scopes were asked for.
+        // A key without a scope is printed unless only some scopes are wanted.
         if !scope
             .as_ref()
             .map_or(self.only.is_empty(), |scope| self.wanted(scope))
@@ -151,16 +160,18 @@ impl Printer {
                 let scope = scope.map_or_else(|| "-".to_owned(), |scope| scope.to_string());
                 let at = if listed { "as of" } else { "revision" };
                 let time = time.unwrap_or_else(|| format!("{t:10.3}"));
-                self.write(&format!("{time}  {scope:<12} {words} ({at} {revision})"))
+                self.write(&format!(
+                    "{time}  {scope:<12} {description} ({at} {revision})"
+                ))
             }
             Output::Json => self.json(&JsonEvent {
                 t,
                 time,
                 fields,
-                scope: scope.map(|scope| scope.to_string()),
+                scope: scope.map(|scope| scope.path().into_owned()),
                 field,
                 listed,
-                words: &words,
+                description: &description,
             }),
         }
     }
@@ -176,7 +187,7 @@ impl Printer {
         match self.output {
             Output::Text => {
                 let time = time.unwrap_or_else(|| format!("{t:10.3}"));
-                self.write(&format!("{time}  # {note}"))
+                self.write(&format!("{time}  # {}", excerpt(note, NOTE_BYTES)))
             }
             Output::Json => self.json(&JsonNote {
                 t,
@@ -208,26 +219,17 @@ impl Printer {
 
     fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
         let line = serde_json::to_string(line)?;
-        self.write(&line)
+        self.write(&escape_json(&line))
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
-        // Locked for one line only, so that lines of other threads never get into it.
+        // Locked for one line only, so that a line is never mixed with those of other threads.
         let mut out = self.out.lock();
-        // Foreign values may hold anything; a line stays one line, and a terminal unharmed.
-        if line.chars().any(char::is_control) {
-            let line: String = line
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect();
-            writeln!(out, "{line}")?;
-        } else {
-            writeln!(out, "{line}")?;
-        }
+        writeln!(out, "{line}")?;
         out.flush()
     }
 
-    /// Prints what a list brought that was not known, in the order in which it happened.
+    /// Prints what a list changed: first the keys that vanished, then the new puts in their order.
     fn listed(&mut self, revision: i64) -> io::Result<()> {
         let mut listing = std::mem::take(&mut self.listing);
         let named: std::collections::HashSet<_> =
@@ -260,15 +262,15 @@ impl Printer {
         Ok(())
     }
 
-    /// Says once, after the first list, what was asked for and is not there.
-    fn missing(&mut self, endpoint: &str) -> io::Result<()> {
+    /// Prints once, after the first list, which of the wanted scopes have no key.
+    fn note_missing(&mut self, endpoint: &str) -> io::Result<()> {
         if std::mem::replace(&mut self.listed_before, true) {
             return Ok(());
         }
         let mut notes = Vec::new();
         if self.known.is_empty() {
             notes.push(format!(
-                "no key under {} in API v3: either the namespace is another one, or Patroni writes to API v2 (its configuration says `etcd:` where `etcd3:` is needed)",
+                "no key under {} in API v3: {NO_KEY_HINT}",
                 self.namespace
             ));
         } else {
@@ -287,9 +289,9 @@ impl Printer {
         Ok(())
     }
 
-    fn reply(&mut self, told: io::Result<()>) -> Reply {
-        match told {
-            Ok(()) => Reply::Go,
+    fn reply(&mut self, printed: io::Result<()>) -> Reply {
+        match printed {
+            Ok(()) => Reply::Continue,
             Err(error) => {
                 self.failure = Some(error);
                 Reply::Stop
@@ -298,9 +300,26 @@ impl Printer {
     }
 }
 
+/// JSON with the control characters escaped that JSON itself allows, so that no data is lost.
+fn escape_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(text::is_control) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if text::is_control(c) {
+            // All of them are in the plane that four digits cover.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 impl Sink for Printer {
     fn event(&mut self, event: Event) -> Reply {
-        let told = match event {
+        let printed = match event {
             Event::Init => {
                 self.listing.clear();
                 Ok(())
@@ -313,29 +332,31 @@ impl Sink for Printer {
             Event::Put(record) => self.change(When::Live, "put", record, false),
             Event::Delete(record) => self.change(When::Live, "delete", record, false),
         };
-        self.reply(told)
+        self.reply(printed)
     }
 
-    fn news(&mut self, news: &News, endpoint: &str, _known: &Known) -> Reply {
-        let (stream, note) = match news {
-            News::Listing { reason } => ("listing", format!("listing {endpoint}: {reason}")),
-            News::Listed { revision, keys } => (
+    fn status(&mut self, status: &StreamStatus, endpoint: &str, _known: &Known) -> Reply {
+        let (stream, note) = match status {
+            StreamStatus::Listing { reason } => {
+                ("listing", format!("listing {endpoint}: {reason}"))
+            }
+            StreamStatus::Listed { revision, keys } => (
                 "listed",
                 format!("listed {keys} keys at revision {revision}"),
             ),
-            News::Fresh => ("fresh", format!("watching {endpoint}")),
-            News::Resumed { after } => (
+            StreamStatus::Fresh => ("fresh", format!("watching {endpoint}")),
+            StreamStatus::Resumed { after } => (
                 "resumed",
                 format!("watching {endpoint} again, resumed after revision {after}"),
             ),
-            News::Broken { error } => ("broken", error.clone()),
-            News::Stale { reason } => ("stale", format!("stale: {reason}")),
-            News::Lineage { reason, .. } => ("lineage", reason.clone()),
+            StreamStatus::Broken { error } => ("broken", error.clone()),
+            StreamStatus::Stale { reason } => ("stale", format!("stale: {reason}")),
+            StreamStatus::Lineage { reason, .. } => ("lineage", reason.clone()),
         };
-        let mut told = self.print_note(When::Live, &note, Some(stream), Some(endpoint));
-        if matches!(news, News::Listed { .. }) && told.is_ok() {
-            told = self.missing(endpoint);
+        let mut printed = self.print_note(When::Live, &note, Some(stream), Some(endpoint));
+        if matches!(status, StreamStatus::Listed { .. }) && printed.is_ok() {
+            printed = self.note_missing(endpoint);
         }
-        self.reply(told)
+        self.reply(printed)
     }
 }

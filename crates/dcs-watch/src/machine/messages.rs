@@ -1,38 +1,38 @@
-//! The machine's words: what enters a step and what leaves it.
+//! What enters a step of the machine, and what leaves it.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::event::{Event, Record};
 
-/// Time since some fixed start; only differences count.
+/// Time since some fixed start; only differences have a meaning.
 pub type Moment = Duration;
 
-/// The limits the machine keeps.
+/// The time limits that the machine keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// After how much quiet to ask for a sign of life.
+    /// How long etcd may be quiet before it is asked for progress, a sign of life.
     pub progress_every: Duration,
-    /// After how much silence to give up.
+    /// How long etcd may be silent before the views are stale and the connection is given up.
     pub silence_after: Duration,
-    /// How often to list for no reason at all.
+    /// How often to list everything anew, without any other reason.
     pub relist_every: Duration,
 }
 
-/// What etcd says of itself in each answer.
+/// The header of each of etcd's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
     /// The cluster's id.
     pub cluster_id: u64,
     /// The member that answered.
     pub member_id: u64,
-    /// The store's revision.
+    /// The revision of etcd's store.
     pub revision: i64,
     /// The raft term.
     pub raft_term: u64,
 }
 
-/// Why a list is taken.
+/// Why everything is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Nothing is known yet.
@@ -53,12 +53,12 @@ pub enum Reason {
     TermFell,
     /// An event is missing.
     Gap,
-    /// It was time.
+    /// [`Timing::relist_every`] has passed.
     Timer,
 }
 
 impl Reason {
-    /// All of them, in a fixed order.
+    /// All reasons, in a fixed order.
     pub const ALL: [Self; 10] = [
         Self::First,
         Self::Disconnected,
@@ -72,7 +72,7 @@ impl Reason {
         Self::Timer,
     ];
 
-    /// A word for a metric's label.
+    /// The reason as the label of a metric.
     pub const fn label(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -93,79 +93,79 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::First => "nothing is known yet",
-            Self::Disconnected => "the watch broke off before it had delivered anything",
-            Self::Compacted => "etcd has compacted the revisions in between",
+            Self::Disconnected => "the watch broke before it delivered anything",
+            Self::Compacted => "etcd compacted the revisions that the watch needs",
             Self::Canceled => "etcd canceled the watch",
             Self::Silence => "etcd was silent for too long",
             Self::ClusterChanged => "another etcd cluster answered",
             Self::RevisionFell => "etcd's revision is lower than before",
             Self::TermFell => "etcd's raft term is lower than before",
             Self::Gap => "an event is missing",
-            Self::Timer => "it was time for a full look",
+            Self::Timer => "the periodic list is due",
         })
     }
 }
 
-/// What happened.
+/// What happened: an answer of etcd, a failure, or the passing of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Begin.
+    /// The machine begins.
     Start,
-    /// The connection that was asked for stands.
+    /// The requested connection is there.
     Connected,
     /// A page of a list.
     Page {
-        /// etcd's header; of the first page it says the revision of the list.
+        /// etcd's header; that of the first page has the revision of the list.
         header: Header,
         /// The keys in it.
         records: Vec<Record>,
-        /// There are more.
+        /// There are more keys.
         more: bool,
     },
-    /// The watch was confirmed.
+    /// etcd confirmed the watch.
     Opened {
         /// etcd's header.
         header: Header,
     },
-    /// Events.
+    /// The watch delivered events.
     Events {
         /// etcd's header.
         header: Header,
         /// Puts and deletes in the order of their revisions.
         events: Vec<Event>,
     },
-    /// A sign of life.
+    /// etcd reported progress: a sign of life.
     Progress {
         /// etcd's header.
         header: Header,
-        /// Sent by etcd on its own accord, in order with the events: everything up to the header's
-        /// revision has been delivered.
+        /// etcd sent it by itself, in order with the events: everything up to the header's revision
+        /// has been delivered.
         ordered: bool,
     },
     /// etcd ended the watch.
     Canceled {
-        /// Not 0: the first revision that is still there.
+        /// The first revision that is still there, if that is the reason; else 0.
         compact_revision: i64,
-        /// In etcd's words, often none.
+        /// etcd's reason, often empty; may hold any text.
         reason: String,
     },
     /// The connection, the list, or the watch failed.
     Failed {
-        /// What and where, in words.
+        /// What failed and where, for people.
         error: String,
     },
-    /// Whoever folds the events misses one.
+    /// The store misses an event.
     Gap,
     /// Time passed.
     Tick,
 }
 
-/// What is to be done, or to be known.
+/// What is to be done, in order, or to be reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Drop connection and stream, and connect.
+    /// Drop the connection and the stream, and connect.
     Connect {
-        /// To the next endpoint.
+        /// To the next endpoint, not to the same one.
         rotate: bool,
         /// After a pause.
         pause: bool,
@@ -175,7 +175,7 @@ pub enum Output {
         /// After a pause.
         pause: bool,
     },
-    /// List on.
+    /// Read the next page of the list.
     NextPage {
         /// At this revision.
         revision: i64,
@@ -184,20 +184,20 @@ pub enum Output {
     },
     /// Open a watch of everything from this revision on.
     Open {
-        /// The revision, itself included: what it repeats is dropped here.
+        /// The revision, itself included: the machine drops what the watch repeats.
         from: i64,
     },
-    /// Ask for a sign of life in the stream.
+    /// Ask for progress, a sign of life, in the stream.
     AskProgress,
-    /// For whoever folds the events.
+    /// Fold this event.
     Event(Event),
-    /// For whoever wants to know how the stream fares.
-    News(News),
+    /// Report how the stream is doing.
+    Status(StreamStatus),
 }
 
-/// How the stream fares.
+/// How the stream from etcd is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum StreamStatus {
     /// A list begins.
     Listing {
         /// Why.
@@ -207,31 +207,31 @@ pub enum News {
     Listed {
         /// At this revision.
         revision: i64,
-        /// So many keys.
+        /// The number of keys in it.
         keys: usize,
     },
     /// The watch is open and the view complete.
     Fresh,
-    /// The watch goes on where an earlier one broke off.
+    /// The watch goes on where an earlier one broke.
     Resumed {
         /// After this revision.
         after: i64,
     },
     /// A connection, a list or a watch failed.
     Broken {
-        /// What and where, in words.
+        /// What failed and where, for people.
         error: String,
     },
     /// etcd has been silent for too long.
     Stale {
-        /// In words.
+        /// Why, for people.
         reason: String,
     },
     /// etcd's history is not the one known before.
     Lineage {
-        /// The new count.
+        /// How often the history was another one so far.
         lineage: u64,
-        /// In words.
+        /// Why, for people.
         reason: String,
     },
 }

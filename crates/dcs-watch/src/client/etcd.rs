@@ -1,7 +1,7 @@
-//! etcd itself: connections, lists and watches, in our own words.
+//! Connections, lists and watches of etcd, in the crate's own types.
 //!
 //! The only file that names `etcd_client`. Every call in here has a deadline, except for waiting
-//! for the next event: how long a watch may be silent is for [`crate::machine`] to say.
+//! for the next event: [`crate::machine`] decides how long a watch may be silent.
 
 use std::error::Error as _;
 use std::fmt;
@@ -11,29 +11,34 @@ use etcd_client::{
     Client, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, ResponseHeader, WatchClient,
     WatchOptions, WatchRequestSender, WatchResponseStream,
 };
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::settings::Settings;
 use crate::event::{Event, Record};
 use crate::key::Namespace;
 use crate::machine::{Header, Input};
+use crate::text::excerpt;
 
-/// Largest answer that is accepted. A page of a thousand keys of the usual size is well under one
-/// MiB; etcd itself takes no value above 1.5 MiB unless told to.
+/// Largest answer that is accepted, in bytes. A page of a thousand keys of the usual size is well under one
+/// MiB; etcd itself takes no value above 1.5 MiB unless configured to.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 
-// Of gRPC; the numbers are part of the protocol.
+// Status codes of gRPC; the numbers are part of the protocol.
 const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
 const UNAUTHENTICATED: i32 = 16;
 
-/// What went wrong between us and one endpoint.
+/// Bytes of what the client or etcd says of an error: the message may hold any text.
+const REASON_BYTES: usize = 400;
+
+/// What went wrong with one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EtcdError {
-    /// etcd answered and refused the user, or wants one.
+    /// etcd answered and refused the user, or the lack of one.
     pub(super) refused: bool,
-    /// In words, without the endpoint.
+    /// For people, without the endpoint: escaped, and cut to a bound.
     pub(super) what: String,
 }
 
@@ -44,19 +49,20 @@ impl fmt::Display for EtcdError {
 }
 
 impl EtcdError {
-    fn silent(doing: &str, limit: Duration) -> Self {
+    fn failed(doing: &str, reason: &str) -> Self {
         Self {
             refused: false,
-            what: format!("{doing}: no answer within {limit:?}"),
+            what: format!("{doing}: {}", excerpt(reason, REASON_BYTES)),
         }
+    }
+
+    fn silent(doing: &str, limit: Duration) -> Self {
+        Self::failed(doing, &format!("no answer within {limit:?}"))
     }
 
     fn new(doing: &str, error: &etcd_client::Error) -> Self {
         let etcd_client::Error::GRpcStatus(status) = error else {
-            return Self {
-                refused: false,
-                what: format!("{doing}: {}", innermost(error)),
-            };
+            return Self::failed(doing, &innermost(error));
         };
         let code = i32::from(status.code());
         let message = status.message();
@@ -68,17 +74,20 @@ impl EtcdError {
                     "user name is empty",
                 ]
                 .iter()
-                .any(|words| message.contains(words)));
-        let what = match status.source() {
-            Some(source) => format!("{doing}: {}", innermost(source)),
-            None if message.is_empty() => format!("{doing}: {}", status.code().description()),
-            None => format!("{doing}: {message}"),
+                .any(|refusal| message.contains(refusal)));
+        let reason = match status.source() {
+            Some(source) => innermost(source),
+            None if message.is_empty() => status.code().description().to_owned(),
+            None => message.to_owned(),
         };
-        Self { refused, what }
+        Self {
+            refused,
+            ..Self::failed(doing, &reason)
+        }
     }
 }
 
-/// The cause at the bottom: `Connection refused` says more than `transport error`.
+/// The message of the innermost cause: `Connection refused` says more than `transport error`.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -105,49 +114,8 @@ impl Connection {
     /// Connects, and authenticates where there is a user: tokens expire and are invalidated by any
     /// change of users or roles, so every connection begins with a new one.
     pub(super) async fn open(settings: &Settings, endpoint: &str) -> Result<Self, EtcdError> {
-        let limit = settings.request_timeout;
-        // The client connects when it is first used and says little of why it cannot. This says it
-        // at once, and in the system's words.
-        let address = endpoint
-            .trim_start_matches("http://")
-            .trim_end_matches('/')
-            .to_owned();
-        match timeout(limit, tokio::net::TcpStream::connect(address)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                return Err(EtcdError {
-                    refused: false,
-                    what: format!("connect: {error}"),
-                });
-            }
-            Err(_) => return Err(EtcdError::silent("connect", limit)),
-        }
-        let options = ConnectOptions::new()
-            .with_connect_timeout(limit)
-            .with_keep_alive(settings.keepalive_every, settings.keepalive_timeout)
-            // etcd hangs up on pings without a stream.
-            .with_keep_alive_while_idle(false)
-            .with_tcp_keepalive(settings.keepalive_every)
-            .with_require_leader(true);
-        let with_user = match (&settings.username, &settings.password) {
-            (Some(user), Some(password)) => options.clone().with_user(user, password),
-            _ => options.clone(),
-        };
-        let client = match timeout(limit, Client::connect([endpoint], Some(with_user))).await {
-            Err(_) => return Err(EtcdError::silent("authenticate", limit)),
-            Ok(Ok(client)) => client,
-            // Credentials for an etcd that asks for none do no harm, as in Patroni.
-            Ok(Err(etcd_client::Error::GRpcStatus(status)))
-                if i32::from(status.code()) == FAILED_PRECONDITION
-                    && status.message().contains("authentication is not enabled") =>
-            {
-                match timeout(limit, Client::connect([endpoint], Some(options))).await {
-                    Err(_) => return Err(EtcdError::silent("connect", limit)),
-                    Ok(client) => client.map_err(|error| EtcdError::new("connect", &error))?,
-                }
-            }
-            Ok(Err(error)) => return Err(EtcdError::new("authenticate", &error)),
-        };
+        reach(endpoint, settings.request_timeout).await?;
+        let client = log_in(settings, endpoint).await?;
         Ok(Self {
             kv: client.kv_client().max_decoding_message_size(LARGEST_ANSWER),
             watch: client
@@ -156,7 +124,7 @@ impl Connection {
         })
     }
 
-    /// One page: from the start at the newest revision, or on from a key at the revision of the
+    /// Reads one page: from the start at the newest revision, or after a key at the revision of the
     /// first page. Linearizable, so that a member that is behind cannot answer.
     pub(super) async fn page(
         &mut self,
@@ -186,7 +154,7 @@ impl Connection {
         })
     }
 
-    /// Opens a watch, and reads its first answer: only then is it known whether it stands.
+    /// Opens a watch, and reads its first answer: only that confirms the watch.
     pub(super) async fn watch(
         &mut self,
         settings: &Settings,
@@ -221,15 +189,16 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// The next thing etcd says. Nothing is lost when the wait is given up.
+    /// Waits for the next message of the watch. Cancel-safe: a message is not lost when the wait is
+    /// dropped.
     pub(super) async fn next(&mut self) -> Result<Input, EtcdError> {
         self.message()
             .await
             .map_err(|error| EtcdError::new("watch", &error))
     }
 
-    /// Asks for a sign of life. Does not wait: if the question cannot even be queued, the silence
-    /// that follows says enough.
+    /// Asks for progress, a sign of life. Does not wait: if the request cannot even be queued, the
+    /// silence that follows is noticed.
     pub(super) async fn ask_progress(&mut self) {
         let _ = timeout(Duration::ZERO, self.ask.request_progress()).await;
     }
@@ -242,7 +211,7 @@ impl Stream {
         };
         let header = header(answer.header());
         Ok(if answer.canceled() {
-            // Also for a watch that was refused: then it is created and canceled in one.
+            // Also a watch that was refused: one answer says created and canceled.
             Input::Canceled {
                 compact_revision: answer.compact_revision(),
                 reason: answer.cancel_reason().to_owned(),
@@ -250,7 +219,7 @@ impl Stream {
         } else if answer.created() {
             Input::Opened { header }
         } else if answer.events().is_empty() {
-            // Requested progress carries no watch's id; etcd's own carries ours.
+            // Requested progress has no watch's id; progress that etcd sends by itself has this one's.
             Input::Progress {
                 header,
                 ordered: answer.watch_id() >= 0,
@@ -268,6 +237,51 @@ impl Stream {
                 events: answer.events().iter().filter_map(event).collect(),
             }
         })
+    }
+}
+
+/// Checks that the endpoint accepts connections. The client connects when it is first used, and
+/// says little about a failure; this attempt fails at once, with the system's own message.
+async fn reach(endpoint: &str, limit: Duration) -> Result<(), EtcdError> {
+    let address = endpoint
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .to_owned();
+    match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(EtcdError::failed("connect", &error.to_string())),
+        Err(_) => Err(EtcdError::silent("connect", limit)),
+    }
+}
+
+/// A client, authenticated where there is a user and etcd asks for one.
+async fn log_in(settings: &Settings, endpoint: &str) -> Result<Client, EtcdError> {
+    let limit = settings.request_timeout;
+    let options = ConnectOptions::new()
+        .with_connect_timeout(limit)
+        .with_keep_alive(settings.keepalive_every, settings.keepalive_timeout)
+        // etcd hangs up on pings without a stream.
+        .with_keep_alive_while_idle(false)
+        .with_tcp_keepalive(settings.keepalive_every)
+        .with_require_leader(true);
+    let with_user = match (&settings.username, &settings.password) {
+        (Some(user), Some(password)) => options.clone().with_user(user, password),
+        _ => options.clone(),
+    };
+    match timeout(limit, Client::connect([endpoint], Some(with_user))).await {
+        Err(_) => Err(EtcdError::silent("authenticate", limit)),
+        Ok(Ok(client)) => Ok(client),
+        // Credentials for an etcd that asks for none do no harm, as in Patroni.
+        Ok(Err(etcd_client::Error::GRpcStatus(status)))
+            if i32::from(status.code()) == FAILED_PRECONDITION
+                && status.message().contains("authentication is not enabled") =>
+        {
+            timeout(limit, Client::connect([endpoint], Some(options)))
+                .await
+                .map_err(|_| EtcdError::silent("connect", limit))?
+                .map_err(|error| EtcdError::new("connect", &error))
+        }
+        Ok(Err(error)) => Err(EtcdError::new("authenticate", &error)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One look at everything, for commands that look once and end.
+//! One list of all scopes, for commands that look once and end.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,11 @@ use crate::key::ScopeId;
 use crate::store::Store;
 use crate::view::{Freshness, ScopeView};
 
-/// Why a list could not be had.
+/// What to do when etcd has no key under the namespace.
+pub(crate) const NO_KEY_HINT: &str = "either Patroni uses another namespace, or it writes to API v2 \
+     (its configuration says `etcd:` where `etcd3:` is needed)";
+
+/// Why there is no list. Displayed without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
     /// The settings cannot work.
@@ -18,29 +22,30 @@ pub enum ListError {
     /// No endpoint answered in time.
     #[error("no etcd endpoint answered ({})", each(.tried))]
     Unreachable {
-        /// Each endpoint and what came of it.
+        /// Each endpoint with its error.
         tried: Vec<(String, String)>,
     },
-    /// etcd refused the user, or wants one.
+    /// etcd refused the user, or the lack of one.
     #[error(
         "etcd {endpoint} refused: {error}; check the etcd user, its password, and that its role may read {namespace}"
     )]
     AuthFailed {
-        /// Which endpoint.
+        /// The endpoint.
         endpoint: String,
-        /// In etcd's words.
+        /// etcd's message, escaped and cut to a bound.
         error: String,
-        /// What was to be read.
+        /// The namespace that was to be read.
         namespace: String,
     },
     /// etcd answered, but there is nothing under the namespace.
     #[error(
-        "etcd {endpoint} has no key under {namespace} in API v3: either the namespace is another one, or Patroni writes to API v2 (its configuration says `etcd:` where `etcd3:` is needed)"
+        "etcd {endpoint} has no key under {namespace} in API v3: {}",
+        NO_KEY_HINT
     )]
     Empty {
-        /// Which endpoint.
+        /// The endpoint.
         endpoint: String,
-        /// What was read.
+        /// The namespace that was read.
         namespace: String,
     },
 }
@@ -52,7 +57,8 @@ fn each(tried: &[(String, String)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// One linearizable list of all scopes, from the first endpoint that gives it.
+/// Reads one linearizable list of all scopes, from the first endpoint that answers. Every request
+/// is bounded by [`Settings::request_timeout`].
 pub async fn list_once(settings: &Settings) -> Result<BTreeMap<ScopeId, ScopeView>, ListError> {
     settings.validate()?;
     let mut tried = Vec::new();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Pauses between tries.
 ///
 /// ```
-/// # use dcs_watch::edge::retry::Retry;
+/// # use dcs_watch::client::Retry;
 /// # use std::time::Duration;
 /// let mut retry = Retry::new(Duration::from_millis(50), Duration::from_secs(5));
 /// let first = retry.pause();
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 pub struct Retry {
     backoff: ExponentialBackoff,
     calm_after: Duration,
-    good_since: Option<Instant>,
+    calm_since: Option<Instant>,
 }
 
 impl Retry {
@@ -33,7 +33,7 @@ impl Retry {
             max_interval: max,
             multiplier: 1.5,
             randomization_factor: 0.5,
-            // Never gives up: whoever waits decides how long.
+            // Never gives up: the caller decides how long to try.
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
@@ -41,16 +41,16 @@ impl Retry {
         Self {
             backoff,
             calm_after: max * 2,
-            good_since: None,
+            calm_since: None,
         }
     }
 
-    /// How long to wait before the next try. The pauses begin anew when all was well for twice the
-    /// longest pause; not sooner, or a thing that works for a moment and breaks again would be
+    /// How long to wait before the next try. The pauses begin anew after a calm time of twice the
+    /// longest pause. Not sooner, or a server that works for a moment and breaks again would be
     /// tried at full speed for ever.
     pub fn pause(&mut self) -> Duration {
         if self
-            .good_since
+            .calm_since
             .take()
             .is_some_and(|since| since.elapsed() >= self.calm_after)
         {
@@ -61,9 +61,9 @@ impl Retry {
             .unwrap_or(self.backoff.max_interval)
     }
 
-    /// A try succeeded, and all is well until the next [`pause`](Self::pause).
+    /// A try succeeded: the calm time begins, and lasts until the next [`pause`](Self::pause).
     pub fn succeeded(&mut self) {
-        self.good_since.get_or_insert_with(Instant::now);
+        self.calm_since.get_or_insert_with(Instant::now);
     }
 }
 

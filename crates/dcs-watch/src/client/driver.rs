@@ -1,8 +1,8 @@
-//! Drives the machine: carries out what it asks for, tells it what came of it, and keeps the
-//! pauses and the choice of endpoint.
+//! Drives the machine: executes its outputs, feeds it the answers, and chooses the endpoint and
+//! the pauses.
 //!
-//! One endpoint at a time, the next one after each failure: so that logs can name the one in use,
-//! and one dead member costs one pause, not a share of the requests.
+//! One endpoint at a time, and the next one after each failure: so the log can name the endpoint in
+//! use, and a dead member costs one pause, not a share of the requests.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,38 +17,38 @@ use super::etcd::{Connection, EtcdError, Page, Stream};
 use super::retry::Retry;
 use super::settings::Settings;
 use crate::event::Event;
-use crate::machine::{self, Input, Known, Machine, News, Output, Timing};
+use crate::machine::{self, Input, Known, Machine, Output, StreamStatus, Timing};
 
-/// What the one who is told replies.
+/// What a sink wants after an event or a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Go on.
-    Go,
+    Continue,
     /// An event before this one is missing.
     Gap,
-    /// It is enough.
+    /// End the drive.
     Stop,
 }
 
-/// Who is told of all that happens, in order.
-pub(super) trait Sink {
+/// Receives the events and the status of the stream, in order.
+pub(crate) trait Sink {
     /// An event.
     fn event(&mut self, event: Event) -> Reply;
-    /// How the stream fares.
-    fn news(&mut self, news: &News, endpoint: &str, known: &Known) -> Reply;
+    /// How the stream is doing.
+    fn status(&mut self, status: &StreamStatus, endpoint: &str, known: &Known) -> Reply;
 }
 
-/// What an errand brought home.
-enum Errand {
+/// The answer to a request.
+enum Answer {
     Connected(Box<Connection>),
     Page(Page),
     Opened(Box<Stream>, Input),
 }
 
-type Running = Pin<Box<dyn Future<Output = Result<Errand, EtcdError>> + Send>>;
+type Request = Pin<Box<dyn Future<Output = Result<Answer, EtcdError>> + Send>>;
 
-/// Runs until `shutdown` is ready or the sink has had enough.
-pub(super) async fn drive(
+/// Runs until `shutdown` is ready or the sink stops it.
+pub(crate) async fn drive(
     settings: &Arc<Settings>,
     counters: &Counters,
     started: Instant,
@@ -72,10 +72,10 @@ pub(super) async fn drive(
         counters,
         sink,
         retry: Retry::new(settings.retry_first, settings.retry_max),
-        turn: 0,
+        endpoint_index: 0,
         connection: None,
         stream: None,
-        errand: None,
+        request: None,
     };
     loop {
         let input = if let Some(input) = inputs.pop_front() {
@@ -84,9 +84,9 @@ pub(super) async fn drive(
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                home = run(&mut driver.errand) => driver.home(home),
+                answer = answer_of(&mut driver.request) => driver.answered(answer),
                 _ = ticks.tick() => Input::Tick,
-                next = next(&mut driver.stream) => driver.heard(next),
+                next = next_of(&mut driver.stream) => driver.streamed(next),
             }
         };
         let outputs;
@@ -95,8 +95,8 @@ pub(super) async fn drive(
             counters.heard(heard);
         }
         for output in outputs {
-            match driver.carry_out(output, &machine.known).await {
-                Reply::Go => {}
+            match driver.execute(output, &machine.known).await {
+                Reply::Continue => {}
                 Reply::Gap => inputs.push_back(Input::Gap),
                 Reply::Stop => return,
             }
@@ -109,25 +109,26 @@ struct Driver<'a, S> {
     counters: &'a Counters,
     sink: &'a mut S,
     retry: Retry,
-    /// The endpoint in use, by its place in the settings.
-    turn: usize,
+    /// Of the endpoint in use, in the settings.
+    endpoint_index: usize,
     connection: Option<Box<Connection>>,
     stream: Option<Box<Stream>>,
-    errand: Option<Running>,
+    request: Option<Request>,
 }
 
 impl<S: Sink> Driver<'_, S> {
     fn endpoint(&self) -> &str {
-        &self.settings.endpoints[self.turn]
+        &self.settings.endpoints[self.endpoint_index]
     }
 
-    fn home(&mut self, home: Result<Errand, EtcdError>) -> Input {
-        match home {
-            Ok(Errand::Connected(connection)) => {
+    /// Keeps what a request returned; the input for the machine.
+    fn answered(&mut self, answer: Result<Answer, EtcdError>) -> Input {
+        match answer {
+            Ok(Answer::Connected(connection)) => {
                 self.connection = Some(connection);
                 Input::Connected
             }
-            Ok(Errand::Page(Page {
+            Ok(Answer::Page(Page {
                 header,
                 records,
                 more,
@@ -136,7 +137,7 @@ impl<S: Sink> Driver<'_, S> {
                 records,
                 more,
             },
-            Ok(Errand::Opened(stream, first)) => {
+            Ok(Answer::Opened(stream, first)) => {
                 self.stream = Some(stream);
                 first
             }
@@ -144,7 +145,7 @@ impl<S: Sink> Driver<'_, S> {
         }
     }
 
-    fn heard(&self, next: Result<Input, EtcdError>) -> Input {
+    fn streamed(&self, next: Result<Input, EtcdError>) -> Input {
         match next {
             Ok(Input::Failed { error }) | Err(EtcdError { what: error, .. }) => self.failed(&error),
             Ok(input) => input,
@@ -157,27 +158,27 @@ impl<S: Sink> Driver<'_, S> {
         }
     }
 
-    async fn carry_out(&mut self, output: Output, known: &Known) -> Reply {
+    async fn execute(&mut self, output: Output, known: &Known) -> Reply {
         match output {
             Output::Connect { rotate, pause } => {
                 self.stream = None;
                 self.connection = None;
                 if rotate {
                     bump(&self.counters.reconnects);
-                    self.turn = (self.turn + 1) % self.settings.endpoints.len();
+                    self.endpoint_index = (self.endpoint_index + 1) % self.settings.endpoints.len();
                 }
                 let wait = self.wait(pause);
-                self.errand = Some(self.connect(wait));
+                self.request = Some(self.connect(wait));
             }
             Output::List { pause } => {
                 self.stream = None;
                 let wait = self.wait(pause);
-                self.errand = self.page(None, wait);
+                self.request = self.page(None, wait);
             }
             Output::NextPage { revision, after } => {
-                self.errand = self.page(Some((revision, after)), Duration::ZERO);
+                self.request = self.page(Some((revision, after)), Duration::ZERO);
             }
-            Output::Open { from } => self.errand = self.open(from),
+            Output::Open { from } => self.request = self.open(from),
             Output::AskProgress => {
                 if let Some(stream) = &mut self.stream {
                     bump(&self.counters.progress_requests);
@@ -190,25 +191,27 @@ impl<S: Sink> Driver<'_, S> {
                 }
                 return self.sink.event(event);
             }
-            Output::News(news) => {
-                self.count(&news);
-                let endpoint = &self.settings.endpoints[self.turn];
-                return self.sink.news(&news, endpoint, known);
+            Output::Status(status) => {
+                self.count(&status);
+                let endpoint = &self.settings.endpoints[self.endpoint_index];
+                return self.sink.status(&status, endpoint, known);
             }
         }
-        Reply::Go
+        Reply::Continue
     }
 
-    fn count(&mut self, news: &News) {
-        match news {
-            News::Listing { reason } => self.counters.relist(*reason),
-            News::Stale { .. } => bump(&self.counters.stale),
-            News::Fresh => self.retry.succeeded(),
-            News::Resumed { .. } => {
+    fn count(&mut self, status: &StreamStatus) {
+        match status {
+            StreamStatus::Listing { reason } => self.counters.relist(*reason),
+            StreamStatus::Stale { .. } => bump(&self.counters.stale),
+            StreamStatus::Fresh => self.retry.succeeded(),
+            StreamStatus::Resumed { .. } => {
                 bump(&self.counters.resumes);
                 self.retry.succeeded();
             }
-            News::Listed { .. } | News::Broken { .. } | News::Lineage { .. } => {}
+            StreamStatus::Listed { .. }
+            | StreamStatus::Broken { .. }
+            | StreamStatus::Lineage { .. } => {}
         }
     }
 
@@ -220,51 +223,51 @@ impl<S: Sink> Driver<'_, S> {
         }
     }
 
-    fn connect(&self, wait: Duration) -> Running {
-        let (settings, turn) = (Arc::clone(self.settings), self.turn);
+    fn connect(&self, wait: Duration) -> Request {
+        let (settings, index) = (Arc::clone(self.settings), self.endpoint_index);
         Box::pin(async move {
             tokio::time::sleep(wait).await;
-            let connection = Connection::open(&settings, &settings.endpoints[turn]).await?;
-            Ok(Errand::Connected(Box::new(connection)))
+            let connection = Connection::open(&settings, &settings.endpoints[index]).await?;
+            Ok(Answer::Connected(Box::new(connection)))
         })
     }
 
-    fn page(&self, on: Option<(i64, Vec<u8>)>, wait: Duration) -> Option<Running> {
+    fn page(&self, on: Option<(i64, Vec<u8>)>, wait: Duration) -> Option<Request> {
         bump(&self.counters.list_requests);
         let (settings, mut connection) = (Arc::clone(self.settings), self.connection.clone()?);
         Some(Box::pin(async move {
             tokio::time::sleep(wait).await;
-            connection.page(&settings, on).await.map(Errand::Page)
+            connection.page(&settings, on).await.map(Answer::Page)
         }))
     }
 
-    fn open(&self, from: i64) -> Option<Running> {
+    fn open(&self, from: i64) -> Option<Request> {
         bump(&self.counters.watch_requests);
         let (settings, mut connection) = (Arc::clone(self.settings), self.connection.clone()?);
         Some(Box::pin(async move {
             let (stream, first) = connection.watch(&settings, from).await?;
-            Ok(Errand::Opened(Box::new(stream), first))
+            Ok(Answer::Opened(Box::new(stream), first))
         }))
     }
 }
 
-/// Waits for the errand, for ever if there is none.
-async fn run(errand: &mut Option<Running>) -> Result<Errand, EtcdError> {
-    let Some(running) = errand else {
+/// Waits for the request's answer, for ever if there is no request.
+async fn answer_of(request: &mut Option<Request>) -> Result<Answer, EtcdError> {
+    let Some(running) = request else {
         return std::future::pending().await;
     };
-    let home = running.await;
-    *errand = None;
-    home
+    let answer = running.await;
+    *request = None;
+    answer
 }
 
-/// Waits for the stream, for ever if there is none.
-async fn next(stream: &mut Option<Box<Stream>>) -> Result<Input, EtcdError> {
+/// Waits for the stream's next input, for ever if there is no stream.
+async fn next_of(stream: &mut Option<Box<Stream>>) -> Result<Input, EtcdError> {
     let Some(open) = stream else {
         return std::future::pending().await;
     };
     let next = open.next().await;
-    // A stream that failed, ended or was canceled says no more.
+    // A stream that failed, ended or was canceled delivers no more.
     if !matches!(
         next,
         Ok(Input::Opened { .. } | Input::Events { .. } | Input::Progress { .. })

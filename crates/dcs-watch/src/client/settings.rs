@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use crate::key::Namespace;
+use crate::text::{NAME_BYTES, excerpt};
+use crate::value::HostPort;
 
 /// How etcd is reached and how long it may be silent. Start from [`Settings::new`].
 #[derive(Clone)]
 pub struct Settings {
-    /// All members of the etcd cluster, as `http://host:port`; one is used at a time, the next one
-    /// when it fails or falls silent.
+    /// All members of the etcd cluster, as `http://host:port`. One is used at a time, and the next
+    /// one when it fails or falls silent.
     pub endpoints: Vec<String>,
-    /// Patroni's folder.
+    /// Patroni's folder in etcd.
     pub namespace: Namespace,
     /// The etcd user, where etcd asks for one.
     pub username: Option<String>,
@@ -18,24 +20,24 @@ pub struct Settings {
     pub password: Option<String>,
     /// How long a connect, a page of a list, or the opening of a watch may take.
     pub request_timeout: Duration,
-    /// After how much quiet etcd is asked for a sign of life in the watch.
+    /// How long the watch may be quiet before etcd is asked for progress, a sign of life.
     pub progress_every: Duration,
-    /// After how much silence the views are stale and the connection is given up. At least twice
-    /// `progress_every`, or a quiet but healthy etcd would look dead.
+    /// How long etcd may be silent before the views are stale and the connection is given up. At
+    /// least twice `progress_every`, or a quiet but healthy etcd would look dead.
     pub silence_after: Duration,
-    /// How often everything is listed anew, in case something was missed in a way nobody thought
-    /// of.
+    /// How often everything is listed anew, in case an event was missed in a way that the checks do
+    /// not see.
     pub relist_every: Duration,
-    /// HTTP/2 pings while a watch is open. Not below 5 s: etcd by default takes more frequent pings
-    /// for an attack and hangs up (`--grpc-keepalive-min-time`).
+    /// The time between two HTTP/2 pings while a watch is open. Not below 5 s: etcd by default takes
+    /// more frequent pings for an attack and hangs up (`--grpc-keepalive-min-time`).
     pub keepalive_every: Duration,
     /// How long the answer to such a ping may take.
     pub keepalive_timeout: Duration,
-    /// The first pause after a failure; grows to `retry_max`, with jitter.
+    /// The first pause after a failure; pauses grow to `retry_max`, with jitter.
     pub retry_first: Duration,
     /// The longest pause between two tries.
     pub retry_max: Duration,
-    /// Keys per page of a list. All pages are read at one revision.
+    /// The number of keys in one page of a list, at least 1. All pages are read at one revision.
     pub page: u32,
 }
 
@@ -66,17 +68,15 @@ impl Settings {
         }
         for endpoint in &self.endpoints {
             if endpoint.starts_with("https://") {
-                return Err(SettingsError::Tls(endpoint.clone()));
+                return Err(SettingsError::Tls(shown(endpoint)));
             }
             let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint);
             let authority = authority.strip_suffix('/').unwrap_or(authority);
             if authority.contains("://")
                 || authority.contains('@')
-                || authority.parse::<crate::value::HostPort>().is_err()
+                || authority.parse::<HostPort>().is_err()
             {
-                return Err(SettingsError::Endpoint(
-                    endpoint.rsplit('@').next().unwrap_or_default().to_owned(),
-                ));
+                return Err(SettingsError::Endpoint(shown(endpoint)));
             }
         }
         if self.username.is_some() != self.password.is_some() {
@@ -90,6 +90,15 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// An endpoint for a message, without a user and password that may stand in it.
+fn shown(endpoint: &str) -> String {
+    let (user, host) = match endpoint.rsplit_once('@') {
+        Some((_, host)) => ("…@", host),
+        None => ("", endpoint),
+    };
+    format!("{user}{}", excerpt(host, NAME_BYTES))
 }
 
 impl std::fmt::Debug for Settings {
@@ -107,31 +116,31 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// Why settings cannot work.
+/// Why settings cannot work. Endpoints in it are escaped, and cut to a bound.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// No endpoint at all.
+    /// No endpoint is given.
     #[error("no etcd endpoint is given: name all members of the etcd cluster, as http://host:port")]
     NoEndpoint,
-    /// Not built in yet.
+    /// An https endpoint, which is not supported yet.
     #[error(
         "etcd endpoint {0}: https is not supported yet; use an http:// endpoint, or a local TLS proxy in front of etcd"
     )]
     Tls(String),
-    /// Not an address.
-    #[error("etcd endpoint {0:?} is not of the form http://host:port")]
+    /// An endpoint that is not `http://host:port`.
+    #[error("etcd endpoint \"{0}\" is not of the form http://host:port")]
     Endpoint(String),
-    /// One without the other.
+    /// A user without a password, or a password without a user.
     #[error("an etcd user needs a password and a password a user: only one of them is given")]
     Credentials,
     /// A silence limit that a healthy etcd would break.
     #[error(
-        "a silence limit of {silence_after:?} is too short for a sign of life every {progress_every:?}: it must be at least twice that"
+        "a silence limit of {silence_after:?} is too short: it must be at least twice the time after which etcd is asked for progress, {progress_every:?}"
     )]
     Silence {
         /// The limit.
         silence_after: Duration,
-        /// How often a sign of life is asked for.
+        /// How long the watch may be quiet before etcd is asked for progress.
         progress_every: Duration,
     },
 }

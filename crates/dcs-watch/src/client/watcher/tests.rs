@@ -1,35 +1,27 @@
-//! Who is woken by what: the publisher alone, without an etcd.
+//! Which subscribers are woken by which events: the publisher alone, without an etcd.
+
+use tokio::sync::watch;
 
 use super::*;
 use crate::event::Record;
-use crate::key::Namespace;
+use crate::key::{Namespace, ScopeId};
+use crate::value::Lsn;
+use crate::view::ScopeView;
 
 const MEMBER: &str = r#"{"conn_url":"postgres://h:1/x","state":"running","role":"replica"}"#;
 
 fn publisher() -> Publisher {
-    let started = Instant::now();
-    let hub = Hub {
-        store: Store::new(Namespace::default()),
-        channels: HashMap::new(),
-        scopes: watch::Sender::default(),
-        health: watch::Sender::new(Health {
-            freshness: Freshness::Unknown,
-            lineage: 0,
-            endpoint: String::new(),
-            cluster_id: None,
-            revision: 0,
-            keys: 0,
-            last_error: None,
-        }),
+    let health = Health {
+        freshness: Freshness::Unknown,
+        lineage: 0,
+        endpoint: String::new(),
+        cluster_id: None,
+        revision: 0,
+        keys: 0,
+        last_error: None,
     };
-    let counters = Arc::new(Counters::new(started));
-    Publisher {
-        views: Views {
-            hub: Arc::new(Mutex::new(hub)),
-            counters,
-        },
-        told: HashSet::new(),
-    }
+    let counters = Counters::new(Instant::now());
+    Publisher::new(Views::new(Namespace::default(), health, counters))
 }
 
 fn record(key: &str, value: &str, revision: i64, version: i64) -> Record {
@@ -51,13 +43,13 @@ fn delete(key: &str, revision: i64) -> Event {
     Event::Delete(record(key, "", revision, 0))
 }
 
-fn tell(publisher: &mut Publisher, news: &News, lineage: u64) {
+fn report(publisher: &mut Publisher, status: &StreamStatus, lineage: u64) {
     let known = Known {
         lineage,
         cluster_id: Some(7),
         ..Known::default()
     };
-    publisher.news(news, "http://e:1", &known);
+    publisher.status(status, "http://e:1", &known);
 }
 
 struct Subscriber(watch::Receiver<Arc<ScopeView>>);
@@ -67,14 +59,14 @@ impl Subscriber {
         Self(publisher.views.scope(&ScopeId::new(scope)))
     }
 
-    /// Whether it was woken since it last looked, and what it sees.
-    fn look(&mut self) -> (bool, Arc<ScopeView>) {
+    /// Whether the subscriber was woken since its last read, and the view.
+    fn read(&mut self) -> (bool, Arc<ScopeView>) {
         let woken = self.0.has_changed().unwrap();
         (woken, self.0.borrow_and_update().clone())
     }
 
     fn woken(&mut self) -> bool {
-        self.look().0
+        self.read().0
     }
 }
 
@@ -84,7 +76,7 @@ fn only_the_scope_that_changed_is_woken() {
     let mut one = Subscriber::of(&publisher, "wk1");
     let mut two = Subscriber::of(&publisher, "wk2");
     publisher.event(put("wk1/leader", "pg1", 1, 1));
-    let (woken, view) = one.look();
+    let (woken, view) = one.read();
     assert!(woken);
     assert_eq!(view.leader.as_ref().unwrap().value, "pg1");
     assert!(!two.woken());
@@ -95,7 +87,7 @@ fn only_the_scope_that_changed_is_woken() {
 }
 
 #[test]
-fn heartbeats_and_positions_wake_nobody() {
+fn heartbeats_and_positions_wake_no_subscriber() {
     let mut publisher = publisher();
     publisher.event(put("wk1/members/pg1", MEMBER, 1, 1));
     let mut one = Subscriber::of(&publisher, "wk1");
@@ -124,12 +116,12 @@ fn heartbeats_and_positions_wake_nobody() {
 }
 
 #[test]
-fn a_position_wakes_nobody_and_is_seen_by_whoever_looks() {
+fn a_position_wakes_no_subscriber_and_is_seen_by_every_reader() {
     let mut publisher = publisher();
     publisher.event(put("wk1/leader", "pg1", 1, 1));
     let mut one = Subscriber::of(&publisher, "wk1");
     let mut two = Subscriber::of(&publisher, "wk1");
-    let mut nobody = Subscriber::of(&publisher, "nobody");
+    let mut other = Subscriber::of(&publisher, "other");
     let held = Arc::clone(&one.0.borrow_and_update());
     let woken = |subscriber: &Subscriber| subscriber.0.has_changed().unwrap();
     let seen = |subscriber: &Subscriber| subscriber.0.borrow().last_position.map(|lsn| lsn.0);
@@ -142,25 +134,28 @@ fn a_position_wakes_nobody_and_is_seen_by_whoever_looks() {
             assert_eq!(seen(subscriber), Some(position));
         }
     }
-    assert_eq!(held.last_position, None, "what was taken stays what it was");
-    assert_eq!(seen(&nobody), None);
+    assert_eq!(
+        held.last_position, None,
+        "a view that was read does not change"
+    );
+    assert_eq!(seen(&other), None);
     let counters = publisher.views.counters();
     assert_eq!(counters.published.load(Ordering::Relaxed), 0);
     assert!(!publisher.views.scopes().has_changed().unwrap());
-    // What else changes brings the newest position along.
+    // Any other change brings the newest position along.
     publisher.event(put("wk1/leader", "pg2", 30, 2));
     for subscriber in [&mut one, &mut two] {
-        let (woken, view) = subscriber.look();
+        let (woken, view) = subscriber.read();
         assert!(woken);
         assert_eq!(view.last_position, Some(Lsn(1900)));
     }
-    // A broken one is told as other broken values are, and mended the same way.
+    // A malformed position is a problem like any other malformed value, until a good one comes.
     for (revision, status, position) in [
         (31, "{broken", None),
         (32, r#"{"optime":2000}"#, Some(Lsn(2000))),
     ] {
         publisher.event(put("wk1/status", status, revision, revision - 11));
-        let (woken, view) = one.look();
+        let (woken, view) = one.read();
         assert!(woken);
         assert_eq!(view.last_position, position);
         assert_eq!(view.problems.is_empty(), position.is_some());
@@ -168,11 +163,11 @@ fn a_position_wakes_nobody_and_is_seen_by_whoever_looks() {
     publisher.event(delete("wk1/status", 33));
     assert!(!woken(&one));
     assert_eq!(seen(&one), None);
-    assert!(!nobody.woken());
+    assert!(!other.woken());
 }
 
 #[test]
-fn a_position_that_a_list_brings_wakes_nobody_either() {
+fn a_position_that_a_list_brings_wakes_no_subscriber() {
     let mut publisher = publisher();
     publisher.event(put("wk1/leader", "pg1", 1, 1));
     publisher.event(put("wk1/status", r#"{"optime":1}"#, 2, 1));
@@ -192,7 +187,7 @@ fn a_position_that_a_list_brings_wakes_nobody_either() {
 }
 
 #[test]
-fn a_list_that_says_the_same_wakes_nobody() {
+fn a_list_without_changes_wakes_no_subscriber() {
     let mut publisher = publisher();
     publisher.event(put("wk1/leader", "pg1", 1, 1));
     publisher.event(put("wk1/members/pg1", MEMBER, 2, 1));
@@ -201,9 +196,9 @@ fn a_list_that_says_the_same_wakes_nobody() {
     publisher.event(Event::InitPut(record("wk1/leader", "pg1", 1, 1)));
     publisher.event(Event::InitPut(record("wk1/members/pg1", MEMBER, 9, 4)));
     publisher.event(Event::InitDone { revision: 10 });
-    tell(
+    report(
         &mut publisher,
-        &News::Listed {
+        &StreamStatus::Listed {
             revision: 10,
             keys: 2,
         },
@@ -213,33 +208,33 @@ fn a_list_that_says_the_same_wakes_nobody() {
 }
 
 #[test]
-fn everybody_is_woken_when_the_views_go_stale_and_fresh_again() {
+fn all_subscribers_are_woken_when_the_views_go_stale_and_fresh_again() {
     let mut publisher = publisher();
     publisher.event(put("wk1/leader", "pg1", 1, 1));
     let mut all = [
         Subscriber::of(&publisher, "wk1"),
-        Subscriber::of(&publisher, "nobody"),
+        Subscriber::of(&publisher, "other"),
     ];
-    let stale = News::Stale {
+    let stale = StreamStatus::Stale {
         reason: "silence".into(),
     };
-    for (news, freshness) in [
-        (News::Fresh, Freshness::Fresh),
+    for (status, freshness) in [
+        (StreamStatus::Fresh, Freshness::Fresh),
         (
             stale,
             Freshness::Stale {
                 reason: "silence".into(),
             },
         ),
-        (News::Fresh, Freshness::Fresh),
+        (StreamStatus::Fresh, Freshness::Fresh),
     ] {
-        tell(&mut publisher, &news, 0);
+        report(&mut publisher, &status, 0);
         for subscriber in &mut all {
-            let (woken, view) = subscriber.look();
-            assert!(woken && view.freshness == freshness, "{news:?} {view:?}");
+            let (woken, view) = subscriber.read();
+            assert!(woken && view.freshness == freshness, "{status:?} {view:?}");
         }
         assert_eq!(publisher.views.health().borrow().freshness, freshness);
-        tell(&mut publisher, &news, 0);
+        report(&mut publisher, &status, 0);
         assert!(all.iter_mut().all(|subscriber| !subscriber.woken()), "once");
     }
 }
@@ -250,11 +245,11 @@ fn a_new_lineage_reaches_every_view_together_with_its_list() {
     publisher.event(put("wk1/leader", "pg1", 50, 1));
     let mut all = [
         Subscriber::of(&publisher, "wk1"),
-        Subscriber::of(&publisher, "nobody"),
+        Subscriber::of(&publisher, "other"),
     ];
-    tell(
+    report(
         &mut publisher,
-        &News::Lineage {
+        &StreamStatus::Lineage {
             lineage: 1,
             reason: String::new(),
         },
@@ -267,16 +262,16 @@ fn a_new_lineage_reaches_every_view_together_with_its_list() {
     publisher.event(Event::Init);
     publisher.event(Event::InitPut(record("wk1/leader", "pg1", 2, 1)));
     publisher.event(Event::InitDone { revision: 3 });
-    tell(
+    report(
         &mut publisher,
-        &News::Listed {
+        &StreamStatus::Listed {
             revision: 3,
             keys: 1,
         },
         1,
     );
     for subscriber in &mut all {
-        let (woken, view) = subscriber.look();
+        let (woken, view) = subscriber.read();
         assert!(woken && view.lineage == 1, "{view:?}");
     }
     let health = publisher.views.health().borrow().clone();
@@ -289,16 +284,19 @@ fn a_new_lineage_reaches_every_view_together_with_its_list() {
 #[test]
 fn a_missing_event_is_reported_back() {
     let mut publisher = publisher();
-    assert_eq!(publisher.event(put("wk1/leader", "pg1", 1, 1)), Reply::Go);
+    assert_eq!(
+        publisher.event(put("wk1/leader", "pg1", 1, 1)),
+        Reply::Continue
+    );
     assert_eq!(publisher.event(put("wk1/leader", "pg1", 5, 3)), Reply::Gap);
 }
 
 #[test]
-fn an_error_is_part_of_the_health_until_all_is_well() {
+fn an_error_is_part_of_the_health_until_the_watch_is_open() {
     let mut publisher = publisher();
-    tell(
+    report(
         &mut publisher,
-        &News::Broken {
+        &StreamStatus::Broken {
             error: "refused".into(),
         },
         0,
@@ -306,12 +304,12 @@ fn an_error_is_part_of_the_health_until_all_is_well() {
     let health = publisher.views.health();
     assert_eq!(health.borrow().last_error.as_deref(), Some("refused"));
     assert_eq!(health.borrow().endpoint, "http://e:1");
-    tell(&mut publisher, &News::Resumed { after: 3 }, 0);
+    report(&mut publisher, &StreamStatus::Resumed { after: 3 }, 0);
     assert_eq!(health.borrow().last_error, None);
 }
 
 #[test]
-fn scopes_are_told_when_one_comes_or_goes() {
+fn the_set_of_scopes_changes_when_a_scope_comes_or_goes() {
     let mut publisher = publisher();
     let mut scopes = publisher.views.scopes();
     publisher.event(put("wk1/leader", "pg1", 1, 1));
@@ -322,13 +320,12 @@ fn scopes_are_told_when_one_comes_or_goes() {
 }
 
 #[test]
-fn channels_that_nobody_listens_to_are_dropped_with_the_next_list() {
+fn channels_without_a_subscriber_are_dropped_with_the_next_list() {
     let mut publisher = publisher();
     let kept = Subscriber::of(&publisher, "kept");
     drop(Subscriber::of(&publisher, "dropped"));
     publisher.event(Event::Init);
     publisher.event(Event::InitDone { revision: 1 });
-    let left: Vec<_> = publisher.views.lock().channels.keys().cloned().collect();
-    assert_eq!(left, [ScopeId::new("kept")]);
+    assert_eq!(publisher.views.lock().channels(), [&ScopeId::new("kept")]);
     drop(kept);
 }
