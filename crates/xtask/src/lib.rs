@@ -17,8 +17,8 @@ mod setup;
 mod shell;
 mod stages;
 mod story;
+pub mod structure;
 mod traffic_command;
-pub mod wall;
 
 #[derive(Parser)]
 #[command(
@@ -44,8 +44,8 @@ enum Command {
     Bench(bench::Arguments),
     /// A long run: random switchovers, restarts, crashes, freezes and etcd restarts, from a seed
     Endure(endure::Arguments),
-    /// Checks that pure files stay pure
-    Wall,
+    /// Checks what the compiler cannot see: dependencies, homes of libraries, circles of files
+    Structure,
 }
 
 /// Runs the command line.
@@ -56,6 +56,6 @@ pub fn run() -> Result<ExitCode> {
         Command::Lab(command) => lab_command::run(&command),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Endure(arguments) => endure::run(&arguments),
-        Command::Wall => stages::wall(),
+        Command::Structure => stages::structure(),
     }
 }

@@ -10,12 +10,13 @@ use lab::Version;
 use lab::citus::{STAND_IN_VARIABLE, stand_in_forced};
 use lab::installation::Installation;
 
-use crate::{screen, setup, shell, wall};
+use crate::structure::{findings, wall};
+use crate::{screen, setup, shell};
 
 /// The target that needs a lab, and a machine to itself.
 const END_TO_END: &str = "e2e";
 
-/// The target that tells stories of holds to PostgreSQL alone.
+/// The target that tests holds on PostgreSQL alone, without etcd and Patroni.
 const HOLDS: &str = "holds";
 
 /// Arguments of `cargo xtask test`.
@@ -61,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             .iter()
             .try_for_each(|version| setup::for_lab(*version))
     });
-    stages.run("wall", check_wall);
+    stages.run("structure", check_structure);
     stages.run("format", || {
         shell::run(&mut shell::cargo(&["fmt", "--all", "--check"]))
     });
@@ -76,12 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         ];
         shell::run(&mut shell::cargo(&arguments))
     });
-    // Without its client, so that the compiler proves that the pure half needs none.
-    stages.run("pure half of dcs-watch", || {
-        let package = ["clippy", "-p", "dcs-watch", "--no-default-features"];
-        let arguments = [&package[..], &["--", "-D", "warnings"]].concat();
-        shell::run(&mut shell::cargo(&arguments))
-    });
+    stages.run("clippy, pure crates alone", pure_crates_alone);
     stages.dependencies();
     stages.run("unit and integration tests", unit_tests);
     stages.holds_on_the_stand_in();
@@ -101,27 +97,63 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     stages.summary(began.elapsed())
 }
 
-/// `cargo xtask wall`.
-pub(crate) fn wall() -> Result<ExitCode> {
-    check_wall()?;
+/// Clippy again for each pure crate without the rest of the workspace, whose features would bring
+/// clients in, and with the settings that forbid clocks.
+fn pure_crates_alone() -> Result<()> {
+    let root = shell::root();
+    for pure in wall::pure(&root)? {
+        let mut command = shell::cargo(&["clippy", "-p", pure.name]);
+        command
+            .args(pure.options)
+            .args(["--", "-D", "warnings"])
+            .env("CLIPPY_CONF_DIR", root.join("crates/citus-core"));
+        shell::run(&mut command)?;
+    }
+    Ok(())
+}
+
+/// `cargo xtask structure`.
+pub(crate) fn structure() -> Result<ExitCode> {
+    check_structure()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn check_wall() -> Result<()> {
-    let findings = wall::scan(&shell::root())?;
+fn check_structure() -> Result<()> {
+    let root = shell::root();
+    let findings = findings::scan(&root)?;
+    let mut impure = Vec::new();
+    for pure in wall::pure(&root)? {
+        let tree = shell::run_quietly(&mut shell::cargo(&pure.tree()))?;
+        impure.extend(pure.breaches(&tree));
+    }
     for warning in &findings.warnings {
         screen::line(&format!("warning: {warning}"));
+    }
+    for breach in &impure {
+        screen::line(breach);
     }
     for breach in &findings.breaches {
         screen::line(&breach.to_string());
     }
-    if !findings.breaches.is_empty() {
-        bail!(
-            "{} lines are on the wrong side of the wall",
-            findings.breaches.len()
-        );
+    for circle in findings.circles.iter().chain(&findings.knots) {
+        screen::line(circle);
     }
-    screen::line(&format!("{} files, none breaks the wall", findings.files));
+    let counts = [
+        (impure.len(), "impure dependencies"),
+        (findings.breaches.len(), "libraries away from home"),
+        (findings.circles.len(), "circles of files"),
+    ];
+    let wrong = counts.iter().filter(|(count, _)| *count > 0);
+    let wrong: Vec<String> = wrong
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join(", "));
+    }
+    screen::line(&format!(
+        "{} files: no circle, every library at home, nothing impure below what is pure",
+        findings.files
+    ));
     Ok(())
 }
 
@@ -200,8 +232,8 @@ impl Stages {
         }
     }
 
-    /// Where Citus is installed the stories of holds are told to its stand-in as well: else nobody there
-    /// sees that one has come to be true of Citus alone.
+    /// Where Citus is installed, holds are tested on its stand-in as well: else a test that has come to
+    /// be true of Citus alone would not be noticed there.
     fn holds_on_the_stand_in(&mut self) {
         if !runs_on_stand_in() {
             self.run("holds, stand-in", || shell::run(&mut test_on(HOLDS, true)));
@@ -246,7 +278,7 @@ impl Stages {
     }
 }
 
-/// Whether tests run on the stand-in: Citus is not installed, or somebody wants it so.
+/// Whether tests run on the stand-in: Citus is not installed, or the stand-in is asked for.
 fn runs_on_stand_in() -> bool {
     let citus = Installation::find().is_ok_and(|found| found.has_citus);
     !citus || stand_in_forced()
@@ -287,7 +319,7 @@ mod tests {
     fn one_failure_fails_it_all() {
         let mut stages = Stages::default();
         stages.run("good", || Ok(()));
-        stages.skip("left out", "not here");
+        stages.skip("skipped", "not here");
         assert_eq!(stages.summary(Duration::ZERO), ExitCode::SUCCESS);
         stages.run("bad", || bail!("broken"));
         stages.run("good again", || Ok(()));
