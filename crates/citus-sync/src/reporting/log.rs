@@ -32,24 +32,24 @@ pub(super) fn write(whose: &Whose, event: &Event) {
         Event::Violation { what } => error!(
             formation,
             group,
-            scope,
+            %scope,
             "a decision was stopped, nothing is changed; please report this as a bug: {what}"
         ),
         Event::HoldRequested { member, timeout } => info!(
             formation,
             group,
-            scope,
+            %scope,
             member = member.as_deref().unwrap_or("not told"),
             timeout_ms = timeout.as_millis(),
             "`citus-sync hold`: writes are to be held"
         ),
         Event::ReleaseRequested => info!(
             formation,
-            group, scope, "`citus-sync release`: the hold is let go"
+            group, %scope, "`citus-sync release`: the hold is let go"
         ),
         Event::RowSuperseded { database, step } => info!(
             formation,
-            group, scope, database, "skipped: superseded by newer state: {step}"
+            group, %scope, database, "skipped: superseded by newer state: {step}"
         ),
         Event::Failed {
             database,
@@ -59,26 +59,26 @@ pub(super) fn write(whose: &Whose, event: &Event) {
             ..
         } => warn!(
             formation,
-            group, scope, database, failures, "failed, will be tried again: {step}: {error}"
+            group, %scope, database, failures, "failed, will be tried again: {step}: {error}"
         ),
         Event::Recovered { database, count } => info!(
             formation,
             group,
-            scope,
+            %scope,
             database,
             count,
             "recovered prepared transactions that a lost session left"
         ),
         Event::NotRecovered { database, error } => debug!(
             formation,
-            group, scope, database, "recover_prepared_transactions: {error}"
+            group, %scope, database, "recover_prepared_transactions: {error}"
         ),
         Event::CoordinatorNotAsked {
             address,
             failures,
             error,
         } => warn!(
-            formation, group, scope, %address, failures,
+            formation, group, %scope, %address, failures,
             "the coordinator could not be asked whether it reaches a lost member, so reads stay where \
              they are; it is asked again: {error}"
         ),
@@ -105,19 +105,19 @@ pub(super) fn write(whose: &Whose, event: &Event) {
 fn decided(whose: &Whose, rule: Rule, leader: &str, has_address: bool, waits: &str) {
     let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
     match rule {
-        Rule::InSync => info!(formation, group, scope, leader, "in sync"),
+        Rule::InSync => info!(formation, group, %scope, leader, "in sync"),
         Rule::Promoting | Rule::LeaderGone if !waits.is_empty() => {
-            info!(formation, group, scope, leader, "waiting: {waits}");
+            info!(formation, group, %scope, leader, "waiting: {waits}");
         }
         Rule::Unreachable => {
-            warn!(formation, group, scope, leader, "waiting: {waits}");
+            warn!(formation, group, %scope, leader, "waiting: {waits}");
         }
         Rule::Blocked if !waits.is_empty() => {
-            warn!(formation, group, scope, leader, "waiting: {waits}");
+            warn!(formation, group, %scope, leader, "waiting: {waits}");
         }
         // Without an address no member can be asked: that lasts.
         Rule::Unproven if !has_address => {
-            warn!(formation, group, scope, leader, "waiting: {waits}");
+            warn!(formation, group, %scope, leader, "waiting: {waits}");
         }
         _ => {}
     }
@@ -127,7 +127,7 @@ fn entry_nodes(whose: &Whose, event: &Event) {
     let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
     match event {
         Event::EntryNodeSkipped { database, skipped } => warn!(
-            formation, group, scope, database, entry_node = %skipped.node,
+            formation, group, %scope, database, entry_node = %skipped.node,
             "skipped an entry node: its clients are not held, and go by its own metadata until Citus \
              has told it: {}", skipped.error
         ),
@@ -139,7 +139,7 @@ fn entry_nodes(whose: &Whose, event: &Event) {
         } => info!(
             formation,
             group,
-            scope,
+            %scope,
             database,
             entry_nodes = held,
             skipped,
@@ -151,7 +151,7 @@ fn entry_nodes(whose: &Whose, event: &Event) {
             node,
             there,
         } => info!(
-            formation, group, scope, database, entry_node = %node,
+            formation, group, %scope, database, entry_node = %node,
             "an entry node was not told of a move: it has this group at {}; Citus is made to tell it",
             there.as_ref().map_or("no address".to_owned(), ToString::to_string)
         ),
@@ -160,7 +160,7 @@ fn entry_nodes(whose: &Whose, event: &Event) {
             node,
             error,
         } => debug!(
-            formation, group, scope, database, entry_node = %node,
+            formation, group, %scope, database, entry_node = %node,
             "asked an entry node where it has this group: {error}"
         ),
         _ => {}
@@ -181,7 +181,7 @@ fn holds(whose: &Whose, event: &Event) {
         } => info!(
             formation,
             group,
-            scope,
+            %scope,
             database,
             held_ms = millis(*after),
             entry_nodes,
@@ -197,7 +197,7 @@ fn holds(whose: &Whose, event: &Event) {
         } => warn!(
             formation,
             group,
-            scope,
+            %scope,
             database,
             failures,
             "could not hold writes, will try again while there is a reason: {error}"
@@ -205,7 +205,7 @@ fn holds(whose: &Whose, event: &Event) {
         Event::HoldLost { database } => warn!(
             formation,
             group,
-            scope,
+            %scope,
             database,
             "lost a hold: the coordinator closed the session; its entry nodes stay held, and it is \
              taken again while there is a reason"
@@ -224,7 +224,7 @@ fn holds(whose: &Whose, event: &Event) {
             warn!(
                 formation,
                 group,
-                scope,
+                %scope,
                 held_s = after.as_secs(),
                 "{what}; it was for: {reason}. It is not held again for this; look at Patroni's log \
                  of {scope}"
@@ -233,7 +233,7 @@ fn holds(whose: &Whose, event: &Event) {
         Event::WritesGoOn { leader, after, .. } => info!(
             formation,
             group,
-            scope,
+            %scope,
             leader = leader.as_deref().unwrap_or("none"),
             held_ms = millis(*after),
             "writes go on"
@@ -252,7 +252,7 @@ fn moves(whose: &Whose, event: &Event) {
             after,
             took,
         } => info!(
-            formation, group, scope, database, %from, %to,
+            formation, group, %scope, database, %from, %to,
             after_ms = after.map(millis),
             took_ms = millis(*took),
             "reads are moved"
@@ -265,7 +265,7 @@ fn moves(whose: &Whose, event: &Event) {
         } => info!(
             formation,
             group,
-            scope,
+            %scope,
             database,
             writable_ms = millis(times.writable),
             locked_ms = millis(times.started + phases.locked),
@@ -294,12 +294,12 @@ fn transition_over(transition: &Transition) {
     if transition.outcome == TransitionOutcome::Expired {
         warn!(
             formation,
-            group, scope, from, to, "{kind} over, {outcome}: {phases}"
+            group, %scope, from, to, "{kind} over, {outcome}: {phases}"
         );
     } else {
         info!(
             formation,
-            group, scope, from, to, "{kind} over, {outcome}: {phases}"
+            group, %scope, from, to, "{kind} over, {outcome}: {phases}"
         );
     }
 }
