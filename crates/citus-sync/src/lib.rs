@@ -2,4 +2,6 @@
 //! [`edge`] talks to the world (etcd views, PostgreSQL, HTTP, clocks, signals).
 
 pub mod edge;
+pub mod execute;
 pub mod metrics;
+pub mod session;

@@ -13,8 +13,9 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::reconciler::{Context, Reconciler};
-use super::sql::{Database, EntryNodes, Login, Probes};
 use super::store::{FormationStateStore, StateStore};
+use crate::execute::EntryNodes;
+use crate::session::{Database, Login, Probes};
 use citus_core::config::Formation as Settings;
 use citus_core::plan::{COORDINATOR_GROUP, Writes};
 use citus_core::policy::Write;

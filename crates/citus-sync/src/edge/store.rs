@@ -13,8 +13,8 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
 
 use super::commands::{self, Command, Line, LookupError};
-use super::sql::Database;
 use crate::metrics::{Metrics, WatchNumbers};
+use crate::session::Database;
 use citus_core::plan::{Rows, Writes};
 use citus_core::report::{
     DatabaseReport, EtcdReport, FormationReport, GroupReport, State, Transition,

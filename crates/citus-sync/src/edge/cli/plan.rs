@@ -13,7 +13,7 @@ use super::remediation::say;
 use super::snapshot::{self, Answers, Groups, Views};
 use super::stdout::{complain, print, print_json};
 use super::{Done, Outcome, block_on, load};
-use crate::edge::sql::inspect;
+use crate::session::inspect;
 use citus_core::config::Formation;
 use citus_core::plan::{Rows, Step, Wait};
 use citus_core::render::{self, PlanLine};

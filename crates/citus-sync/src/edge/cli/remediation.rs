@@ -3,7 +3,7 @@
 use dcs_watch::HostPort;
 use strsim::levenshtein;
 
-use crate::edge::sql::SqlError;
+use crate::session::SqlError;
 use citus_core::config::{Coordinator, Origin, Password};
 
 /// The error without words that only a developer needs.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use crate::edge::daemon;
 use crate::edge::formation;
-use crate::edge::sql::{Login, SqlError, inspect};
+use crate::session::{Login, SqlError, inspect};
 use citus_core::config::{Config, Formation, Unresolved};
 use citus_core::plan::{
     self, COORDINATOR_GROUP, Decision, Position, Probe, ProbeState, Rows, Situation, Writes,

@@ -1,45 +1,5 @@
-//! The only folder that speaks to PostgreSQL: connections with deadlines, the coordinator's
-//! databases, holds and the steps of a decision there and on the entry nodes, and the probes of members.
+//! What sessions and executors are called by the rest of the edge.
 
-mod after;
-mod bounded;
-mod catalogue;
-mod connect;
-mod database;
-mod entry_nodes;
-mod error;
-mod fan_out;
-mod flush;
-mod forced;
-mod held_entry_nodes;
-mod hold;
-pub mod inspect;
-mod known_entry_nodes;
-mod late;
-mod locking;
-mod pool;
-mod probe;
-mod reachability;
-mod readers;
-mod reads;
-mod references;
-mod socket;
-mod steps;
-mod told;
-mod update;
-
-pub use after::{recover_prepared, resync};
-pub use bounded::Bounds;
+pub use crate::execute::*;
+pub use crate::session::*;
 pub use citus_core::outcome::{EntryNodeNews, Finished, Phases, Skipped};
-pub use connect::{Connection, Login};
-pub use database::{Database, DatabaseState, Server};
-pub use entry_nodes::{EntryNodes, SPARE};
-pub use error::SqlError;
-pub use flush::flush_log;
-pub use hold::{Hold, HoldOrder};
-pub use probe::Probes;
-pub use reachability::can_reach;
-pub use readers::readers_are_gone;
-pub use reads::{ReadsUnderHold, move_reads};
-pub use steps::{StepError, carry_out};
-pub use told::{Told, ask_entry_nodes};

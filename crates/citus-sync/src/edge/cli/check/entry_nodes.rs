@@ -6,8 +6,8 @@ use dcs_watch::HostPort;
 use super::{EntryNodes, PerDatabase};
 use crate::edge::cli::remediation::{name, remediation, say};
 use crate::edge::cli::snapshot::{Answers, Groups};
-use crate::edge::sql::SqlError;
-use crate::edge::sql::inspect::EntryNodeFacts;
+use crate::session::SqlError;
+use crate::session::inspect::EntryNodeFacts;
 use citus_core::config::Formation;
 use citus_core::render::Finding;
 
