@@ -1,7 +1,19 @@
-//! citus-sync: the daemon and its command line. What it decides is in [`citus_core`]; everything under
-//! [`edge`] talks to the world (etcd views, PostgreSQL, HTTP, clocks, signals).
+//! citus-sync: the daemon and its command line. What it decides is in [`citus_core`]; what is here talks to
+//! the world.
+//!
+//! From the bottom up: [`session`] speaks to PostgreSQL; [`execute`] carries orders out on sessions;
+//! [`metrics`] are what Prometheus scrapes; [`state`] is what is known, for everybody who reads it;
+//! [`reporting`] tells events to log, metrics and history; [`group`] drives one group's reconciler;
+//! [`formation`] is one Citus cluster; [`http`] serves the state and takes requests; [`daemon`] is all of
+//! it as one process; [`cli`] is the command line.
 
-pub mod edge;
+pub mod cli;
+pub mod daemon;
+pub mod execute;
+pub mod formation;
 pub mod group;
+pub mod http;
 pub mod metrics;
 pub mod reporting;
+pub mod session;
+pub mod state;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use citus_core::config::{Origin, Password, Secret};
 use citus_core::policy::Policy;
-use citus_sync::edge::sql::{Connection, Login};
+use citus_sync::session::{Connection, Login};
 use lab::{Postgres, Sandbox, wait_for};
 use tokio::runtime::{Builder, Runtime};
 

@@ -7,8 +7,9 @@ use citus_core::plan::Writes;
 use citus_core::policy::Policy;
 use tokio::sync::watch;
 
-use crate::edge::sql::{Database, EntryNodes};
-use crate::edge::store::StateStore;
+use crate::execute::EntryNodes;
+use crate::session::Database;
+use crate::state::StateStore;
 
 /// What the groups of one formation share.
 pub struct Context {

@@ -24,9 +24,10 @@ use tokio::time::sleep_until;
 use super::context::Context;
 use super::orders::{self, Executed, Execution, Finished, Tools};
 use super::questions;
-use crate::edge::commands::Command;
-use crate::edge::sql::{Database, Hold, Probes};
+use crate::execute::Hold;
 use crate::reporting::Reporting;
+use crate::session::{Database, Probes};
+use crate::state::Command;
 
 type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 

@@ -16,10 +16,10 @@ use dcs_watch::{HostPort, ScopeView};
 use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::sync::watch;
 
-use crate::edge::sql::{
-    Database, EntryNodes, Hold, HoldOrder, Listener, ReadsUnderHold, SqlError, StepError,
-    carry_out, move_reads, resync,
+use crate::execute::{
+    EntryNodes, Hold, HoldOrder, ReadsUnderHold, StepError, carry_out, move_reads, resync,
 };
+use crate::session::{Database, Listener, SqlError};
 
 /// What an order needs beside itself.
 pub(super) struct Tools {

@@ -5,9 +5,8 @@ use dcs_watch::HostPort;
 use tokio::sync::watch;
 use tracing::debug;
 
-use crate::edge::sql::{
-    Database, EntryNodes, ask_entry_nodes, can_reach, flush_log, readers_are_gone, recover_prepared,
-};
+use crate::execute::{EntryNodes, ask_entry_nodes, flush_log, readers_are_gone, recover_prepared};
+use crate::session::{Database, can_reach};
 
 /// Asks the coordinator whether it reaches a member.
 pub(super) async fn ask_coordinator(database: Database, address: HostPort, round: u64) -> Input {

@@ -7,7 +7,7 @@ mod log;
 use citus_core::event::{Event, Whose};
 use citus_core::report::GroupReport;
 
-use crate::edge::store::StateStore;
+use crate::state::StateStore;
 
 /// The subscribers to one group's events.
 pub struct Reporting {

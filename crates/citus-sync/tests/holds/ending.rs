@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use citus_core::plan::{Rows, Step};
 use citus_core::policy::Policy;
-use citus_sync::edge::sql::{Hold, carry_out};
+use citus_sync::execute::{Hold, carry_out};
 
 use crate::servers::{
     DEAD_PORT, Fixture, Servers, Session, holder, servers, until, wait_for_holder, wait_for_nobody,

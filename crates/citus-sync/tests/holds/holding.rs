@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use citus_sync::edge::sql::Hold;
+use citus_sync::execute::Hold;
 
 use crate::servers::{
     Fixture, REFERENCES, SOON, Servers, Session, holder, servers, wait_for_holder, wait_for_nobody,

@@ -1,7 +1,7 @@
 //! How much of the coordinator's connections holds may take, and that they take nothing from others.
 
 use citus_core::plan::Step;
-use citus_sync::edge::sql::{Hold, carry_out};
+use citus_sync::execute::{Hold, carry_out};
 
 use crate::servers::{DEAD_PORT, Fixture, servers};
 

@@ -2,7 +2,7 @@
 
 use citus_core::plan::{MakeWay, Move, Step};
 use citus_core::policy::Policy;
-use citus_sync::edge::sql::{Hold, StepError, carry_out, move_reads, resync};
+use citus_sync::execute::{Hold, StepError, carry_out, move_reads, resync};
 use dcs_watch::HostPort;
 use lab::wait_for;
 

@@ -1,7 +1,7 @@
 //! What news has overtaken is not carried out: whoever changes rows asks once more right before.
 
 use citus_core::plan::{Register, Repair, Step};
-use citus_sync::edge::sql::{StepError, carry_out, resync};
+use citus_sync::execute::{StepError, carry_out, resync};
 use dcs_watch::HostPort;
 
 use crate::servers::{DEAD_PORT, Fixture, servers};

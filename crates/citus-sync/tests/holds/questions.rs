@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use citus_sync::edge::sql::{can_reach, flush_log, readers_are_gone, recover_prepared};
+use citus_sync::execute::{flush_log, readers_are_gone, recover_prepared};
+use citus_sync::session::can_reach;
 use dcs_watch::HostPort;
 use tokio::sync::watch;
 

@@ -12,9 +12,11 @@ use std::thread;
 use std::time::Duration;
 
 use citus_core::config::Password;
+use citus_core::outcome::EntryNodeNews;
 use citus_core::plan::{Move, Rows};
 use citus_core::policy::Policy;
-use citus_sync::edge::sql::{Database, EntryNodeNews, EntryNodes, Hold, HoldOrder, Login};
+use citus_sync::execute::{EntryNodes, Hold, HoldOrder};
+use citus_sync::session::{Database, Login};
 use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView, Versioned};
 use lab::postgres::error::SqlState;
 use lab::postgres::{Client, SimpleQueryMessage};

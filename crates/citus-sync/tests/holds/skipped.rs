@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
+use citus_core::outcome::{EntryNodeNews, Skipped};
 use citus_core::plan::Step;
-use citus_sync::edge::sql::{EntryNodeNews, Hold, Skipped, ask_entry_nodes, carry_out, move_reads};
+use citus_sync::execute::{Hold, ask_entry_nodes, carry_out, move_reads};
 use dcs_watch::HostPort;
 use lab::Postgres;
 

@@ -11,9 +11,9 @@ const HOMES: &[(&str, &str)] = &[
     ("etcd_client", "crates/dcs-watch/src/client/etcd.rs"),
     ("backoff", "crates/dcs-watch/src/client/retry.rs"),
     ("serde_yaml", "crates/citus-core/src/config/yaml.rs"),
-    ("tokio_postgres", "crates/citus-sync/src/edge/sql/"),
-    ("axum", "crates/citus-sync/src/edge/http/"),
-    ("hyper", "crates/citus-sync/src/edge/http/"),
+    ("tokio_postgres", "crates/citus-sync/src/session/"),
+    ("axum", "crates/citus-sync/src/http/"),
+    ("hyper", "crates/citus-sync/src/http/"),
 ];
 
 /// One line that names a library away from its home.

@@ -1,0 +1,216 @@
+//! The rows of each group against its leader, as `run` would decide on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dcs_watch::ScopeView;
+
+use super::{Inspected, PerDatabase};
+use crate::cli::snapshot::{self, Answers, Groups};
+use citus_core::config::Formation;
+use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
+use citus_core::render::Finding;
+
+pub(super) fn judge(
+    formation: &Formation,
+    writes: Writes,
+    groups: &Groups,
+    answers: &Answers,
+    inspected: &Inspected,
+) -> Vec<Finding> {
+    let rows: BTreeMap<String, Rows> = inspected
+        .iter()
+        .map(|(name, answer)| {
+            let citus = answer
+                .as_ref()
+                .ok()
+                .and_then(|facts| facts.citus.as_ref().ok());
+            let rows = match citus {
+                Some(citus) => Rows::known(citus.rows.clone()),
+                // `databases` says why.
+                None => Rows::Unknown(String::new()),
+            };
+            (name.clone(), rows)
+        })
+        .collect();
+    let mut found = Vec::new();
+    for (group, view) in &groups.views {
+        let answer = answers.get(group);
+        let decision = snapshot::decide(formation, writes, *group, view, answer, &rows);
+        let mut per_database = PerDatabase::of(formation);
+        for (database, step) in &decision.steps {
+            if let Rows::Known(known) = &rows[database]
+                && let Some(finding) = row(formation, *group, view, step, known)
+            {
+                per_database.add(database, finding);
+            }
+        }
+        found.extend(per_database.finish());
+    }
+    let configured = groups.configured();
+    let mut per_database = PerDatabase::of(formation);
+    for (database, rows) in &rows {
+        let Rows::Known(rows) = rows else { continue };
+        for finding in unfollowed(&configured, rows)
+            .into_iter()
+            .chain(unsynced(rows))
+        {
+            per_database.add(database, finding);
+        }
+    }
+    found.extend(per_database.finish());
+    found
+}
+
+fn row(
+    formation: &Formation,
+    group: i32,
+    view: &ScopeView,
+    step: &Step,
+    rows: &[Row],
+) -> Option<Finding> {
+    let what = format!("row of group {group} ({})", view.scope);
+    let primary = rows
+        .iter()
+        .find(|row| row.groupid == group && row.is_primary());
+    Some(match step {
+        Step::InSync => match primary {
+            Some(row) => Finding::pass(
+                what,
+                format!(
+                    "node {} is at {}, as its leader is",
+                    row.nodeid, row.address
+                ),
+            ),
+            None => Finding::pass(
+                what,
+                "none: the coordinator's own row is optional (citus_set_coordinator_host)",
+            ),
+        },
+        Step::Move(step) => Finding::warn(
+            what,
+            format!(
+                "node {} is at {}, but its leader is at {}",
+                step.nodeid, step.from, step.to
+            ),
+            format!("`run` will {}", Step::Move(step.clone())),
+        ),
+        Step::Repair(step) => Finding::warn(
+            what,
+            format!("node {} bears a temporary name, {}", step.nodeid, step.from),
+            format!("`run` will {}", Step::Repair(step.clone())),
+        ),
+        Step::Register(_) => Finding::warn(
+            what,
+            "pg_dist_node has no row for this group",
+            format!("`run` will {step}, because `register` is true"),
+        ),
+        // What needs more than one look is never decided here; if it is, its words will do.
+        Step::Hold(_) | Step::ReadMove(_) | Step::LetGo | Step::Resync(_) => {
+            Finding::pass(what, step.to_string())
+        }
+        Step::Wait(wait @ Wait::Observed { .. }) => Finding::warn(
+            what,
+            wait.to_string(),
+            "Patroni, or whoever else is in charge, moves it",
+        ),
+        Step::Wait(Wait::NoRow { .. }) => no_row(what, group, view, rows),
+        Step::Wait(
+            wait @ (Wait::TwoPrimaries { .. }
+            | Wait::AddressTaken { .. }
+            | Wait::NoSpare { .. }
+            | Wait::LineageUnproven { .. }),
+        ) => Finding::fail(what, wait.to_string(), ""),
+        // Nobody to compare with, which `scopes` and `leaders` have told; but a row that is not
+        // there is missed whoever leads.
+        Step::Wait(_) => {
+            if primary.is_some() || group == COORDINATOR_GROUP || formation.register {
+                return None;
+            }
+            no_row(what, group, view, rows)
+        }
+    })
+}
+
+fn no_row(what: String, group: i32, view: &ScopeView, rows: &[Row]) -> Finding {
+    let detail = format!("pg_dist_node has no primary row for group {group}");
+    let Some(address) = view.leader_address() else {
+        let fix = "add it with citus_add_node when it has a leader, or set `register: true`";
+        return Finding::fail(what, detail, fix);
+    };
+    if let Some(other) = rows.iter().find(|row| row.address == *address) {
+        let (other, nodeid) = (other.groupid, other.nodeid);
+        return Finding::fail(
+            what,
+            format!(
+                "{detail}; its leader's address {address} is that of node {nodeid}, group {other}"
+            ),
+            "correct the group of this scope under `workers`, or the rows",
+        );
+    }
+    let (host, port) = (&address.host, address.port);
+    let fix = format!("SELECT citus_add_node('{host}', {port}, {group}), or set `register: true`");
+    Finding::fail(what, detail, fix)
+}
+
+/// Rows that nobody here follows.
+fn unfollowed(configured: &BTreeSet<i32>, rows: &[Row]) -> Vec<Finding> {
+    rows.iter()
+        .filter(|row| row.is_primary() && !configured.contains(&row.groupid))
+        .filter(|row| row.groupid != COORDINATOR_GROUP)
+        .map(|row| {
+            let Row {
+                nodeid,
+                groupid,
+                address,
+                ..
+            } = row;
+            Finding::warn(
+                format!("row of group {groupid}"),
+                format!(
+                    "node {nodeid} at {address} belongs to a group that the configuration does not \
+                     name: after a failover it stays where it is"
+                ),
+                format!("add {{ group: {groupid}, scope: … }} to `workers`, if Patroni runs there"),
+            )
+        })
+        .collect()
+}
+
+/// Rows that Citus itself has yet to act on.
+fn unsynced(rows: &[Row]) -> Vec<Finding> {
+    rows.iter()
+        .filter_map(|row| {
+            let Row {
+                nodeid,
+                groupid,
+                address,
+                ..
+            } = row;
+            let what = format!("row of group {groupid}");
+            if !row.active {
+                return Some(Finding::warn(
+                    what,
+                    format!("node {nodeid} at {address} is disabled (isactive = false)"),
+                    format!(
+                        "SELECT citus_activate_node('{}', {})",
+                        address.host, address.port
+                    ),
+                ));
+            }
+            if row.is_primary() && row.has_metadata && !row.metadata_synced {
+                return Some(Finding::warn(
+                    what,
+                    format!(
+                        "node {nodeid} at {address} has not been told the present metadata yet"
+                    ),
+                    format!(
+                        "Citus's maintenance daemon does it within a minute; if it does not, see \
+                         the coordinator's log, or SELECT start_metadata_sync_to_node('{}', {})",
+                        address.host, address.port
+                    ),
+                ));
+            }
+            None
+        })
+        .collect()
+}

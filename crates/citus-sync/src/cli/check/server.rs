@@ -1,0 +1,85 @@
+//! Whether the leaders can be asked from here, and reached from the coordinator.
+
+use super::{PerDatabase, Reached};
+use crate::cli::remediation::{remediation, say};
+use crate::cli::snapshot::{Answers, Groups};
+use citus_core::config::Formation;
+use citus_core::plan::COORDINATOR_GROUP;
+use citus_core::render::Finding;
+
+/// Each leader, as it answered us.
+pub(super) fn leaders(formation: &Formation, groups: &Groups, answers: &Answers) -> Vec<Finding> {
+    let coordinator = &formation.coordinator;
+    let database = coordinator.databases.first().map_or("", String::as_str);
+    answers
+        .iter()
+        .filter_map(|(group, answer)| {
+            let view = groups.views.get(group)?;
+            let address = view.leader_address()?;
+            let what = format!("leader of {}", view.scope);
+            Some(match answer {
+                Ok(false) => Finding::pass(what, format!("{address} answers and takes writes")),
+                Ok(true) => Finding::warn(
+                    what,
+                    format!("{address} holds the leader key but is in recovery"),
+                    "if it is being promoted, wait; if not, see its log and Patroni's",
+                ),
+                Err(error) => Finding::fail(
+                    what,
+                    format!("{address}, as role {}: {}", coordinator.user, say(error)),
+                    remediation(error, coordinator, address, database),
+                ),
+            })
+        })
+        .collect()
+}
+
+/// Each worker's leader, as the coordinator reaches it. A row moved to where the coordinator
+/// cannot go helps nobody.
+pub(super) fn reached(formation: &Formation, groups: &Groups, reached: &Reached) -> Vec<Finding> {
+    let Some(from) = groups.coordinator() else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (group, view) in groups
+        .views
+        .iter()
+        .filter(|(group, _)| **group != COORDINATOR_GROUP)
+    {
+        let Some(to) = view.leader_address() else {
+            continue;
+        };
+        let what = format!("coordinator to {}", view.scope);
+        let mut per_database = PerDatabase::of(formation);
+        for database in &formation.coordinator.databases {
+            let Some(answer) = reached.get(&(*group, database.clone())) else {
+                continue;
+            };
+            let finding = match answer {
+                // This Citus cannot say: `leaders` has said what we see from here.
+                Ok(None) => continue,
+                Ok(Some(true)) => Finding::pass(&what, format!("{from} reaches {to}")),
+                Ok(Some(false)) => Finding::fail(
+                    &what,
+                    format!("{from} does not reach {to} (citus_check_connection_to_node)"),
+                    format!(
+                        "on {from}, look at the server's log, and check name resolution, \
+                         firewalls, ~/.pgpass or pg_dist_authinfo, citus.node_conninfo's sslmode, \
+                         and pg_hba.conf of {to}"
+                    ),
+                ),
+                Err(error) => Finding::fail(
+                    &what,
+                    format!(
+                        "{from} could not say whether it reaches {to}: {}",
+                        say(error)
+                    ),
+                    format!("from {from}, try: psql -h {} -p {}", to.host, to.port),
+                ),
+            };
+            per_database.add(database, finding);
+        }
+        found.extend(per_database.finish());
+    }
+    found
+}

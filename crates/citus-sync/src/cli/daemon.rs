@@ -1,0 +1,111 @@
+//! Which daemon a command asks, and pages of it that are shown again and again.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::stdout::{Reader, complain, print, print_anew};
+use super::{Done, Failed, Outcome, load};
+use crate::http::ClientError;
+
+/// Where a daemon listens unless its file says otherwise.
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8009";
+
+/// How long the daemon may take to answer. It only copies what it knows.
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often `--watch` looks again.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// Where the daemon is.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// The daemon's configuration, for the address it listens on
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        conflicts_with = "url"
+    )]
+    file: Option<PathBuf>,
+    #[arg(long, value_name = "URL", help = format!("The daemon's address [default: {DEFAULT_URL}]"))]
+    url: Option<String>,
+}
+
+impl Place {
+    pub(super) fn url(&self) -> Result<String, Failed> {
+        match (&self.url, &self.file) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(file)) => Ok(url_of(load(file)?.listen)),
+            (None, None) => Ok(DEFAULT_URL.to_owned()),
+        }
+    }
+
+    /// The configuration, as somebody would name it.
+    pub(super) fn file(&self) -> String {
+        self.file
+            .as_ref()
+            .map_or("FILE".into(), |file| file.to_string_lossy())
+            .into_owned()
+    }
+}
+
+/// Where to ask a daemon that listens there: on loopback, if it listens on every address.
+pub(super) fn url_of(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
+}
+
+/// Prints a page every second until the reader is gone or the process interrupted. A daemon that
+/// goes away meanwhile is waited for: it may be being restarted. As `json`, nothing but documents
+/// goes to stdout.
+pub(super) async fn watch(
+    json: bool,
+    mut page: impl AsyncFnMut() -> Result<Result<String, Failed>, ClientError>,
+) -> Outcome {
+    use std::io::IsTerminal as _;
+    let print = if std::io::stdout().is_terminal() && !json {
+        print_anew
+    } else {
+        print
+    };
+    loop {
+        let text = match page().await {
+            Ok(page) => format!("{}\n", page?),
+            Err(error @ ClientError::Url { .. }) => {
+                return Err(Failed::Configuration(error.to_string()));
+            }
+            Err(error) if json => {
+                complain(&format!("citus-sync: {error}"));
+                String::new()
+            }
+            Err(error) => format!("{error}\n"),
+        };
+        if print(&text)? == Reader::Gone {
+            return Ok(Done::Yes);
+        }
+        tokio::time::sleep(REDRAW).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_listens_fan_out_is_asked_on_loopback() {
+        for (listen, asked) in [
+            ("0.0.0.0:8009", "http://127.0.0.1:8009"),
+            ("[::]:8009", "http://[::1]:8009"),
+            ("10.0.0.1:80", "http://10.0.0.1:80"),
+        ] {
+            assert_eq!(url_of(listen.parse().unwrap()), asked);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Several daemons, one of which answers: asked in turn, none waited for while another could
+//! answer.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::sleep_until;
+
+use crate::http::{Called, ClientError, Order, call};
+use citus_core::config::Secret;
+use citus_core::report::{HoldAnswer, Refusal, RefusalKind};
+
+/// A daemon that says nothing for this long is not waited for alone: the next one is asked as
+/// well. Taking a hold is a matter of milliseconds, but for sessions that are in its way.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// By how much a daemon should answer before we go, at most.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+/// Whom to ask, about what.
+pub(super) struct Daemons {
+    pub(super) urls: Vec<String>,
+    pub(super) token: Secret,
+    pub(super) group: String,
+    pub(super) formation: Option<String>,
+}
+
+/// What came of it.
+pub(super) struct PendingHold {
+    /// A reconciler's answer, or a refusal, or nothing at all.
+    pub(super) answer: Result<HoldAnswer, Option<Refusal>>,
+    /// What went wrong with each daemon that could not be asked.
+    pub(super) failures: Vec<String>,
+}
+
+type Call<'a> = Pin<Box<dyn Future<Output = Result<Called, ClientError>> + 'a>>;
+
+/// Asks until somebody answers who is the one to ask, or until `ends`. A daemon that is not the
+/// active one may say where that is: then that one is asked at once, whether it was named or not.
+pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> PendingHold {
+    let mut waiting: VecDeque<String> = daemons.urls.iter().cloned().collect();
+    let mut asked: Vec<String> = Vec::new();
+    let mut calls: FuturesUnordered<Call<'_>> = FuturesUnordered::new();
+    let mut next = Instant::now();
+    let mut failures = Vec::new();
+    let mut not_active = None;
+    loop {
+        let due = calls.is_empty() || Instant::now() >= next;
+        if due && let Some(url) = waiting.pop_front() {
+            next = Instant::now() + patience(ends, waiting.len() + 1);
+            asked.push(host_of(&url).to_owned());
+            calls.push(Box::pin(one(daemons, url, order, ends)));
+        }
+        let answer = tokio::select! {
+            // Each call ends at `ends`, so that this loop does, too.
+            said = calls.next() => match said {
+                None => Err(not_active),
+                Some(Ok(Called::Answer(answer))) => Ok(answer),
+                Some(Ok(Called::Refused(refusal))) if refusal.error == RefusalKind::NotActive => {
+                    if let Some(active) = refusal.active.as_ref().map(ToString::to_string)
+                        && !asked.contains(&active)
+                    {
+                        waiting.retain(|url| host_of(url) != active);
+                        waiting.push_front(active);
+                        next = Instant::now();
+                    }
+                    not_active = Some(refusal);
+                    continue;
+                }
+                Some(Ok(Called::Refused(refusal))) => Err(Some(refusal)),
+                Some(Err(error)) => {
+                    failures.push(error.to_string());
+                    continue;
+                }
+            },
+            () = sleep_until(next.into()), if !waiting.is_empty() => continue,
+        };
+        return PendingHold { answer, failures };
+    }
+}
+
+async fn one(
+    daemons: &Daemons,
+    url: String,
+    order: &Order,
+    ends: Instant,
+) -> Result<Called, ClientError> {
+    let left = ends.saturating_duration_since(Instant::now());
+    let wait = left.saturating_sub(HEAD_START.min(left / 10));
+    let mut order = order.clone();
+    let (Order::Hold(request) | Order::Release(request)) = &mut order;
+    request.wait_ms = u64::try_from(wait.as_millis()).ok();
+    let group = (daemons.formation.as_deref(), daemons.group.as_str());
+    call(&url, &daemons.token, group, &order, left).await
+}
+
+/// How long to wait for a daemon before the next is asked as well: `remaining` of them, this one
+/// included, share what is left.
+fn patience(ends: Instant, remaining: usize) -> Duration {
+    let left = ends.saturating_duration_since(Instant::now());
+    let shares = u32::try_from(remaining).unwrap_or(u32::MAX);
+    (left / shares.max(1)).min(PATIENCE)
+}
+
+/// `host:port` of a URL.
+fn host_of(url: &str) -> &str {
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    rest.split('/').next().unwrap_or_default()
+}

@@ -1,0 +1,65 @@
+//! `citus-sync run`: the daemon, and the signals that end it.
+
+use std::io;
+use std::thread;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::info;
+
+use super::{Done, Failed, Outcome, Source, block_on, snapshot};
+use crate::daemon;
+
+/// Runs until SIGINT or SIGTERM.
+pub(super) fn run(source: &Source) -> Outcome {
+    let config = source.load()?;
+    // An endpoint or a namespace that cannot work is the file's fault, not the world's.
+    snapshot::etcd_settings(&config)?;
+    let (stop, stopping) = watch::channel(false);
+    watch_signals(stop)
+        .map_err(|error| Failed::Otherwise(format!("cannot listen for signals: {error}")))?;
+    block_on(daemon::run(config, stopping))?
+        .map(|()| Done::Yes)
+        .map_err(|error| Failed::Otherwise(format!("{error:#}")))
+}
+
+/// Turns `stop` true at the first signal and ends the process at the second. On a thread and a
+/// runtime of its own: the second signal is for a daemon that does not stop, which may well be
+/// one whose runtime is stuck.
+fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let (tell, told) = oneshot::channel();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let streams = signal(SignalKind::interrupt())
+                    .and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+                let (mut int, mut term) = match streams {
+                    Ok(streams) => {
+                        let _ = tell.send(Ok(()));
+                        streams
+                    }
+                    Err(error) => {
+                        let _ = tell.send(Err(error));
+                        return;
+                    }
+                };
+                let mut next = async || {
+                    tokio::select! {
+                        _ = int.recv() => ("SIGINT", 130),
+                        _ = term.recv() => ("SIGTERM", 143),
+                    }
+                };
+                let (name, _) = next().await;
+                info!("{name}: stopping; a second signal ends this process at once");
+                stop.send_replace(true);
+                let (_, code) = next().await;
+                std::process::exit(code);
+            });
+        })?;
+    told.blocking_recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the signal thread ended")))
+}

@@ -1,0 +1,33 @@
+//! systemd: READY, STOPPING and WATCHDOG, where it asks for them; nothing anywhere else.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tracing::debug;
+
+/// Tells systemd something. Not being heard is no reason to fail.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        debug!("sd_notify: {error}");
+    }
+}
+
+/// The service is up.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The service is on its way down.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The service is alive.
+pub(super) fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// How often [`alive`] must be said, half of what systemd allows; `None` when it does not ask.
+pub(super) fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}

@@ -1,0 +1,258 @@
+//! The daemon's pages and its end: the state store goes in, answers leave. Only [`super::holds`] has
+//! anything changed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{FromRef, Query, State as Shared};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::holds;
+use crate::state::StateStore;
+use citus_core::config::Secret;
+use citus_core::report::{History, State};
+
+/// What Prometheus takes for OpenMetrics; with any other content type it falls back to the older
+/// format, which does not know `# EOF`.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How long a client may take for its request's head. Also ends keep-alive connections on which
+/// nothing is asked any more; longer than the usual scrape interval of 15 s.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection older than this is closed, so that clients which never read their answer cannot
+/// use up [`CONNECTIONS`] for good. What is served takes milliseconds, and who waits for a hold
+/// waits for a minute at most.
+const LIFETIME: Duration = Duration::from_secs(300);
+
+/// Connections at once. More wait in the listen queue: each costs memory, and no monitoring opens
+/// so many.
+const CONNECTIONS: usize = 128;
+
+/// How long answers under way may take once the daemon stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// What is served, for the front page and for those who asked for something else.
+const PATHS: [(&str, &str); 6] = [
+    ("/metrics", "OpenMetrics"),
+    ("/livez", "whether the loops turn"),
+    (
+        "/readyz",
+        "whether the view of etcd is fresh and the rows are known",
+    ),
+    (
+        "/api/v1/state",
+        "everything that is known, as JSON; `citus-sync status` shows it as tables",
+    ),
+    (
+        "/api/v1/history",
+        "transitions that are over (?group=, ?limit=), as JSON; `citus-sync history` shows them as a \
+         table",
+    ),
+    (
+        HOLD,
+        "POST holds a group's writes, DELETE lets them go; `citus-sync hold` and `citus-sync \
+         release` do it for you",
+    ),
+];
+
+/// Where holds are asked for. `{group}` is a number or a scope.
+const HOLD: &str = "/api/v1/groups/{group}/hold";
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct Daemon {
+    pub(super) store: StateStore,
+    /// What a client must show to have anything changed.
+    pub(super) token: Option<Arc<Secret>>,
+}
+
+impl FromRef<Daemon> for StateStore {
+    fn from_ref(daemon: &Daemon) -> Self {
+        daemon.store.clone()
+    }
+}
+
+/// Serves until `shutdown` turns true. Without a token nobody can have anything held. A client that is slow to take its answer delays the end by
+/// a second at most.
+///
+/// # Errors
+///
+/// None so far: a connection that cannot be accepted is no reason to stop following leaders.
+pub async fn serve(
+    listener: TcpListener,
+    store: StateStore,
+    token: Option<Secret>,
+    mut shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let token = token.map(Arc::new);
+    let router = router(Daemon { store, token });
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let permit = room.clone().acquire_owned().await.ok();
+            (listener.accept().await, permit)
+        };
+        tokio::select! {
+            (accepted, permit) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let connection = connection(stream, router.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: trying again at once would spin.
+                    warn!("HTTP: cannot accept a connection: {error}");
+                    sleep(Duration::from_millis(200)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            // An error means that whoever could ask us to stop is gone.
+            () = async { drop(shutdown.wait_for(|stop| *stop).await) } => break,
+        }
+    }
+    drop(listener);
+    // Each ends by itself within its last second.
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Receiver<bool>) {
+    let service = TowerToHyperService::new(router);
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = sleep(LIFETIME) => None,
+        // The answer is a lock guard, which must not live across an await.
+        () = async { drop(shutdown.wait_for(|stop| *stop).await) } => None,
+    };
+    let result = if let Some(result) = ended {
+        result
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
+    };
+    if let Err(error) = result {
+        debug!("HTTP: {error}");
+    }
+}
+
+/// The routes.
+pub(super) fn router(daemon: Daemon) -> Router {
+    Router::new()
+        .route("/", get(front_page))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/state", get(state))
+        .route("/api/v1/history", get(history))
+        .route(HOLD, post(holds::hold).delete(holds::release))
+        .fallback(not_found)
+        .with_state(daemon)
+}
+
+async fn metrics(Shared(store): Shared<StateStore>) -> Response {
+    let text = store
+        .metrics()
+        .expose(&store.watch_numbers(), store.not_ready().is_empty());
+    ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
+}
+
+async fn livez(Shared(store): Shared<StateStore>) -> (StatusCode, String) {
+    match store.alive() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+/// One reason a line, so that a probe's log says all of them.
+async fn readyz(Shared(store): Shared<StateStore>) -> (StatusCode, String) {
+    let not_ready = store.not_ready();
+    if not_ready.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines = not_ready
+        .iter()
+        .map(|why| why.replace('\n', " ") + "\n")
+        .collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines)
+}
+
+async fn state(Shared(store): Shared<StateStore>) -> Json<State> {
+    Json(store.state())
+}
+
+/// Which transitions are wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// By number or scope.
+    group: Option<String>,
+    formation: Option<String>,
+    /// Not more than these last ones.
+    limit: Option<usize>,
+}
+
+async fn history(Shared(store): Shared<StateStore>, Query(wanted): Query<Wanted>) -> Json<History> {
+    let mut transitions = store.history();
+    transitions.retain(|transition| {
+        let is = |name: &String| transition.group.to_string() == *name || transition.scope == *name;
+        wanted.group.as_ref().is_none_or(is)
+            && wanted
+                .formation
+                .as_ref()
+                .is_none_or(|name| transition.formation == *name)
+    });
+    let surplus = wanted
+        .limit
+        .map_or(0, |limit| transitions.len().saturating_sub(limit));
+    transitions.drain(..surplus);
+    Json(History { transitions })
+}
+
+async fn front_page() -> Html<String> {
+    let links = PATHS
+        .map(|(path, what)| match path {
+            // Not to be followed: it takes more than a click.
+            HOLD => format!("<li>{path} {what}</li>\n"),
+            _ => format!("<li><a href=\"{path}\">{path}</a> {what}</li>\n"),
+        })
+        .concat();
+    let version = env!("CARGO_PKG_VERSION");
+    Html(format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>citus-sync</title>\
+         </head>\n<body><h1>citus-sync {version}</h1>\n<ul>\n{links}</ul></body></html>\n"
+    ))
+}
+
+async fn not_found(uri: Uri) -> (StatusCode, String) {
+    let paths = PATHS
+        .map(|(path, what)| format!("{path}  {what}\n"))
+        .concat();
+    (
+        StatusCode::NOT_FOUND,
+        format!("there is no {}; there is\n{paths}", uri.path()),
+    )
+}

@@ -1,0 +1,382 @@
+//! One configured database on the coordinator leader: finds the leader from the coordinator
+//! scope's view, verifies it over SQL, keeps one warm session, learns which Citus it speaks to and
+//! keeps the rows known.
+//!
+//! Databases share nothing, so one that is broken, hung or missing delays no other (rule 8).
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcs_watch::client::Retry;
+use dcs_watch::{Freshness, HostPort, ScopeView};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::catalogue::{detect, read_rows};
+use super::connect::Connection;
+use super::error::SqlError;
+use super::login::SharedLogin;
+use super::pool::{Leased, Pool};
+use super::reference_tables::ReferenceTables;
+use super::server::{Server, leader_of};
+use citus_core::plan::{Row, Rows};
+use citus_core::policy::Policy;
+use citus_core::sql::{Dialect, FAULT_FIXED_BY};
+
+/// What is known of one database.
+#[derive(Clone, Debug)]
+pub struct DatabaseState {
+    /// Its rows.
+    pub rows: Rows,
+    /// The Citus it has, once connected.
+    pub dialect: Option<Arc<Dialect>>,
+    /// The verified coordinator leader, while connected.
+    pub server: Option<Server>,
+}
+
+/// A handle to one database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The database's name.
+    pub name: Arc<str>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    login: SharedLogin,
+    state: watch::Sender<DatabaseState>,
+    pool: Pool,
+    reference_tables: ReferenceTables,
+    /// Reads and publishes are one, or an older read could be published after a newer one.
+    reading: AsyncMutex<()>,
+    recovering: AsyncMutex<()>,
+    reread: Notify,
+    changed: watch::Sender<()>,
+}
+
+impl Database {
+    /// A database nothing is known of yet; [`Database::run`] finds out, and `changed` tells.
+    pub fn new(name: &str, login: SharedLogin, changed: watch::Sender<()>) -> Self {
+        let why = "not connected to the coordinator yet".to_owned();
+        let state = DatabaseState {
+            rows: Rows::Unknown(why),
+            dialect: None,
+            server: None,
+        };
+        let name: Arc<str> = name.into();
+        Self {
+            name: name.clone(),
+            shared: Arc::new(Shared {
+                login,
+                state: watch::Sender::new(state),
+                pool: Pool::new(&name),
+                reference_tables: ReferenceTables::default(),
+                reading: AsyncMutex::new(()),
+                recovering: AsyncMutex::new(()),
+                reread: Notify::new(),
+                changed,
+            }),
+        }
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> DatabaseState {
+        self.shared.state.borrow().clone()
+    }
+
+    /// The rows known now.
+    pub fn rows(&self) -> Rows {
+        self.shared.state.borrow().rows.clone()
+    }
+
+    /// Whether our role may change `pg_dist_node` itself, which a read move does; true until it is
+    /// known.
+    pub fn may_update(&self) -> bool {
+        let state = self.shared.state.borrow();
+        state
+            .dialect
+            .as_ref()
+            .is_none_or(|dialect| dialect.moves_plainly())
+    }
+
+    /// An answer was ambiguous: the rows are unknown until they are read again.
+    pub(crate) fn doubt(&self, why: &str) {
+        self.publish(|state| state.rows = Rows::Unknown(why.to_owned()));
+        self.shared.reread.notify_one();
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut DatabaseState)) {
+        let news = self.shared.state.send_if_modified(|state| {
+            let before = (state.rows.clone(), state.server.clone());
+            change(state);
+            before != (state.rows.clone(), state.server.clone())
+        });
+        if news {
+            self.shared.changed.send_replace(());
+        }
+    }
+
+    /// Reads the rows on a session and publishes them.
+    pub(crate) async fn refresh(
+        &self,
+        session: &mut Connection,
+        dialect: &Dialect,
+    ) -> Result<(), SqlError> {
+        let _one_at_a_time = self.shared.reading.lock().await;
+        let rows = Rows::known(read_rows(session, dialect).await?);
+        self.publish(|state| {
+            // A session that outlived its coordinator leader has nothing to say any more.
+            if state
+                .server
+                .as_ref()
+                .is_some_and(|server| server.address == session.address)
+            {
+                state.rows = rows;
+            }
+        });
+        Ok(())
+    }
+
+    /// How long a step waits for writers in its way before they are terminated.
+    pub(crate) fn cooldown(&self) -> Duration {
+        self.shared.login.lock_timeout
+    }
+
+    /// How long the server keeps a move's locks at the most.
+    pub(crate) fn silence(&self) -> Duration {
+        self.shared.login.silence
+    }
+
+    /// The Citus this database has.
+    pub(crate) fn dialect(&self) -> Result<Arc<Dialect>, SqlError> {
+        self.served().map(|(_, dialect)| dialect)
+    }
+
+    fn served(&self) -> Result<(Server, Arc<Dialect>), SqlError> {
+        let state = self.shared.state.borrow();
+        match (&state.server, &state.dialect) {
+            (Some(server), Some(dialect)) => Ok((server.clone(), dialect.clone())),
+            _ => Err(SqlError::Io(not_connected(&state.rows))),
+        }
+    }
+
+    /// A session on the verified coordinator leader, warm if one is free; one of those that steps
+    /// may take.
+    pub(crate) async fn acquire(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
+        let permit = self
+            .shared
+            .pool
+            .step_permit(self.shared.login.statement_timeout)
+            .await?;
+        let (session, dialect) = self.session(true).await?;
+        Ok((Leased::new(session, permit), dialect))
+    }
+
+    /// The same for a hold, which has it for long: out of another supply than that of the steps, and
+    /// never waited for.
+    pub(crate) async fn acquire_for_hold(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
+        let permit = self.shared.pool.hold_permit()?;
+        let (session, dialect) = self.session(false).await?;
+        Ok((Leased::new(session, permit), dialect))
+    }
+
+    /// A session out of no supply, for what is itself bounded in number, or brief.
+    pub(crate) async fn aside(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
+        self.session(false).await
+    }
+
+    async fn session(&self, for_a_step: bool) -> Result<(Connection, Arc<Dialect>), SqlError> {
+        let (server, dialect) = self.served()?;
+        if let Some(warm) = self.shared.pool.take(&server, for_a_step) {
+            return Ok((warm, dialect));
+        }
+        let mut session = Connection::open(&self.shared.login, &server.address, &self.name).await?;
+        if session.verify().await? {
+            return Err(SqlError::Answer(format!(
+                "{} takes no writes any more",
+                server.address
+            )));
+        }
+        Ok((session, dialect))
+    }
+
+    /// Gives a session back, and its place in the supply it was taken from.
+    pub(crate) fn release(&self, session: Leased) {
+        self.put_back(session.into_connection());
+    }
+
+    /// Keeps a session warm, if it is still good for something.
+    pub(crate) fn put_back(&self, session: Connection) {
+        self.shared.pool.put_back(session);
+    }
+
+    /// The session that holds the reference tables on the coordinator, for the holds of all groups.
+    pub(crate) fn reference_tables(&self) -> &ReferenceTables {
+        &self.shared.reference_tables
+    }
+
+    /// The turn to recover prepared transactions: one at a time is all that Citus does, too.
+    pub(crate) async fn recovering(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.recovering.lock().await
+    }
+
+    /// Forgets what was known, and the sessions too unless the leader is still at this address.
+    fn forget(&self, why: String, but_keep: Option<&HostPort>) {
+        self.shared.pool.forget(but_keep);
+        self.publish(|state| {
+            state.rows = Rows::Unknown(why);
+            state.server = None;
+        });
+    }
+
+    /// Keeps this database known until its future is dropped.
+    pub async fn run(self, mut coordinator: watch::Receiver<Arc<ScopeView>>, policy: Policy) {
+        let mut retry = Retry::new(Duration::from_millis(20), Duration::from_secs(5));
+        // In a row, at this server.
+        let mut failures = 0_u32;
+        let mut failed_at = None;
+        loop {
+            let view = coordinator.borrow_and_update().clone();
+            let target = match leader_of(&view) {
+                Ok(server) => server,
+                Err(why) => {
+                    self.forget(why, None);
+                    if coordinator.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let verifying = format!("verifying coordinator leader {}", target.member);
+            self.forget(verifying, Some(&target.address));
+            let other = async |coordinator: &mut watch::Receiver<Arc<ScopeView>>| {
+                let still = |view: &Arc<ScopeView>| match leader_of(view) {
+                    Ok(server) => server == target,
+                    // A stale view is no reason to drop a good session: nothing is decided on it.
+                    Err(_) => view.freshness != Freshness::Fresh,
+                };
+                // An error means that the watcher is gone: the daemon is stopping.
+                let _ = coordinator.wait_for(|view| !still(view)).await;
+            };
+            let result = tokio::select! {
+                result = self.serve(&target, &policy, &mut retry) => result,
+                () = other(&mut coordinator) => continue,
+            };
+            let Err(error) = result;
+            let (database, scope) = (&self.name, &view.scope);
+            let pause = retry.pause();
+            let was_there = matches!(self.rows(), Rows::Known(_));
+            if was_there || failed_at.as_ref() != Some(&target.address) {
+                failures = 0;
+                failed_at = Some(target.address.clone());
+            }
+            failures += 1;
+            // A coordinator that is away for the night stays readable.
+            if failures.is_power_of_two() {
+                warn!(
+                    %database, %scope, member = target.member, address = %target.address, failures,
+                    retry_in_ms = pause.as_millis(),
+                    "no session on the coordinator leader: {error}"
+                );
+            }
+            self.forget(
+                format!("{} ({}): {error}", target.member, target.address),
+                None,
+            );
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = other(&mut coordinator) => {}
+            }
+        }
+    }
+
+    /// Connects, verifies, and keeps the rows known until something breaks.
+    async fn serve(
+        &self,
+        target: &Server,
+        policy: &Policy,
+        retry: &mut Retry,
+    ) -> Result<std::convert::Infallible, SqlError> {
+        let mut session = match self.shared.pool.take_at(&target.address) {
+            Some(session) => session,
+            None => Connection::open(&self.shared.login, &target.address, &self.name).await?,
+        };
+        while session.verify().await? {
+            let (member, address) = (&target.member, &target.address);
+            let why = format!("coordinator leader {member} ({address}) is still in recovery");
+            self.forget(why, None);
+            sleep(policy.probe_interval).await;
+        }
+        let dialect = Arc::new(detect(&mut session).await?);
+        let rows = read_rows(&mut session, &dialect).await?;
+        info!(
+            database = %self.name, member = target.member, address = %target.address,
+            citus = dialect.version, rows = rows.len(), "connected to the coordinator leader"
+        );
+        if let Some(fault) = dialect.known_fault() {
+            warn!(database = %self.name, member = target.member, "{fault}: {FAULT_FIXED_BY}");
+        }
+        let closing = session.closing();
+        self.shared.pool.serve(target.clone(), session);
+        self.publish(|state| {
+            let (rows, dialect) = (Rows::known(rows), Some(dialect.clone()));
+            *state = DatabaseState {
+                rows,
+                dialect,
+                server: Some(target.clone()),
+            };
+        });
+        retry.succeeded();
+        self.keep(closing, &dialect, policy).await
+    }
+
+    fn until_next_look(&self, policy: &Policy) -> Duration {
+        let unsynced = match &self.shared.state.borrow().rows {
+            Rows::Known(rows) => rows.iter().any(Row::is_unsynced),
+            Rows::Unknown(_) => false,
+        };
+        let every = policy.reconcile_every;
+        if unsynced {
+            every.min(WHILE_UNSYNCED)
+        } else {
+            every
+        }
+    }
+
+    async fn keep(
+        &self,
+        closing: impl Future<Output = ()>,
+        dialect: &Dialect,
+        policy: &Policy,
+    ) -> Result<std::convert::Infallible, SqlError> {
+        let mut closing = pin!(closing);
+        loop {
+            tokio::select! {
+                () = &mut closing => {
+                    return Err(SqlError::Io("the coordinator closed the session".to_owned()));
+                }
+                () = self.shared.reread.notified() => {}
+                () = sleep(self.until_next_look(policy)) => {}
+            }
+            // Beside the permits: that every session is busy with steps is no reason not to look.
+            let (mut session, _) = self.session(true).await?;
+            let refreshed = self.refresh(&mut session, dialect).await;
+            self.put_back(session);
+            refreshed?;
+        }
+    }
+}
+
+/// While Citus has not told every worker of a move yet: soon enough for `status` to be true, and as
+/// often as its metadata sync tries again (`citus.metadata_sync_retry_interval`).
+const WHILE_UNSYNCED: Duration = Duration::from_secs(5);
+
+fn not_connected(rows: &Rows) -> String {
+    match rows {
+        Rows::Unknown(why) => why.clone(),
+        Rows::Known(_) => "not connected to the coordinator leader".to_owned(),
+    }
+}

@@ -1,0 +1,46 @@
+//! Sessions with PostgreSQL servers, each with a deadline on everything, and what is asked on them.
+//! The only folder that knows the client library. It holds and moves nothing: `execute` does.
+//!
+//! Each file uses only files above it in this list, bottom first:
+//!
+//! 1. `error`, `bounded`, `server`: what can go wrong; how much a server may send; which member
+//!    leads the coordinator
+//! 2. `socket`: a TCP connection with keepalives
+//! 3. `login`: the role, its password, the settings of each session
+//! 4. `connect`: one open session
+//! 5. `warm`, `reference_tables`, `catalogue`: idle sessions; the session that all holds of a
+//!    database share; reading what a database says of its Citus
+//! 6. `pool`, `entry_nodes`: the coordinator's sessions, and those of the entry nodes
+//! 7. `database`, `probe`, `inspect`: one database on the coordinator leader; whether a member takes
+//!    writes; one look, for commands that look once
+//! 8. `reachability`: whether the coordinator reaches an address
+
+mod bounded;
+mod catalogue;
+mod connect;
+mod database;
+mod entry_nodes;
+mod error;
+pub mod inspect;
+mod login;
+mod pool;
+mod probe;
+mod reachability;
+mod reference_tables;
+mod server;
+mod socket;
+mod warm;
+
+pub use bounded::Bounds;
+pub use connect::Connection;
+pub(crate) use connect::{AnswerRow, GRACE};
+pub use database::{Database, DatabaseState};
+pub(crate) use entry_nodes::EntryNodeSessions;
+pub use entry_nodes::SPARE;
+pub use error::SqlError;
+pub use login::Login;
+pub(crate) use pool::Leased;
+pub use probe::{Listener, Probes};
+pub use reachability::can_reach;
+pub(crate) use reference_tables::{ReferenceTables, Share};
+pub use server::Server;
