@@ -168,6 +168,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::zero;
     use super::*;
 
     const STEP: Step = Step::LetGo;
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_failed_step_pauses_and_the_end_of_the_pause_is_never_missed() {
-        let (mut attempts, zero) = (Attempts::default(), Instant::now());
+        let (mut attempts, zero) = (Attempts::default(), zero());
         assert!(attempts.may_start("app", &STEP));
         assert!(
             !attempts.start("app", 1, &STEP),
@@ -226,7 +227,7 @@ mod tests {
     fn other_databases_do_not_pause() {
         let mut attempts = Attempts::default();
         attempts.start("app", 1, &STEP);
-        fail(&mut attempts, Instant::now());
+        fail(&mut attempts, zero());
         assert!(attempts.may_start("second", &STEP));
     }
 
@@ -234,7 +235,7 @@ mod tests {
     fn a_step_of_another_kind_does_not_pause() {
         let mut attempts = Attempts::default();
         attempts.start("app", 1, &STEP);
-        fail(&mut attempts, Instant::now());
+        fail(&mut attempts, zero());
         assert!(!attempts.may_start("app", &STEP));
         assert!(attempts.may_start("app", &Step::InSync));
     }
@@ -243,7 +244,7 @@ mod tests {
     fn a_new_leader_ends_every_pause() {
         let mut attempts = Attempts::default();
         attempts.start("app", 1, &STEP);
-        fail(&mut attempts, Instant::now());
+        fail(&mut attempts, zero());
         attempts.forget();
         assert!(attempts.may_start("app", &STEP));
         assert_eq!(attempts.failure("app"), None);
@@ -254,7 +255,7 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.start("app", 1, &STEP);
         let superseded = failure(FailureKind::Superseded);
-        attempts.end("app", &STEP, Err(&superseded), 0.5, Instant::now());
+        attempts.end("app", &STEP, Err(&superseded), 0.5, zero());
         assert!(attempts.may_start("app", &STEP));
     }
 }

@@ -14,3 +14,13 @@ pub(super) fn text(moment: OffsetDateTime) -> String {
 pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+/// Some moment, for tests to count from.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which moment it is does not matter"
+)]
+pub(super) fn zero() -> std::time::Instant {
+    std::time::Instant::now()
+}

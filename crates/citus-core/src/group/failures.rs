@@ -161,6 +161,7 @@ impl FailureDetector {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::zero;
     use super::*;
     use crate::plan::Position;
 
@@ -181,31 +182,17 @@ mod tests {
     fn the_coordinators_word_begins_a_round_and_only_the_first_time() {
         let (address, answers) = lost();
         let (mut detector, mut round) = (FailureDetector::default(), 0);
-        detector.look(&answers, &mut round, Instant::now());
+        detector.look(&answers, &mut round, zero());
         assert_eq!(round, 1, "a loss begins a round");
-        let question = detector
-            .begin(&address, Instant::now())
-            .expect("to be asked");
-        detector.heard(
-            &address,
-            question.round,
-            Ok(false),
-            &mut round,
-            Instant::now(),
-        );
+        let question = detector.begin(&address, zero()).expect("to be asked");
+        detector.heard(&address, question.round, Ok(false), &mut round, zero());
         assert_eq!(
             detector.reachability()[&address],
             Reachability::Unreachable { round: 2 }
         );
-        detector.ripen(Instant::now() + LONGEST);
-        let question = detector.begin(&address, Instant::now()).expect("again");
-        detector.heard(
-            &address,
-            question.round,
-            Ok(false),
-            &mut round,
-            Instant::now(),
-        );
+        detector.ripen(zero() + LONGEST);
+        let question = detector.begin(&address, zero()).expect("again");
+        detector.heard(&address, question.round, Ok(false), &mut round, zero());
         assert_eq!(
             detector.reachability()[&address],
             Reachability::Unreachable { round: 2 }
@@ -217,19 +204,11 @@ mod tests {
     fn an_answer_about_an_earlier_loss_counts_for_nothing() {
         let (address, answers) = lost();
         let (mut detector, mut round) = (FailureDetector::default(), 0);
-        detector.look(&answers, &mut round, Instant::now());
-        let earlier = detector
-            .begin(&address, Instant::now())
-            .expect("to be asked");
-        detector.look(&BTreeMap::new(), &mut round, Instant::now());
-        detector.look(&answers, &mut round, Instant::now());
-        detector.heard(
-            &address,
-            earlier.round,
-            Ok(false),
-            &mut round,
-            Instant::now(),
-        );
+        detector.look(&answers, &mut round, zero());
+        let earlier = detector.begin(&address, zero()).expect("to be asked");
+        detector.look(&BTreeMap::new(), &mut round, zero());
+        detector.look(&answers, &mut round, zero());
+        detector.heard(&address, earlier.round, Ok(false), &mut round, zero());
         assert!(detector.reachability().is_empty());
     }
 
@@ -237,8 +216,8 @@ mod tests {
     fn a_question_that_cannot_be_put_is_counted_told_now_and_then_and_put_again() {
         let (address, answers) = lost();
         let (mut detector, mut round) = (FailureDetector::default(), 0);
-        detector.look(&answers, &mut round, Instant::now());
-        let mut now = Instant::now();
+        detector.look(&answers, &mut round, zero());
+        let mut now = zero();
         for told in [None, Some(2), None, Some(4)] {
             let before = detector.begin(&address, now).expect("to be asked").failures;
             let refused = Err("no".to_owned());
@@ -252,7 +231,7 @@ mod tests {
             detector.lost.get_mut(&address).unwrap().asking = false;
         }
         detector.begin(&address, now).expect("to be asked");
-        detector.heard(&address, 1, Ok(true), &mut round, Instant::now());
+        detector.heard(&address, 1, Ok(true), &mut round, zero());
         now = detector.next_due().expect("again");
         assert_eq!(detector.begin(&address, now).expect("again").failures, 0);
     }

@@ -37,3 +37,6 @@ pub use input::{
 pub use precondition::{Precondition, ReadPrecondition};
 pub use prewarm::SPARE;
 pub use state::{Group, Settings};
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,6 @@ impl Group {
         now: Now,
     ) -> Option<Action> {
         Some(match step {
-            Step::InSync | Step::Wait(_) => return None,
             Step::Hold(hold) => {
                 let left = self.stand(hold.reason, now)?;
                 if let Some(recorder) = self.phase.recorder() {
@@ -84,10 +83,9 @@ impl Group {
                     cooldown: self.settings.policy.lock_cooldown,
                 }
             }
-            Step::LetGo => {
-                self.slots.end(database);
-                Action::Release
-            }
+            Step::LetGo if self.slots.end(database) => Action::Release,
+            // A hold that is ending already, or was called off, ends by itself.
+            Step::LetGo | Step::InSync | Step::Wait(_) => return None,
             Step::ReadMove(step) => Action::ReadMove {
                 step: step.clone(),
                 precondition: ReadPrecondition {

@@ -65,6 +65,7 @@ mod tests {
 
     use dcs_watch::{FailoverRequest, ScopeId, SyncState, Versioned};
 
+    use super::super::clock::zero;
     use super::*;
 
     fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_read_move_stands_on_all_that_was_known() {
-        let now = Instant::now();
+        let now = zero();
         let precondition = ReadPrecondition {
             news: Precondition::of(&view()),
             deadline: Some(now + Duration::from_millis(1)),
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_read_move_ends_with_its_hold_and_with_the_loss_that_it_was_made_for() {
-        let (view, now) = (view(), Instant::now());
+        let (view, now) = (view(), zero());
         let news = Precondition::of(&view);
         let (deadline, after) = (Some(now), now + Duration::from_millis(1));
         let held = |now| {

@@ -50,6 +50,7 @@ pub(super) fn is_affordable(entry_nodes: usize, databases: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::zero;
     use super::*;
 
     #[test]
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn sessions_are_seen_to_a_moment_after_the_group_is_in_sync_and_in_time_from_then_on() {
-        let (mut prewarm, zero) = (Prewarm::default(), Instant::now());
+        let (mut prewarm, zero) = (Prewarm::default(), zero());
         assert!(!prewarm.look(true, zero));
         assert_eq!(prewarm.next_due(), Some(zero + FIRST));
         assert!(prewarm.look(true, zero + FIRST));

@@ -86,11 +86,12 @@ impl Readers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::zero;
     use super::*;
 
     #[test]
     fn a_hold_is_answered_when_the_last_statement_has_ended_or_after_a_moment() {
-        let (mut readers, zero) = (Readers::default(), Instant::now());
+        let (mut readers, zero) = (Readers::default(), zero());
         assert!(readers.are_done(zero), "nobody watches");
         assert_eq!(readers.watch(2), Some(1));
         assert_eq!(readers.watch(2), None, "one watch at a time");

@@ -247,6 +247,7 @@ fn add_skipped(entry: &mut DatabaseTransition, skipped: &[Skipped]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::zero;
     use super::*;
 
     const REQUEST: Reason = Reason::Request { revision: 7 };
@@ -254,7 +255,7 @@ mod tests {
 
     fn now() -> Now {
         Now {
-            instant: Instant::now(),
+            instant: zero(),
             utc: time::OffsetDateTime::UNIX_EPOCH,
         }
     }

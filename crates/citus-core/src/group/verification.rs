@@ -99,6 +99,7 @@ impl MetadataVerification {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::zero;
     use super::*;
 
     fn seconds(n: u64) -> Duration {
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_group_that_became_in_sync_is_looked_at_once() {
-        let (mut care, zero) = (MetadataVerification::default(), Instant::now());
+        let (mut care, zero) = (MetadataVerification::default(), zero());
         assert!(!care.look(true, zero), "Citus may be about to tell them");
         assert_eq!(care.next_due(), Some(zero + AT_START));
         assert!(care.look(true, zero + FIRST));
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn only_what_was_found_at_the_start_is_looked_at_sooner() {
-        let (mut care, zero) = (MetadataVerification::default(), Instant::now());
+        let (mut care, zero) = (MetadataVerification::default(), zero());
         assert!(!care.look(false, zero), "nothing is known yet");
         care.look(true, zero);
         assert_eq!(care.next_due(), Some(zero + AT_START));
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_group_that_is_in_sync_no_more_is_not_looked_at() {
-        let (mut care, zero) = (MetadataVerification::default(), Instant::now());
+        let (mut care, zero) = (MetadataVerification::default(), zero());
         care.look(true, zero);
         assert!(!care.look(false, zero + FIRST));
         assert_eq!(care.next_due(), None);
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn entry_nodes_that_do_not_know_are_asked_again_and_ever_more_seldom() {
-        let (mut care, zero) = (MetadataVerification::default(), Instant::now());
+        let (mut care, zero) = (MetadataVerification::default(), zero());
         care.look(true, zero);
         let mut now = zero + FIRST;
         for pause in [3, 6, 12, 24, 48, 60, 60] {

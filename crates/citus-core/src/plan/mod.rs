@@ -21,4 +21,4 @@ pub use situation::{Limits, Position, Probe, ProbeState, Reachability, Situation
 pub use wait::{Stay, Wait};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

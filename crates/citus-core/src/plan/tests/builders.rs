@@ -11,14 +11,14 @@ use time::OffsetDateTime;
 use super::super::*;
 use crate::invariants::check;
 
-pub(super) fn addr(host: &str) -> HostPort {
+pub(crate) fn addr(host: &str) -> HostPort {
     HostPort {
         host: host.to_owned(),
         port: 5432,
     }
 }
 
-pub(super) fn row(nodeid: i32, groupid: i32, host: &str) -> Row {
+pub(crate) fn row(nodeid: i32, groupid: i32, host: &str) -> Row {
     Row {
         nodeid,
         groupid,
@@ -31,7 +31,7 @@ pub(super) fn row(nodeid: i32, groupid: i32, host: &str) -> Row {
     }
 }
 
-pub(super) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
+pub(crate) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
     Row {
         role: NodeRole::Secondary,
         ..row(nodeid, groupid, host)
@@ -39,7 +39,7 @@ pub(super) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
 }
 
 /// An answer that says nothing of positions.
-pub(super) fn heard(address: &HostPort, state: ProbeState) -> Probe {
+pub(crate) fn heard(address: &HostPort, state: ProbeState) -> Probe {
     Probe {
         address: address.clone(),
         leader_revision: LEADER_REVISION,
@@ -50,7 +50,7 @@ pub(super) fn heard(address: &HostPort, state: ProbeState) -> Probe {
     }
 }
 
-pub(super) fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
+pub(crate) fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
     Versioned {
         value,
         mod_revision: revision,
@@ -60,28 +60,28 @@ pub(super) fn versioned<T>(value: T, revision: i64) -> Versioned<T> {
 
 /// Everything one decision looks at, owned.
 #[derive(Clone, Debug)]
-pub(super) struct Scenario {
-    pub(super) group: i32,
-    pub(super) view: ScopeView,
-    pub(super) answers: BTreeMap<HostPort, Probe>,
-    pub(super) reachability: BTreeMap<HostPort, Reachability>,
-    pub(super) trusted_lineage: Option<u64>,
-    pub(super) rows: BTreeMap<String, Rows>,
-    pub(super) progress: BTreeMap<String, Progress>,
-    pub(super) active_hold: Option<ActiveHold>,
-    pub(super) asked: Option<PendingHold>,
-    pub(super) given_up: Vec<Reason>,
-    pub(super) limits: Limits,
-    pub(super) stopping: bool,
-    pub(super) now: OffsetDateTime,
-    pub(super) register: bool,
-    pub(super) writes: Writes,
+pub(crate) struct Scenario {
+    pub(crate) group: i32,
+    pub(crate) view: ScopeView,
+    pub(crate) answers: BTreeMap<HostPort, Probe>,
+    pub(crate) reachability: BTreeMap<HostPort, Reachability>,
+    pub(crate) trusted_lineage: Option<u64>,
+    pub(crate) rows: BTreeMap<String, Rows>,
+    pub(crate) progress: BTreeMap<String, Progress>,
+    pub(crate) active_hold: Option<ActiveHold>,
+    pub(crate) asked: Option<PendingHold>,
+    pub(crate) given_up: Vec<Reason>,
+    pub(crate) limits: Limits,
+    pub(crate) stopping: bool,
+    pub(crate) now: OffsetDateTime,
+    pub(crate) register: bool,
+    pub(crate) writes: Writes,
 }
 
-pub(super) const LEADER_REVISION: i64 = 40;
+pub(crate) const LEADER_REVISION: i64 = 40;
 
 impl Scenario {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Cloned, because the scenarios that are told at random begin a hundred thousand times.
         static BLANK: LazyLock<Scenario> = LazyLock::new(Scenario::blank);
         BLANK.clone()
@@ -122,7 +122,7 @@ impl Scenario {
         }
     }
 
-    pub(super) fn leader(mut self, name: &str) -> Self {
+    pub(crate) fn leader(mut self, name: &str) -> Self {
         self.view.leader = Some(versioned(name.to_owned(), LEADER_REVISION));
         if let Some(member) = self.view.members.get_mut(name) {
             member.value.role = Role::Primary;
@@ -130,7 +130,7 @@ impl Scenario {
         self
     }
 
-    pub(super) fn no_leader(mut self) -> Self {
+    pub(crate) fn no_leader(mut self) -> Self {
         self.view.leader = None;
         self
     }
@@ -150,27 +150,27 @@ impl Scenario {
     }
 
     /// The leader's answer to this leader key.
-    pub(super) fn says(self, state: ProbeState) -> Self {
+    pub(crate) fn says(self, state: ProbeState) -> Self {
         self.answer(state, LEADER_REVISION)
     }
 
     /// Its answer to an earlier one.
-    pub(super) fn said_earlier(self, state: ProbeState) -> Self {
+    pub(crate) fn said_earlier(self, state: ProbeState) -> Self {
         self.answer(state, LEADER_REVISION - 10)
     }
 
-    pub(super) fn freshness(mut self, freshness: Freshness) -> Self {
+    pub(crate) fn freshness(mut self, freshness: Freshness) -> Self {
         self.view.freshness = freshness;
         self
     }
 
-    pub(super) fn lineage(mut self, now: u64, trusted: Option<u64>) -> Self {
+    pub(crate) fn lineage(mut self, now: u64, trusted: Option<u64>) -> Self {
         self.view.lineage = now;
         self.trusted_lineage = trusted;
         self
     }
 
-    pub(super) fn at_row(mut self, host: &str, state: ProbeState) -> Self {
+    pub(crate) fn at_row(mut self, host: &str, state: ProbeState) -> Self {
         let probe = Probe {
             leader_revision: LEADER_REVISION - 10,
             ..heard(&addr(host), state)
@@ -179,27 +179,27 @@ impl Scenario {
         self
     }
 
-    pub(super) fn rows(mut self, database: &str, rows: Rows) -> Self {
+    pub(crate) fn rows(mut self, database: &str, rows: Rows) -> Self {
         self.rows.insert(database.to_owned(), rows);
         self
     }
 
-    pub(super) fn group(mut self, group: i32) -> Self {
+    pub(crate) fn group(mut self, group: i32) -> Self {
         self.group = group;
         self
     }
 
-    pub(super) fn registering(mut self) -> Self {
+    pub(crate) fn registering(mut self) -> Self {
         self.register = true;
         self
     }
 
-    pub(super) fn writes(mut self, writes: Writes) -> Self {
+    pub(crate) fn writes(mut self, writes: Writes) -> Self {
         self.writes = writes;
         self
     }
 
-    pub(super) fn paused(mut self) -> Self {
+    pub(crate) fn paused(mut self) -> Self {
         let config = ClusterConfig {
             paused: true,
             ..ClusterConfig::default()
@@ -208,7 +208,7 @@ impl Scenario {
         self
     }
 
-    pub(super) fn with<T>(&self, f: impl FnOnce(&Situation<'_>) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&Situation<'_>) -> T) -> T {
         f(&Situation {
             group: self.group,
             view: &self.view,
@@ -229,12 +229,12 @@ impl Scenario {
     }
 
     /// Decides, and lets the checker look at it: every decision in every test goes through here.
-    pub(super) fn decide(self) -> Decision {
+    pub(crate) fn decide(self) -> Decision {
         self.decision()
     }
 
     /// The same, of a scenario that goes on.
-    pub(super) fn decision(&self) -> Decision {
+    pub(crate) fn decision(&self) -> Decision {
         self.with(|situation| {
             let decision = decide(situation);
             check(situation, &decision).expect("the checker stopped a decision of the table");

@@ -1,20 +1,17 @@
 //! The table, row by row, as an operator would tell it; then everything at random.
 
-mod builders;
+pub(crate) mod builders;
 mod telling;
 
 mod asked;
 mod deadlines;
 mod failures_seen;
-mod fixture;
 mod following;
 mod holds;
 mod promotions;
-mod random;
+pub(crate) mod random;
 mod reads;
 mod requests;
 mod resyncs;
-mod sequences;
 mod the_checker_stops_changes;
 mod the_checker_stops_holds;
-mod transitions;

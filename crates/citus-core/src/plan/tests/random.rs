@@ -245,7 +245,7 @@ prop_compose! {
 }
 
 /// What the database would hold after the step, and whether it would have let it happen.
-pub(super) fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
+pub(crate) fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
     let mut rows = rows.to_vec();
     let set = |rows: &mut Vec<Row>, nodeid: i32, to: &HostPort| {
         assert!(

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::super::*;
 use super::fixture::{DATABASES, Event, Fixture, HOLD_TIMEOUT, HOSTS, Synchronous};
+use crate::plan::Limits;
 
 /// How often something happens: in any scenario, in one of lost leaders, in one of switchovers. And
 /// what, by a number that says to whom and how much.

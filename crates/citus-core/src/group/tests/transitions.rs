@@ -1,7 +1,7 @@
 //! Whole transitions, from the first news to the end, as the program lives through them.
 
-use super::super::*;
 use super::fixture::{Event, Fixture, HOLD_TIMEOUT, Synchronous};
+use crate::plan::{Held, Limits};
 
 /// A quiet cluster with a synchronous standby, pg2, and clients that write.
 fn quiet() -> Fixture {

@@ -1,0 +1,5 @@
+//! The group reconciler itself, driven as the daemon drives it: whole transitions, then everything at random.
+
+mod fixture;
+mod sequences;
+mod transitions;
