@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use dcs_watch::client::list_once;
 
+use super::outcome::{Done, Failed, Outcome};
+use super::runtime::block_on;
 use super::snapshot::etcd_settings;
+use super::source::Source;
 use super::stdout::{complain, print};
-use super::{Done, Failed, Outcome, Source, block_on};
 use citus_core::config::{self, Config, Workers};
 
 /// Prints the native file. Where worker groups are known only by addresses, etcd is asked once

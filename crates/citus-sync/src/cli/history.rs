@@ -2,9 +2,11 @@
 
 use clap::Args;
 
-use super::daemon::{DEADLINE, Place, watch};
+use super::address::{DEADLINE, DaemonAddress};
+use super::outcome::{Done, Failed, Outcome};
+use super::runtime::block_on;
 use super::stdout::{complain, json_line, print, print_json};
-use super::{Done, Failed, Outcome, block_on};
+use super::watch::watch;
 use crate::http::{ClientError, fetch_history};
 use citus_core::render;
 
@@ -27,7 +29,7 @@ until it stops.";
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    place: Place,
+    daemon: DaemonAddress,
     /// Only this group: a Citus groupid, or a Patroni scope
     #[arg(long, value_name = "N|SCOPE")]
     group: Option<String>,
@@ -44,7 +46,7 @@ pub(super) struct Options {
 
 /// Prints the table, once or until interrupted.
 pub(super) fn history(options: &Options) -> Outcome {
-    let url = options.place.url()?;
+    let url = options.daemon.url()?;
     let group = options.group.as_deref();
     let fetch = async || fetch_history(&url, group, options.limit, DEADLINE).await;
     if options.watch {

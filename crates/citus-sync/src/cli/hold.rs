@@ -15,9 +15,11 @@ use clap::Args;
 
 use self::ask::Daemons;
 use self::bound::Bound;
-use super::daemon::{DEFAULT_URL, url_of};
+use super::address::{DEFAULT_URL, url_of};
+use super::outcome::{Done, Failed, Outcome};
+use super::runtime::block_on;
+use super::source::load;
 use super::stdout::{complain, print, print_json};
-use super::{Done, Failed, Outcome, block_on, load};
 use crate::http::{Order, is_address};
 use citus_core::config::{Config, Member, Origin, Secret, TOKEN_VARIABLE, token};
 use citus_core::render;

@@ -16,7 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-use super::Failed;
+use super::outcome::Failed;
 
 /// How to log.
 #[derive(Debug, Args)]

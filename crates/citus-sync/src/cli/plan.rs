@@ -9,10 +9,12 @@ use dcs_watch::ScopeView;
 use dcs_watch::client::list_once;
 use futures_util::future::{join, join_all};
 
+use super::outcome::{Done, Outcome};
 use super::remediation::say;
+use super::runtime::block_on;
 use super::snapshot::{self, Answers, Groups, Views};
+use super::source::load;
 use super::stdout::{complain, print, print_json};
-use super::{Done, Outcome, block_on, load};
 use crate::session::inspect;
 use citus_core::config::Formation;
 use citus_core::plan::{Rows, Step, Wait};

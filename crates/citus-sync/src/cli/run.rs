@@ -7,7 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
-use super::{Done, Failed, Outcome, Source, block_on, snapshot};
+use super::outcome::{Done, Failed, Outcome};
+use super::runtime::block_on;
+use super::snapshot;
+use super::source::Source;
 use crate::daemon;
 
 /// Runs until SIGINT or SIGTERM.

@@ -7,7 +7,7 @@ use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::Failed;
+use super::outcome::Failed;
 use time::OffsetDateTime;
 
 use crate::daemon;

@@ -3,9 +3,11 @@
 use clap::Args;
 use time::OffsetDateTime;
 
-use super::daemon::{DEADLINE, Place, watch};
+use super::address::{DEADLINE, DaemonAddress};
+use super::outcome::{Done, Failed, Outcome};
+use super::runtime::block_on;
 use super::stdout::{complain, json_line, print, print_json};
-use super::{Done, Failed, Outcome, block_on};
+use super::watch::watch;
 use crate::http::{ClientError, fetch_history, fetch_state};
 use citus_core::render;
 use citus_core::report::{State, Transition};
@@ -16,7 +18,7 @@ const TRANSITIONS: usize = 5;
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    place: Place,
+    daemon: DaemonAddress,
     /// Show it again every second until interrupted
     #[arg(long)]
     watch: bool,
@@ -27,7 +29,7 @@ pub(super) struct Options {
 
 /// Prints the page, once or until interrupted.
 pub(super) fn status(options: &Options) -> Outcome {
-    let url = options.place.url()?;
+    let url = options.daemon.url()?;
     if options.watch {
         let page = async || {
             Ok(if options.json {
@@ -45,7 +47,7 @@ pub(super) fn status(options: &Options) -> Outcome {
             return Err(Failed::Configuration(error.to_string()));
         }
         Err(error) => {
-            let file = options.place.file();
+            let file = options.daemon.file();
             complain(&format!(
                 "citus-sync: {error}; `citus-sync plan -c {file}` looks without a daemon"
             ));

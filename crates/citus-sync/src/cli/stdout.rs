@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 
 use dcs_watch::text::{escape_control, is_control};
 
-use super::Failed;
+use super::outcome::Failed;
 
 /// Prints a page, or what is left of it that somebody wants to read.
 pub(super) fn print(text: &str) -> Result<Reader, Failed> {

@@ -21,9 +21,11 @@ use dcs_watch::HostPort;
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 
+use super::outcome::{Done, Outcome};
+use super::runtime::block_on;
 use super::snapshot::{self, Groups, Views};
+use super::source::load;
 use super::stdout::{print, print_json};
-use super::{Done, Outcome, block_on, load};
 use crate::session::inspect::{self, EntryNodeFacts, Facts};
 use crate::session::{Login, SqlError};
 use citus_core::config::{Config, Formation, Workers};

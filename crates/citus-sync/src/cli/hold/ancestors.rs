@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cli::Failed;
+use crate::cli::outcome::Failed;
 use citus_core::config::{Member, is_yaml, member, patronis_arguments};
 
 /// How far up to look. Patroni is the parent, or a shell and a `sudo` further up.

@@ -1,4 +1,4 @@
-//! Which daemon a command asks, and pages of it that are shown again and again.
+//! The address of the daemon that a command asks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::stdout::{Reader, complain, print, print_anew};
-use super::{Done, Failed, Outcome, load};
-use crate::http::ClientError;
+use super::outcome::Failed;
+use super::source::load;
 
 /// Where a daemon listens unless its file says otherwise.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8009";
@@ -16,12 +15,9 @@ pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8009";
 /// How long the daemon may take to answer. It only copies what it knows.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
-/// How often `--watch` looks again.
-const REDRAW: Duration = Duration::from_secs(1);
-
 /// Where the daemon is.
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(super) struct DaemonAddress {
     /// The daemon's configuration, for the address it listens on
     #[arg(
         short = 'c',
@@ -34,7 +30,7 @@ pub(super) struct Place {
     url: Option<String>,
 }
 
-impl Place {
+impl DaemonAddress {
     pub(super) fn url(&self) -> Result<String, Failed> {
         match (&self.url, &self.file) {
             (Some(url), _) => Ok(url.clone()),
@@ -43,7 +39,7 @@ impl Place {
         }
     }
 
-    /// The configuration, as somebody would name it.
+    /// The configuration file as an example would name it.
     pub(super) fn file(&self) -> String {
         self.file
             .as_ref()
@@ -62,44 +58,12 @@ pub(super) fn url_of(listen: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
-/// Prints a page every second until the reader is gone or the process interrupted. A daemon that
-/// goes away meanwhile is waited for: it may be being restarted. As `json`, nothing but documents
-/// goes to stdout.
-pub(super) async fn watch(
-    json: bool,
-    mut page: impl AsyncFnMut() -> Result<Result<String, Failed>, ClientError>,
-) -> Outcome {
-    use std::io::IsTerminal as _;
-    let print = if std::io::stdout().is_terminal() && !json {
-        print_anew
-    } else {
-        print
-    };
-    loop {
-        let text = match page().await {
-            Ok(page) => format!("{}\n", page?),
-            Err(error @ ClientError::Url { .. }) => {
-                return Err(Failed::Configuration(error.to_string()));
-            }
-            Err(error) if json => {
-                complain(&format!("citus-sync: {error}"));
-                String::new()
-            }
-            Err(error) => format!("{error}\n"),
-        };
-        if print(&text)? == Reader::Gone {
-            return Ok(Done::Yes);
-        }
-        tokio::time::sleep(REDRAW).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_that_listens_fan_out_is_asked_on_loopback() {
+    fn a_daemon_that_listens_everywhere_is_asked_on_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:8009", "http://127.0.0.1:8009"),
             ("[::]:8009", "http://[::1]:8009"),
