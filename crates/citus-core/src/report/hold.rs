@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
 
-/// Asks for a hold: the body of `POST /api/v1/groups/{group}/hold`. Everything may be skipped,
+/// Asks for a hold: the body of `POST /api/v1/groups/{group}/hold`. Everything may be omitted,
 /// and so may the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldRequest {
-    /// Who is about to stop. When that member does not lead, nothing is held.
+    /// The member that is about to stop. When it does not lead, nothing is held.
     pub member: Option<String>,
     /// How long to hold at most, in milliseconds: no longer than the policy's `hold_timeout`,
     /// which is the default.

@@ -31,13 +31,13 @@ const HISTORY: &str = "/api/v1/history";
 /// The longest answer that is read. A thousand groups in five databases take about 2 MiB.
 const LONGEST: usize = 64 << 20;
 
-/// The longest piece of a foreign answer that goes into a message.
+/// The longest part of an unexpected answer that goes into a message.
 const EXCERPT: usize = 200;
 
 /// Why a daemon could not be asked.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The URL is none of a daemon.
+    /// The URL is not the address of a daemon.
     #[error("{url:?} is no address of a daemon: {why}; expected http://host:port")]
     Url {
         /// What was given.
@@ -45,7 +45,7 @@ pub enum ClientError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Nobody listens there, or it cannot be reached.
+    /// Nothing listens there, or it cannot be reached.
     #[error("no daemon answers at {address}: {error}")]
     Unreachable {
         /// Where we tried.
@@ -53,7 +53,7 @@ pub enum ClientError {
         /// What came back.
         error: String,
     },
-    /// Somebody listens there and says nothing.
+    /// Something listens there and does not answer.
     #[error("{address} gave no answer within {} ms", after.as_millis())]
     Deadline {
         /// Where we asked.
@@ -61,7 +61,7 @@ pub enum ClientError {
         /// How long we waited.
         after: Duration,
     },
-    /// The answer is none of a daemon's.
+    /// The answer is not that of a daemon of this version.
     #[error("{address} did not answer like citus-sync {}: {what}", env!("CARGO_PKG_VERSION"))]
     Answer {
         /// Where we asked.
@@ -76,7 +76,7 @@ pub enum ClientError {
 pub enum Order {
     /// Hold its writes.
     Hold(HoldRequest),
-    /// Let them go. Only `wait_ms` counts.
+    /// Release them. Only `wait_ms` counts.
     Release(HoldRequest),
 }
 
@@ -85,7 +85,7 @@ pub enum Order {
 pub enum Called {
     /// The group's reconciler answered, or did not in time.
     Answer(HoldAnswer),
-    /// Nobody was asked.
+    /// The daemon did not pass it on.
     Refused(Refusal),
 }
 
@@ -143,13 +143,13 @@ pub async fn call(
         what,
     };
     let body = serde_json::to_vec(body).map_err(|error| wrong(error.to_string()))?;
-    let asked = PendingHold {
+    let pending = PendingCall {
         method,
         path: &path,
         token: Some(token),
         body: body.into(),
     };
-    let (status, body) = within(deadline, &address, asked).await?;
+    let (status, body) = send_within(deadline, &address, pending).await?;
     // The status says the same; which of the two it is shows in the body alone.
     if let Ok(answer) = serde_json::from_slice(&body) {
         return Ok(Called::Answer(answer));
@@ -159,7 +159,7 @@ pub async fn call(
         .map_err(|_| wrong(format!("{status}: {}", excerpt(&body))))
 }
 
-/// Whether this names a daemon at all.
+/// Whether this is a URL, or host and port, that a daemon could have.
 ///
 /// # Errors
 ///
@@ -168,7 +168,7 @@ pub fn is_address(url: &str) -> Result<(), ClientError> {
     address_of(url).map(|_| ())
 }
 
-/// Host and port of a URL; a path behind them is skipped, so that the URL of any page will do.
+/// Host and port of a URL; a path behind them is ignored, so that the URL of any page will do.
 fn address_of(url: &str) -> Result<HostPort, ClientError> {
     let wrong = |why| ClientError::Url {
         url: url.to_owned(),
@@ -213,7 +213,7 @@ fn excerpt(body: &[u8]) -> String {
 }
 
 /// One request.
-struct PendingHold<'a> {
+struct PendingCall<'a> {
     method: Method,
     path: &'a str,
     token: Option<&'a Secret>,
@@ -226,13 +226,13 @@ async fn get<T: DeserializeOwned>(
     deadline: Duration,
 ) -> Result<T, ClientError> {
     let address = address_of(url)?;
-    let asked = PendingHold {
+    let pending = PendingCall {
         method: Method::GET,
         path,
         token: None,
         body: Bytes::new(),
     };
-    let (status, body) = within(deadline, &address, asked).await?;
+    let (status, body) = send_within(deadline, &address, pending).await?;
     let wrong = |what: String| ClientError::Answer {
         address: address.clone(),
         what,
@@ -243,12 +243,12 @@ async fn get<T: DeserializeOwned>(
     serde_json::from_slice(&body).map_err(|error| wrong(format!("not what {path} gives: {error}")))
 }
 
-async fn within(
+async fn send_within(
     deadline: Duration,
     address: &HostPort,
-    asked: PendingHold<'_>,
+    pending: PendingCall<'_>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
-    match timeout(deadline, ask(address, asked)).await {
+    match timeout(deadline, send(address, pending)).await {
         Ok(result) => result,
         Err(_) => Err(ClientError::Deadline {
             address: address.clone(),
@@ -257,9 +257,9 @@ async fn within(
     }
 }
 
-async fn ask(
+async fn send(
     address: &HostPort,
-    asked: PendingHold<'_>,
+    pending: PendingCall<'_>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
     let unreachable = |error: String| ClientError::Unreachable {
         address: address.clone(),
@@ -274,24 +274,24 @@ async fn ask(
     let uri = Uri::builder()
         .scheme(Scheme::HTTP)
         .authority(address.to_string())
-        .path_and_query(asked.path)
+        .path_and_query(pending.path)
         .build()
         .map_err(|error| unreachable(error.to_string()))?;
     let mut request = Request::builder()
-        .method(asked.method)
+        .method(pending.method)
         .uri(uri)
         .header(header::ACCEPT, "application/json");
-    if let Some(token) = asked.token {
+    if let Some(token) = pending.token {
         let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose()))
             .map_err(|error| wrong(error.to_string()))?;
         value.set_sensitive(true);
         request = request.header(header::AUTHORIZATION, value);
     }
-    if !asked.body.is_empty() {
+    if !pending.body.is_empty() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
     let request = request
-        .body(Full::new(asked.body))
+        .body(Full::new(pending.body))
         .map_err(|error| wrong(error.to_string()))?;
     let response = client().request(request).await.map_err(|error| {
         let what = innermost(&error);

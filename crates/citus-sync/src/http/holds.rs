@@ -14,7 +14,7 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::server::Daemon;
+use super::handler_state::HandlerState;
 use crate::state::{GroupHandle, LookupError};
 use citus_core::config::TOKEN_VARIABLE;
 use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_secs(5);
 /// The longest that a request may have its answer wait. Less than the lifetime of a connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// How much earlier than we do the reconciler should answer, at most: it knows more than we do.
+/// How much earlier than we do the reconciler should answer, at most: its answer says more than ours.
 const HEAD_START: Duration = Duration::from_millis(100);
 
 /// The longest body that is read. What is known to be in one takes less than a hundred bytes, and
@@ -74,46 +74,46 @@ impl IntoResponse for Refused {
 }
 
 pub(super) async fn hold(
-    Shared(daemon): Shared<Daemon>,
+    Shared(state): Shared<HandlerState>,
     group: Group,
     of: Formation,
     request: Request,
 ) -> Response {
     let started = Instant::now();
-    match prepare(&daemon, group, of, request).await {
-        Ok((line, request, wait)) => {
-            let answer = answer(wait, started, line.hold(request)).await;
-            respond(&line, started, answer)
+    match prepare(&state, group, of, request).await {
+        Ok((handle, request, wait)) => {
+            let answer = answer(wait, started, handle.hold(request)).await;
+            respond(&handle, started, answer)
         }
         Err(refused) => refused.into_response(),
     }
 }
 
 pub(super) async fn release(
-    Shared(daemon): Shared<Daemon>,
+    Shared(state): Shared<HandlerState>,
     group: Group,
     of: Formation,
     request: Request,
 ) -> Response {
     let started = Instant::now();
-    match prepare(&daemon, group, of, request).await {
-        Ok((line, _, wait)) => {
-            let answer = answer(wait, started, line.release()).await;
-            respond(&line, started, answer)
+    match prepare(&state, group, of, request).await {
+        Ok((handle, _, wait)) => {
+            let answer = answer(wait, started, handle.release()).await;
+            respond(&handle, started, answer)
         }
         Err(refused) => refused.into_response(),
     }
 }
 
-/// Whose reconciler, what is asked of it, and how long to wait for it.
+/// The way to the reconciler, the request to it, and how long to wait for its answer.
 async fn prepare(
-    daemon: &Daemon,
+    state: &HandlerState,
     group: Group,
     of: Formation,
     request: Request,
 ) -> Result<(GroupHandle, HoldRequest, Duration), Refused> {
-    // Before anything is read or told: who has no token learns nothing of the groups.
-    authorise(daemon, request.headers())?;
+    // First of all: a client without the token learns nothing about the groups.
+    authorise(state, request.headers())?;
     let bad = |text: String| Refused::new(StatusCode::BAD_REQUEST, RefusalKind::BadRequest, text);
     let Path(group) = group.map_err(|error| bad(error.body_text()))?;
     let Query(of) = of.map_err(|error| bad(error.body_text()))?;
@@ -129,8 +129,8 @@ async fn prepare(
         .min(LONGEST_WAIT);
     let for_reconciler = wait.saturating_sub(HEAD_START.min(wait / 10));
     hold.wait_ms = u64::try_from(for_reconciler.as_millis()).ok();
-    let line = daemon.store.command(&group, of.formation.as_deref())?;
-    Ok((line, hold, wait))
+    let handle = state.store.command(&group, of.formation.as_deref())?;
+    Ok((handle, hold, wait))
 }
 
 impl From<LookupError> for Refused {
@@ -145,13 +145,13 @@ impl From<LookupError> for Refused {
     }
 }
 
-fn authorise(daemon: &Daemon, headers: &HeaderMap) -> Result<(), Refused> {
-    let Some(token) = &daemon.token else {
+fn authorise(state: &HandlerState, headers: &HeaderMap) -> Result<(), Refused> {
+    let Some(token) = &state.token else {
         return Err(Refused::new(
             StatusCode::FORBIDDEN,
             RefusalKind::NoToken,
             format!(
-                "this daemon has no token, so nobody may have writes held: name a file with one \
+                "this daemon has no token, so every request for a hold is refused: name a file with one \
                  under `token_file` in its configuration, or set {TOKEN_VARIABLE}, and start it \
                  again"
             ),
@@ -173,8 +173,8 @@ fn authorise(daemon: &Daemon, headers: &HeaderMap) -> Result<(), Refused> {
     if right { Ok(()) } else { Err(wrong()) }
 }
 
-/// Whether two secrets are the same, in a time that depends on the length of `given` only: who
-/// guesses learns nothing from how long it takes.
+/// Whether two secrets are the same, in a time that depends on the length of `given` only: the time
+/// taken tells an attacker nothing.
 fn same(given: &[u8], secret: &[u8]) -> bool {
     let mut difference = u8::from(given.len() != secret.len());
     for (byte, expected) in given.iter().zip(secret.iter().cycle()) {
@@ -183,7 +183,7 @@ fn same(given: &[u8], secret: &[u8]) -> bool {
     difference == 0 && !given.is_empty()
 }
 
-/// The body as a request; none at all is one that leaves everything out.
+/// The body as a request. An empty body is a request with the defaults.
 async fn read(body: Body) -> Result<HoldRequest, Refused> {
     let refused = |status, text: String| Refused::new(status, RefusalKind::BadRequest, text);
     let body = timeout(BODY_TIMEOUT, Limited::new(body, LONGEST_BODY).collect())
@@ -215,19 +215,19 @@ fn parse(body: &Bytes) -> Result<HoldRequest, String> {
         format!(
             "the body is not what was expected: {error}; expected nothing, or JSON such as \
              {{\"member\": \"wk1-1\", \"timeout_ms\": 30000, \"wait_ms\": 5000}}, each of which \
-             may be skipped"
+             may be omitted"
         )
     })
 }
 
-/// What became of a command.
+/// What came of a command.
 enum Answer {
-    /// The reconciler said.
-    Told(HoldAnswer),
+    /// The reconciler answered.
+    Given(HoldAnswer),
     /// There is no reconciler at the moment.
     Gone,
-    /// It did not say in time.
-    DeferredFollower(Duration),
+    /// It did not answer in time.
+    TimedOut(Duration),
 }
 
 async fn answer(
@@ -236,17 +236,17 @@ async fn answer(
     asking: impl Future<Output = Option<HoldAnswer>>,
 ) -> Answer {
     match timeout(wait.saturating_sub(started.elapsed()), asking).await {
-        Ok(Some(answer)) => Answer::Told(answer),
+        Ok(Some(answer)) => Answer::Given(answer),
         Ok(None) => Answer::Gone,
-        Err(_) => Answer::DeferredFollower(wait),
+        Err(_) => Answer::TimedOut(wait),
     }
 }
 
-fn respond(line: &GroupHandle, started: Instant, answer: Answer) -> Response {
+fn respond(handle: &GroupHandle, started: Instant, answer: Answer) -> Response {
     let nothing = |message: String| HoldAnswer {
-        formation: line.formation.clone(),
-        group: line.group,
-        scope: line.scope.clone(),
+        formation: handle.formation.clone(),
+        group: handle.group,
+        scope: handle.scope.clone(),
         outcome: HoldOutcome::NotHeld,
         held: Vec::new(),
         reads_moved_to: None,
@@ -255,12 +255,12 @@ fn respond(line: &GroupHandle, started: Instant, answer: Answer) -> Response {
         message,
     };
     let (status, answer) = match answer {
-        Answer::Told(answer) => (status(answer.outcome), answer),
+        Answer::Given(answer) => (status(answer.outcome), answer),
         Answer::Gone => (
             StatusCode::SERVICE_UNAVAILABLE,
             nothing("the task of this group is being started again; try again".to_owned()),
         ),
-        Answer::DeferredFollower(wait) => (
+        Answer::TimedOut(wait) => (
             StatusCode::GATEWAY_TIMEOUT,
             nothing(format!(
                 "the task of this group gave no answer within {} ms; what it does is in the \
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_skipped_and_may_not_be_nonsense() {
+    fn a_body_may_be_empty_but_not_malformed() {
         for empty in ["", " \r\n"] {
             assert_eq!(parse(&Bytes::from(empty)), Ok(HoldRequest::default()));
         }

@@ -1,12 +1,12 @@
-//! The daemon's pages and its end: the state store goes in, answers leave. Only [`super::holds`] has
-//! anything changed.
+//! The daemon's HTTP server: its connections, its routes, and the pages that show the state store. Only
+//! the handlers in [`super::holds`] change anything.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRef, Query, State as Shared};
+use axum::extract::{Query, State as Shared};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::handler_state::HandlerState;
 use super::holds;
 use crate::state::StateStore;
 use citus_core::config::Secret;
@@ -34,8 +35,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection older than this is closed, so that clients which never read their answer cannot
-/// use up [`CONNECTIONS`] for good. What is served takes milliseconds, and who waits for a hold
-/// waits for a minute at most.
+/// use up [`CONNECTIONS`] for good. A page takes milliseconds, and a request for a hold waits for a
+/// minute at most.
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Connections at once. More wait in the listen queue: each costs memory, and no monitoring opens
@@ -72,22 +73,8 @@ const PATHS: [(&str, &str); 6] = [
 /// Where holds are asked for. `{group}` is a number or a scope.
 const HOLD: &str = "/api/v1/groups/{group}/hold";
 
-/// What the handlers share.
-#[derive(Clone)]
-pub(super) struct Daemon {
-    pub(super) store: StateStore,
-    /// What a client must show to have anything changed.
-    pub(super) token: Option<Arc<Secret>>,
-}
-
-impl FromRef<Daemon> for StateStore {
-    fn from_ref(daemon: &Daemon) -> Self {
-        daemon.store.clone()
-    }
-}
-
-/// Serves until `shutdown` turns true. Without a token nobody can have anything held. A client that is slow to take its answer delays the end by
-/// a second at most.
+/// Serves until `shutdown` turns true. Without a token every request for a hold is refused. A client
+/// that is slow to take its answer delays the end by a second at most.
 ///
 /// # Errors
 ///
@@ -99,7 +86,7 @@ pub async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let token = token.map(Arc::new);
-    let router = router(Daemon { store, token });
+    let router = router(HandlerState { store, token });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -124,7 +111,7 @@ pub async fn serve(
                 }
             },
             Some(_) = connections.join_next() => {}
-            // An error means that whoever could ask us to stop is gone.
+            // An error means that the sender is gone: no task could ask us to stop any more.
             () = async { drop(shutdown.wait_for(|stop| *stop).await) } => break,
         }
     }
@@ -160,7 +147,7 @@ async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Rece
 }
 
 /// The routes.
-pub(super) fn router(daemon: Daemon) -> Router {
+pub(super) fn router(shared: HandlerState) -> Router {
     Router::new()
         .route("/", get(front_page))
         .route("/metrics", get(metrics))
@@ -170,7 +157,7 @@ pub(super) fn router(daemon: Daemon) -> Router {
         .route("/api/v1/history", get(history))
         .route(HOLD, post(holds::hold).delete(holds::release))
         .fallback(not_found)
-        .with_state(daemon)
+        .with_state(shared)
 }
 
 async fn metrics(Shared(store): Shared<StateStore>) -> Response {

@@ -1,9 +1,10 @@
-//! The entry nodes: worker leaders with metadata, through which clients can send queries as well. Who is
-//! not held there writes past every hold.
+//! The entry nodes: worker leaders with metadata, through which clients can send queries as well. A
+//! client that is not held there writes past every hold.
 
 use dcs_watch::HostPort;
 
-use super::{EntryNodes, PerDatabase};
+use super::answers::EntryNodes;
+use super::per_database::PerDatabase;
 use crate::cli::remediation::{name, remediation, say};
 use crate::cli::snapshot::{Answers, Groups};
 use crate::session::SqlError;
@@ -41,8 +42,7 @@ pub(super) fn judge(
     found
 }
 
-/// What makes it no entry node matters little while nobody enters there, which we cannot know: a warning
-/// at most.
+/// Whether clients use this entry node cannot be known here, so what is missing is a warning at most.
 fn entry_node(
     formation: &Formation,
     what: &str,
@@ -73,26 +73,7 @@ fn entry_node(
             "look again when it takes writes",
         );
     }
-    let mut lacks = Vec::new();
-    let mut grants = Vec::new();
-    if !facts.locks {
-        lacks.push("hold writes (lock_shard_metadata)");
-        grants.push(format!(
-            "GRANT EXECUTE ON FUNCTION lock_shard_metadata(integer, bigint[]) TO {}",
-            name(user)
-        ));
-    }
-    if !facts.updates {
-        lacks.push("move reads (UPDATE on pg_dist_node)");
-        grants.push(format!(
-            "GRANT SELECT, UPDATE ON pg_catalog.pg_dist_node TO {}",
-            name(user)
-        ));
-    }
-    if !facts.signals {
-        lacks.push("end sessions in the way");
-        grants.push(format!("GRANT pg_signal_backend TO {}", name(user)));
-    }
+    let (lacks, grants): (Vec<&str>, Vec<String>) = missing(user, *facts).into_iter().unzip();
     if lacks.is_empty() {
         return Finding::pass(what, format!("{address} can be held, and its reads moved"));
     }
@@ -108,6 +89,33 @@ fn entry_node(
             grants.join("; ")
         ),
     )
+}
+
+/// What the role may not do there, and the statements that grant it.
+fn missing(user: &str, facts: EntryNodeFacts) -> Vec<(&'static str, String)> {
+    let role = name(user);
+    let needed = [
+        (
+            facts.locks,
+            "hold writes (lock_shard_metadata)",
+            "GRANT EXECUTE ON FUNCTION lock_shard_metadata(integer, bigint[])",
+        ),
+        (
+            facts.updates,
+            "move reads (UPDATE on pg_dist_node)",
+            "GRANT SELECT, UPDATE ON pg_catalog.pg_dist_node",
+        ),
+        (
+            facts.signals,
+            "end sessions in the way",
+            "GRANT pg_signal_backend",
+        ),
+    ];
+    needed
+        .into_iter()
+        .filter(|(allowed, ..)| !allowed)
+        .map(|(_, what, grant)| (what, format!("{grant} TO {role}")))
+        .collect()
 }
 
 #[cfg(test)]
@@ -137,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_entry_node_needs_three_rights() {
+    fn an_entry_node_needs_three_rights() {
         let whole = EntryNodeFacts {
             in_recovery: false,
             superuser: false,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcs_watch::ScopeView;
 
-use super::{Inspected, PerDatabase};
+use super::answers::{Inspected, citus};
+use super::per_database::PerDatabase;
 use crate::cli::snapshot::{self, Answers, Groups};
 use citus_core::config::Formation;
 use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
@@ -20,11 +21,7 @@ pub(super) fn judge(
     let rows: BTreeMap<String, Rows> = inspected
         .iter()
         .map(|(name, answer)| {
-            let citus = answer
-                .as_ref()
-                .ok()
-                .and_then(|facts| facts.citus.as_ref().ok());
-            let rows = match citus {
+            let rows = match citus(answer) {
                 Some(citus) => Rows::known(citus.rows.clone()),
                 // `databases` says why.
                 None => Rows::Unknown(String::new()),
@@ -73,19 +70,7 @@ fn row(
         .iter()
         .find(|row| row.groupid == group && row.is_primary());
     Some(match step {
-        Step::InSync => match primary {
-            Some(row) => Finding::pass(
-                what,
-                format!(
-                    "node {} is at {}, as its leader is",
-                    row.nodeid, row.address
-                ),
-            ),
-            None => Finding::pass(
-                what,
-                "none: the coordinator's own row is optional (citus_set_coordinator_host)",
-            ),
-        },
+        Step::InSync => in_sync(what, primary),
         Step::Move(step) => Finding::warn(
             what,
             format!(
@@ -108,27 +93,52 @@ fn row(
         Step::Hold(_) | Step::ReadMove(_) | Step::LetGo | Step::Resync(_) => {
             Finding::pass(what, step.to_string())
         }
-        Step::Wait(wait @ Wait::Observed { .. }) => Finding::warn(
-            what,
-            wait.to_string(),
-            "Patroni, or whoever else is in charge, moves it",
-        ),
-        Step::Wait(Wait::NoRow { .. }) => no_row(what, group, view, rows),
-        Step::Wait(
-            wait @ (Wait::TwoPrimaries { .. }
-            | Wait::AddressTaken { .. }
-            | Wait::NoSpare { .. }
-            | Wait::LineageUnproven { .. }),
-        ) => Finding::fail(what, wait.to_string(), ""),
-        // Nobody to compare with, which `scopes` and `leaders` have told; but a row that is not
-        // there is missed whoever leads.
-        Step::Wait(_) => {
-            if primary.is_some() || group == COORDINATOR_GROUP || formation.register {
-                return None;
-            }
-            no_row(what, group, view, rows)
+        Step::Wait(wait) => {
+            let optional = group == COORDINATOR_GROUP || formation.register;
+            return waiting(what, group, view, wait, rows, optional || primary.is_some());
         }
     })
+}
+
+fn in_sync(what: String, primary: Option<&Row>) -> Finding {
+    match primary {
+        Some(row) => Finding::pass(
+            what,
+            format!(
+                "node {} is at {}, as its leader is",
+                row.nodeid, row.address
+            ),
+        ),
+        None => Finding::pass(
+            what,
+            "none: the coordinator's own row is optional (citus_set_coordinator_host)",
+        ),
+    }
+}
+
+/// A row that `run` would not change now. Without a leader there is nothing to compare it with, and
+/// `scopes` and `server` say so; that a row is missing is a finding even then, unless `may_lack` says that it is not needed.
+fn waiting(
+    what: String,
+    group: i32,
+    view: &ScopeView,
+    wait: &Wait,
+    rows: &[Row],
+    may_lack: bool,
+) -> Option<Finding> {
+    match wait {
+        Wait::Observed { .. } => Some(Finding::warn(
+            what,
+            wait.to_string(),
+            "Patroni, or whatever else manages the rows, moves it",
+        )),
+        Wait::NoRow { .. } => Some(no_row(what, group, view, rows)),
+        Wait::TwoPrimaries { .. }
+        | Wait::AddressTaken { .. }
+        | Wait::NoSpare { .. }
+        | Wait::LineageUnproven { .. } => Some(Finding::fail(what, wait.to_string(), "")),
+        _ => (!may_lack).then(|| no_row(what, group, view, rows)),
+    }
 }
 
 fn no_row(what: String, group: i32, view: &ScopeView, rows: &[Row]) -> Finding {
@@ -152,7 +162,7 @@ fn no_row(what: String, group: i32, view: &ScopeView, rows: &[Row]) -> Finding {
     Finding::fail(what, detail, fix)
 }
 
-/// Rows that nobody here follows.
+/// Rows of groups that the configuration does not name.
 fn unfollowed(configured: &BTreeSet<i32>, rows: &[Row]) -> Vec<Finding> {
     rows.iter()
         .filter(|row| row.is_primary() && !configured.contains(&row.groupid))

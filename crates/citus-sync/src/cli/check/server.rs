@@ -1,6 +1,7 @@
 //! Whether the leaders can be asked from here, and reached from the coordinator.
 
-use super::{PerDatabase, Reached};
+use super::answers::Reached;
+use super::per_database::PerDatabase;
 use crate::cli::remediation::{remediation, say};
 use crate::cli::snapshot::{Answers, Groups};
 use citus_core::config::Formation;

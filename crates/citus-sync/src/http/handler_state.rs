@@ -1,0 +1,22 @@
+//! What the HTTP handlers share.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use crate::state::StateStore;
+use citus_core::config::Secret;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct HandlerState {
+    pub(super) store: StateStore,
+    /// What a client must show to have anything changed.
+    pub(super) token: Option<Arc<Secret>>,
+}
+
+impl FromRef<HandlerState> for StateStore {
+    fn from_ref(state: &HandlerState) -> Self {
+        state.store.clone()
+    }
+}
