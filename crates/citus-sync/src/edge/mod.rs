@@ -7,5 +7,4 @@ pub mod formation;
 pub mod http;
 pub mod notify;
 pub mod reconciler;
-pub mod sql;
 pub mod store;

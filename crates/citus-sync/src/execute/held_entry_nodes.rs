@@ -146,7 +146,7 @@ impl HeldEntryNodes {
         self.known.look().terminated.clone()
     }
 
-    /// What was not told yet.
+    /// What was not reported yet.
     pub(super) fn news(&self) -> EntryNodeNews {
         let mut news = EntryNodeNews::default();
         self.known.tell(|state| news = state.news());

@@ -119,7 +119,7 @@ impl Hold {
         self.held.under_way()
     }
 
-    /// What became of the entry nodes, as far as it was not told yet.
+    /// What became of the entry nodes, as far as it was not reported yet.
     pub fn entry_node_news(&self) -> EntryNodeNews {
         self.held.news()
     }
@@ -155,7 +155,7 @@ impl Hold {
     /// database, it is [let go](EntryNodes::let_go), or the deadline passes: reads may be at a standby by now,
     /// where their writes would fail.
     pub fn keep_entry_nodes(self, database: &Database) {
-        let whose = (self.group, database.name.clone());
-        self.entry_nodes.keep(whose, self.held);
+        let key = (self.group, database.name.clone());
+        self.entry_nodes.keep(key, self.held);
     }
 }

@@ -28,7 +28,7 @@ use crate::session::{Database, EntryNodeSessions, SqlError};
 impl Hold {
     /// Moves the row inside the holding transaction and commits; once that is done, the entry nodes
     /// (`targets`) concurrently, whether they were held or not. The locks are gone afterwards,
-    /// whatever the result. Tells what [`Hold::entry_node_news`] has not. `still_right` is asked right
+    /// whatever the result. Reports what [`Hold::entry_node_news`] has not. `still_right` is asked right
     /// before.
     ///
     /// # Errors

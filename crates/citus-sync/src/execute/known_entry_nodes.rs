@@ -2,7 +2,7 @@
 //! taken or skipped, and which have yet to follow a read move.
 //!
 //! In: what became of each entry node, where reads were sent, and that the leader is gone. Out: which
-//! of them follow when, what was not told yet, and what is left at the end.
+//! of them follow when, what was not reported yet, and what is left at the end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(super) struct State {
     pub(super) in_time: Vec<HostPort>,
     pub(super) skipped: Vec<Skipped>,
     pub(super) terminated: Vec<String>,
-    /// How many of `skipped` and of `terminated` were told.
-    told: (usize, usize),
+    /// How many of `skipped` and of `terminated` were reported.
+    reported: (usize, usize),
     /// Entry nodes that were not held in time when reads were moved, and where their row is to be.
     pub(super) behind: BTreeMap<HostPort, Behind>,
     /// The leader that reads were taken from takes no writes any more.
@@ -63,8 +63,8 @@ pub(super) struct LastState {
 
 impl State {
     pub(super) fn news(&mut self) -> EntryNodeNews {
-        let (skipped, terminated) = self.told;
-        self.told = (self.skipped.len(), self.terminated.len());
+        let (skipped, terminated) = self.reported;
+        self.reported = (self.skipped.len(), self.terminated.len());
         EntryNodeNews {
             held: self.held.len(),
             skipped: self.skipped[skipped..].to_vec(),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_node_that_cannot_be_held_is_told_of_once_and_one_that_leads_nothing_never() {
+    fn an_entry_node_that_cannot_be_held_is_reported_once_and_one_that_leads_nothing_never() {
         let mut state = State {
             under_way: vec![at(7), at(8), at(9)],
             ..State::default()
@@ -295,8 +295,8 @@ mod tests {
         state.note(at(7), Err(gone.into()));
         // Reads of its own group are at a standby: its clients cannot write.
         state.note(at(8), Err(SqlError::InRecovery.into()));
-        let told = state.news();
-        let entry_nodes = told.skipped.iter().map(|left| left.node.clone());
+        let news = state.news();
+        let entry_nodes = news.skipped.iter().map(|left| left.node.clone());
         assert_eq!(entry_nodes.collect::<Vec<_>>(), [at(7)]);
         assert_eq!(state.news(), EntryNodeNews::default());
         assert_eq!(state.under_way, [at(9)]);

@@ -8,7 +8,7 @@ use super::entry_nodes::EntryNodes;
 use crate::session::{Database, SqlError};
 
 /// What an entry node's own copy says: where the group's primary is, if it has a row for it.
-pub type Told = (HostPort, Result<Option<HostPort>, SqlError>);
+pub type MetadataAnswer = (HostPort, Result<Option<HostPort>, SqlError>);
 
 /// Asks each of these entry nodes where it has the primary of `group`; side by side, and bounded.
 pub async fn ask_entry_nodes(
@@ -16,7 +16,7 @@ pub async fn ask_entry_nodes(
     entry_nodes: &EntryNodes,
     targets: &[HostPort],
     group: i32,
-) -> Vec<Told> {
+) -> Vec<MetadataAnswer> {
     let asked = targets.iter().map(|entry_node| async {
         let answer = ask(database, entry_nodes, entry_node, group).await;
         (entry_node.clone(), answer)

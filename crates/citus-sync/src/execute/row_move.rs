@@ -25,9 +25,8 @@ use super::plain_move::PlainMove;
 use super::transaction::{LONGER, MOMENT, UNSYNCED, commit, ensure};
 use crate::session::{Connection, Database};
 
-/// Changes a row outside of a hold. `still_right` is asked when all waiting is over. A move that had to
-/// be made by a plain UPDATE is made on `targets` as well: Citus tells the entry nodes of any other.
-/// Steps that change no row outside of a hold are done elsewhere; here there is nothing to do.
+/// Makes the change that a step is, outside of a hold. Steps that are no such change have functions of
+/// their own; here there is nothing to do for them.
 ///
 /// # Errors
 ///
@@ -63,7 +62,14 @@ enum WhenInTheWay {
     Force,
 }
 
-async fn row_move(
+/// Moves a group's primary row to its leader. `still_right` is asked when all waiting is over. A move that
+/// had to be made by a plain UPDATE is made on `targets` as well: Citus tells the entry nodes of any
+/// other.
+///
+/// # Errors
+///
+/// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
+pub async fn row_move(
     database: &Database,
     entry_nodes: &EntryNodes,
     targets: &[HostPort],
@@ -112,7 +118,12 @@ async fn row_move(
     result.map(finished)
 }
 
-async fn register(
+/// Adds a group's row. `still_right` is asked right before.
+///
+/// # Errors
+///
+/// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
+pub async fn register(
     database: &Database,
     step: &Register,
     still_right: impl Fn() -> bool,
@@ -130,7 +141,13 @@ async fn register(
     result.map(finished)
 }
 
-async fn repair(
+/// Gives a row its address back, where a move that was cut off left a temporary name. `still_right` is
+/// asked right before.
+///
+/// # Errors
+///
+/// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
+pub async fn repair(
     database: &Database,
     step: &Repair,
     still_right: impl Fn() -> bool,

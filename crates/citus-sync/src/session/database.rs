@@ -58,7 +58,7 @@ struct Shared {
 }
 
 impl Database {
-    /// A database nothing is known of yet; [`Database::run`] finds out, and `changed` tells.
+    /// A database nothing is known of yet; [`Database::run`] finds out, and `changed` signals it.
     pub fn new(name: &str, login: SharedLogin, changed: watch::Sender<()>) -> Self {
         let why = "not connected to the coordinator yet".to_owned();
         let state = DatabaseState {

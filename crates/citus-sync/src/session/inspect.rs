@@ -227,7 +227,7 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
         })
         .collect();
     // Before Citus 7 there was no such table, and a role may lack the right to read it: then neither
-    // the size of the lock table nor who owns what is judged.
+    // the size of the lock table nor the owners are judged.
     let most_shards = session.rows(MOST_SHARDS).await.ok();
     let most_shards = most_shards.and_then(|rows| {
         let row = rows.first()?;

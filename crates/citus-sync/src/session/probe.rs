@@ -21,7 +21,7 @@ use super::warm::LINGER;
 use citus_core::plan::{Ask, Position, Probe, ProbeState};
 use citus_core::sql::{WHERE_IT_IS, WHERE_IT_IS_NOW};
 
-/// The latest answer of each member, and word of a new one. Small on purpose: there is one for each
+/// The latest answer of each member, and a signal for a new one. Small on purpose: there is one for each
 /// of hundreds of groups.
 #[derive(Debug, Default)]
 struct Answers {
@@ -34,7 +34,7 @@ impl Answers {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an answer, and tells of it if it says something new.
+    /// Keeps an answer, and wakes the reconciler if it says something new.
     fn put(&self, answer: Probe) {
         let mut latest = self.latest();
         if latest.get(&answer.address) != Some(&answer) {

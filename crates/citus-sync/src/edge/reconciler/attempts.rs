@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dcs_watch::edge::retry::Retry;
 
-use crate::edge::sql::StepError;
+use crate::execute::StepError;
 use citus_core::plan::Step;
 use citus_core::report::RetryReport;
 
@@ -137,7 +137,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::sql::SqlError;
+    use crate::session::SqlError;
 
     fn failure() -> StepError {
         SqlError::Io("refused".to_owned()).into()

@@ -9,10 +9,12 @@ use tracing::{debug, warn};
 
 use super::precondition::{Precondition, ReadPrecondition};
 use super::{Reconciler, Seen};
-use crate::edge::sql::{
-    Database, EntryNodeNews, Finished, Hold, HoldOrder, SqlError, StepError, Told, can_reach,
-    carry_out, flush_log, move_reads, recover_prepared, resync,
+use crate::execute::{
+    Hold, HoldOrder, MetadataAnswer, StepError, carry_out, flush_log, move_reads, recover_prepared,
+    resync,
 };
+use crate::session::{Database, SqlError, can_reach};
+use citus_core::outcome::{EntryNodeNews, Finished};
 use citus_core::plan::{Decision, Held, ProbeState, Rows, Situation, Step};
 
 pub(super) type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
@@ -62,7 +64,10 @@ pub(super) enum Aside {
     /// A database's readers at a leader are gone, or it cannot be known.
     Readers { number: u64 },
     /// Entry nodes said where they have this group.
-    Told { database: String, told: Vec<Told> },
+    Told {
+        database: String,
+        told: Vec<MetadataAnswer>,
+    },
 }
 
 impl Reconciler {

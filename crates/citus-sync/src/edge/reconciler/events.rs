@@ -8,10 +8,12 @@ use tracing::{info, warn};
 
 use super::Reconciler;
 use super::scenario::millis;
-use crate::edge::sql::{EntryNodeNews, Finished, Skipped, SqlError, StepError};
+use crate::execute::StepError;
 use crate::metrics::{
     DatabaseLabels, EntryNodeLabels, GroupLabels, HoldEnd, HoldLabels, PhaseLabels,
 };
+use crate::session::SqlError;
+use citus_core::outcome::{EntryNodeNews, Finished, Skipped};
 use citus_core::plan::{Decision, Held, Move, Situation};
 use citus_core::report::{Phase, Transition, TransitionOutcome};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
 
-use crate::edge::sql::SqlError;
+use crate::session::SqlError;
 use citus_core::plan::{Probe, ProbeState, Reachability};
 
 /// How long the coordinator's word counts. It is asked again after that, for as long as we do not

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::AbortHandle;
 use tokio::sync::oneshot;
 
-use crate::edge::sql::Hold;
 use crate::edge::store::now_text;
+use crate::execute::Hold;
 use citus_core::plan::{ActiveHold, Held, PendingHold, Progress, Reason, Situation};
 
 /// How much earlier than the server we end a hold: with the row's move, and with a word about it.

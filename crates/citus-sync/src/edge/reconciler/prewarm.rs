@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::Reconciler;
 use super::carry::Aside;
-use crate::edge::sql::SPARE;
+use crate::session::SPARE;
 use citus_core::plan::{COORDINATOR_GROUP, Decision, Rows, Situation, Writes};
 
 /// After the group was in sync: clients come first.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Reconciler;
 use super::carry::Aside;
-use crate::edge::sql::readers_are_gone;
+use crate::execute::readers_are_gone;
 
 /// How long those that run may take, once reads are moved. Who reads for longer is no reason to keep
 /// everybody's writes waiting.

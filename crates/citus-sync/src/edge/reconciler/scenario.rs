@@ -6,9 +6,10 @@ use dcs_watch::HostPort;
 use tracing::{info, warn};
 
 use super::{Reconciler, Seen};
-use crate::edge::sql::{Finished, StepError};
 use crate::edge::store::{now_text, text_of};
+use crate::execute::StepError;
 use crate::metrics::{GroupLabels, Operation, OperationLabels, Outcome, RowLabels, StepLabels};
+use citus_core::outcome::Finished;
 use citus_core::plan::{Decision, ProbeState, Rows, Rule, Situation, Step, Wait};
 use citus_core::report::{GroupDatabaseReport, GroupReport, HoldReport, MoveReport};
 

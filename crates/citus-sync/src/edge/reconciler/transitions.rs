@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
 
-use crate::edge::sql::{EntryNodeNews, Skipped};
 use crate::edge::store::now_text;
+use citus_core::outcome::{EntryNodeNews, Skipped};
 use citus_core::plan::Reason;
 use citus_core::report::{
     DatabaseTransition, Phase, PhaseTimes, Transition, TransitionKind, TransitionOutcome,

@@ -13,7 +13,7 @@ use tracing::{debug, info};
 
 use super::Reconciler;
 use super::carry::Aside;
-use crate::edge::sql::{Told, ask_entry_nodes};
+use crate::execute::{MetadataAnswer, ask_entry_nodes};
 use citus_core::plan::{Decision, Rows, Situation, Writes};
 
 /// After the group was in sync: by then Citus has told everybody, if it is about to.
@@ -140,7 +140,7 @@ impl Reconciler {
     }
 
     /// What the entry nodes of one database said.
-    pub(super) fn entry_nodes_said(&mut self, database: &str, told: &[Told]) {
+    pub(super) fn entry_nodes_said(&mut self, database: &str, told: &[MetadataAnswer]) {
         let view = self.view.borrow().clone();
         let leader = view.leader_address();
         let mut all_know = true;
