@@ -1,5 +1,7 @@
-//! citus-sync: the daemon and its command line. What it decides is in [`citus_core`]; everything under
-//! [`edge`] talks to the world (etcd views, PostgreSQL, HTTP, clocks, signals).
+//! citus-sync: the daemon and its command line. What it decides is in [`citus_core`].
+//!
+//! [`session`] speaks to PostgreSQL; [`execute`] carries decisions out on sessions; [`edge`] has
+//! the rest that talks to the world (etcd views, HTTP, clocks, signals).
 
 pub mod edge;
 pub mod execute;

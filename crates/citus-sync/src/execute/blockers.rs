@@ -28,7 +28,8 @@ pub(super) struct Blockers {
 }
 
 impl Blockers {
-    /// While the cooldown runs: only statements are cancelled that waiting cannot get out of our way.
+    /// While the cooldown runs: only statements are cancelled that waiting cannot get out of our
+    /// way.
     pub(super) fn cancelled(pid: i32) -> Self {
         Self::new(untangle_blockers(pid), true)
     }

@@ -33,8 +33,8 @@ impl EntryNodes {
         &self.sessions
     }
 
-    /// Opens the sessions in advance that a hold on an entry node and the move of its row take. They
-    /// stay open for as long as this is called again in time.
+    /// Opens the sessions in advance that a hold on an entry node and the move of its row take.
+    /// They stay open for as long as this is called again in time.
     ///
     /// # Errors
     ///
@@ -52,7 +52,8 @@ impl EntryNodes {
         self.all_kept().retain(|key, _| key.0 != group);
     }
 
-    /// Keeps the entry nodes of a hold that was lost, until it is taken again or its group is let go.
+    /// Keeps the entry nodes of a hold that was lost, until it is taken again or its group is let
+    /// go.
     pub(super) fn keep(&self, key: HoldKey, held: HeldEntryNodes) {
         let before = self.all_kept().insert(key, held);
         drop(before);

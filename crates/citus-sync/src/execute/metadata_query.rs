@@ -1,4 +1,5 @@
-//! Whether the entry nodes know where a group is: what their own copies of `pg_dist_node` say of it.
+//! Whether the entry nodes know where a group is: what their own copies of `pg_dist_node` say of
+//! it.
 
 use citus_core::sql::primary_of;
 use dcs_watch::HostPort;

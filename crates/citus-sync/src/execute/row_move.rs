@@ -1,11 +1,12 @@
-//! Changes rows outside of a hold: moves a group's primary row to its leader, adds a row, or fixes a
-//! temporary name. What to do was decided; whether it is still right is asked once more right before
-//! the rows change.
+//! Changes rows outside of a hold: moves a group's primary row to its leader, adds a row, or fixes
+//! a temporary name. What to do was decided; whether it is still right is asked once more right
+//! before the rows change.
 //!
 //! A move, in order:
 //!
 //! 1. One message on a warm session: the group's shard locks, the lock that orders updates of
-//!    `pg_dist_node`, the update, `COMMIT`. Nearly always no session is in the way, and that is all.
+//!    `pg_dist_node`, the update, `COMMIT`. Nearly always no session is in the way, and that is
+//!    all.
 //! 2. Where one is, and our role may change the rows itself: `plain_move.rs`.
 //! 3. Where one is, and it may not, Citus has to force its way: `forced_move.rs`.
 
@@ -25,8 +26,8 @@ use super::plain_move::PlainMove;
 use super::transaction::{LONGER, MOMENT, UNSYNCED, commit, ensure};
 use crate::session::{Connection, Database};
 
-/// Makes the change that a step is, outside of a hold. Steps that are no such change have functions of
-/// their own; here there is nothing to do for them.
+/// Makes the change that a step is, outside of a hold. Steps that are no such change have functions
+/// of their own; here there is nothing to do for them.
 ///
 /// # Errors
 ///
@@ -54,17 +55,17 @@ pub async fn carry_out(
     }
 }
 
-/// The way that is left for a move when a session is in the way: known from the role's rights and the
-/// Citus before anything is tried.
+/// The way that is left for a move when a session is in the way: known from the role's rights and
+/// the Citus before anything is tried.
 #[derive(Clone, Copy)]
 enum WhenInTheWay {
     MovePlainly,
     Force,
 }
 
-/// Moves a group's primary row to its leader. `still_right` is asked when all waiting is over. A move that
-/// had to be made by a plain UPDATE is made on `targets` as well: Citus tells the entry nodes of any
-/// other.
+/// Moves a group's primary row to its leader. `still_right` is asked when all waiting is over. A
+/// move that had to be made by a plain UPDATE is made on `targets` as well: Citus tells the entry
+/// nodes of any other.
 ///
 /// # Errors
 ///
@@ -141,8 +142,8 @@ pub async fn register(
     result.map(finished)
 }
 
-/// Gives a row its address back, where a move that was cut off left a temporary name. `still_right` is
-/// asked right before.
+/// Gives a row its address back, where a move that was cut off left a temporary name. `still_right`
+/// is asked right before.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! The entry nodes of a hold that is being taken, from its beginning to the moment that the coordinator
-//! is held.
+//! The entry nodes of a hold that is being taken, from its beginning to the moment that the
+//! coordinator is held.
 
 use std::sync::Arc;
 use std::time::Instant;

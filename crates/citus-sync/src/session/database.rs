@@ -175,8 +175,8 @@ impl Database {
         Ok((Leased::new(session, permit), dialect))
     }
 
-    /// The same for a hold, which has it for long: out of another supply than that of the steps, and
-    /// never waited for.
+    /// The same for a hold, which has it for long: out of another supply than that of the steps,
+    /// and never waited for.
     pub(crate) async fn acquire_for_hold(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
         let permit = self.shared.pool.hold_permit()?;
         let (session, dialect) = self.session(false).await?;

@@ -77,8 +77,8 @@ impl EntryNodeSessions {
         Ok(session)
     }
 
-    /// Opens the sessions in advance that a hold on an entry node and the move of its row take. They
-    /// stay open for as long as this is called again in time.
+    /// Opens the sessions in advance that a hold on an entry node and the move of its row take.
+    /// They stay open for as long as this is called again in time.
     ///
     /// # Errors
     ///
