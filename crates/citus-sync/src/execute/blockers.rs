@@ -2,7 +2,7 @@
 //! are, from a second session, and ends those that may be ended.
 //!
 //! We terminate them ourselves, because what Citus offers for it (`force`) cannot tell writers from
-//! another group's hold, takes a background worker each time, and does not say whom it terminated.
+//! another group's hold, takes a background worker each time, and does not say which it terminated.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub(super) struct Blockers {
 }
 
 impl Blockers {
-    /// While the cooldown runs: only statements are cancelled that waiting cannot get out of our way.
+    /// While the cooldown runs: only statements are cancelled that waiting cannot get out of our
+    /// way.
     pub(super) fn cancelled(pid: i32) -> Self {
         Self::new(untangle_blockers(pid), true)
     }

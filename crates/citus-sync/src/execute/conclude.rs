@@ -1,5 +1,5 @@
-//! What there is to do after a step on the coordinator, well ended or not: no transaction stays open,
-//! and the rows that are known are those that are there.
+//! What there is to do after a step on the coordinator, well ended or not: no transaction stays
+//! open, and the rows that are known are those that are there.
 
 use citus_core::sql::Dialect;
 

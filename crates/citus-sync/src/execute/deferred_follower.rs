@@ -3,10 +3,10 @@
 //! In: what is known of the hold's entry nodes. Out: that it has followed, or failed to.
 //!
 //! 1. Waits until the entry node is held, or the leader is gone.
-//! 2. Waits until the standby has whatever was written through the entry node before it was held, or
-//!    the leader is gone.
-//! 3. Moves the entry node's row, on a session beside the one that may hold it. One that fails is tried
-//!    again at the end of the hold.
+//! 2. Waits until the standby has whatever was written through the entry node before it was held,
+//!    or the leader is gone.
+//! 3. Moves the entry node's row, on a session beside the one that may hold it. One that fails is
+//!    tried again at the end of the hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +75,8 @@ impl DeferredFollower {
         }
     }
 
-    /// Completes when the standby shows whatever was written through this entry node before it was held; not
-    /// at all if that cannot be known.
+    /// Completes when the standby shows whatever was written through this entry node before it was
+    /// held; not at all if that cannot be known.
     async fn caught_up(&self, step: &Move) {
         let known = async {
             let mut leader = self.sessions.open(&step.from, &self.database.name).await?;

@@ -9,15 +9,15 @@ use dcs_watch::HostPort;
 use super::held_entry_nodes::HeldEntryNodes;
 use crate::session::{EntryNodeSessions, Login, SqlError};
 
-/// Whose entry nodes: of which group, in which database.
-pub(super) type Whose = (i32, Arc<str>);
+/// Which hold: of which group, in which database.
+pub(super) type HoldKey = (i32, Arc<str>);
 
 /// The entry nodes of one formation; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EntryNodes {
     sessions: EntryNodeSessions,
     /// Held still, though their hold was lost.
-    kept: Arc<Mutex<BTreeMap<Whose, HeldEntryNodes>>>,
+    kept: Arc<Mutex<BTreeMap<HoldKey, HeldEntryNodes>>>,
 }
 
 impl EntryNodes {
@@ -33,8 +33,8 @@ impl EntryNodes {
         &self.sessions
     }
 
-    /// Opens the sessions in advance that a hold on an entry node and the move of its row take. They
-    /// stay open for as long as this is called again in time.
+    /// Opens the sessions in advance that a hold on an entry node and the move of its row take.
+    /// They stay open for as long as this is called again in time.
     ///
     /// # Errors
     ///
@@ -49,21 +49,22 @@ impl EntryNodes {
 
     /// Lets go of entry nodes that were kept: nothing of this group is to be held.
     pub fn let_go(&self, group: i32) {
-        self.all_kept().retain(|whose, _| whose.0 != group);
+        self.all_kept().retain(|key, _| key.0 != group);
     }
 
-    /// Keeps the entry nodes of a hold that was lost, until it is taken again or its group is let go.
-    pub(super) fn keep(&self, whose: Whose, held: HeldEntryNodes) {
-        let before = self.all_kept().insert(whose, held);
+    /// Keeps the entry nodes of a hold that was lost, until it is taken again or its group is let
+    /// go.
+    pub(super) fn keep(&self, key: HoldKey, held: HeldEntryNodes) {
+        let before = self.all_kept().insert(key, held);
         drop(before);
     }
 
     /// The entry nodes that were kept.
-    pub(super) fn take_kept(&self, whose: &Whose) -> Option<HeldEntryNodes> {
-        self.all_kept().remove(whose)
+    pub(super) fn take_kept(&self, key: &HoldKey) -> Option<HeldEntryNodes> {
+        self.all_kept().remove(key)
     }
 
-    fn all_kept(&self) -> MutexGuard<'_, BTreeMap<Whose, HeldEntryNodes>> {
+    fn all_kept(&self) -> MutexGuard<'_, BTreeMap<HoldKey, HeldEntryNodes>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -30,8 +30,8 @@ pub enum StepError {
 impl StepError {
     /// Whether an entry node is none for the moment: reads of its own group are at a standby. That
     /// has no copy of the metadata that could be changed, and its clients cannot write. We change
-    /// nothing there, and do not mark it either: a mark would have Citus refuse every DDL. What its
-    /// group's next leader has to be told, the resync tells it that is owed after each plain move.
+    /// nothing there, and do not mark it either: a mark would have Citus refuse every DDL. Its
+    /// group's next leader learns of the move by the resync that is owed after each plain move.
     pub(super) fn is_no_entry_node(&self) -> bool {
         matches!(self, Self::Sql(SqlError::InRecovery))
     }

@@ -25,10 +25,10 @@ pub(super) const ENTRY_NODE_PATIENCE: Duration = Duration::from_millis(300);
 /// An entry node's part in something.
 pub(super) type Part<'a, T> = Pin<Box<dyn Future<Output = Result<T, StepError>> + Send + 'a>>;
 
-/// Runs the coordinator's part and the entry nodes' side by side: what the coordinator's came to, and
-/// the entry nodes that are skipped. Those have [`ENTRY_NODE_PATIENCE`] more than the coordinator. One
-/// that is not done by then is skipped, and so is one that failed, unless it
-/// [is no entry node](StepError::is_no_entry_node). If the coordinator fails, so does all of it.
+/// Runs the coordinator's part and the entry nodes' side by side: what the coordinator's came to,
+/// and the entry nodes that are skipped. Those have [`ENTRY_NODE_PATIENCE`] more than the
+/// coordinator. One that is not done by then is skipped, and so is one that failed, unless it [is
+/// no entry node](StepError::is_no_entry_node). If the coordinator fails, so does all of it.
 pub(super) async fn side_by_side<C>(
     coordinator: impl Future<Output = Result<C, StepError>>,
     entry_nodes: Vec<(HostPort, Part<'_, ()>)>,
@@ -36,10 +36,10 @@ pub(super) async fn side_by_side<C>(
     let mut missing: Vec<HostPort> = entry_nodes.iter().map(|(node, _)| node.clone()).collect();
     let mut under_way: FuturesUnordered<_> = entry_nodes
         .into_iter()
-        .map(|(entry_node, part)| async move { (entry_node, part.await) })
+        .map(|(node, part)| async move { (node, part.await) })
         .collect();
     let mut skipped = Vec::new();
-    let mut note = |node: HostPort, result: Result<(), StepError>| {
+    let mut ended = |node: HostPort, result: Result<(), StepError>| {
         missing.retain(|other| *other != node);
         match result {
             Ok(()) => {}
@@ -54,13 +54,13 @@ pub(super) async fn side_by_side<C>(
     let decided = loop {
         tokio::select! {
             decided = &mut coordinator => break decided?,
-            Some((entry_node, result)) = under_way.next(), if !under_way.is_empty() => note(entry_node, result),
+            Some((node, result)) = under_way.next(), if !under_way.is_empty() => ended(node, result),
         }
     };
     let mut patience = pin!(sleep(ENTRY_NODE_PATIENCE));
     while !under_way.is_empty() {
         tokio::select! {
-            Some((entry_node, result)) = under_way.next() => note(entry_node, result),
+            Some((node, result)) = under_way.next() => ended(node, result),
             () = &mut patience => break,
         }
     }
@@ -130,8 +130,8 @@ pub(super) fn followers<'a>(
 }
 
 /// An entry node's part in a move: its session is opened at once, the row is moved once the
-/// coordinator's is. Not before: a metadata sync that began with the coordinator's old row would undo
-/// it.
+/// coordinator's is. Not before: a metadata sync that began with the coordinator's old row would
+/// undo it.
 pub(super) fn follow<'a>(
     sessions: &'a EntryNodeSessions,
     database: &'a Database,

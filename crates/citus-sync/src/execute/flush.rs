@@ -11,8 +11,8 @@ use crate::session::SqlError;
 /// Writes nothing but a message in the log, and waits for the leader's disk alone.
 ///
 /// Before reads move, a standby has to replay all that is on the leader's disk. That may end in the
-/// middle of a record, because whole pages are written ahead; and while no session commits, the rest of
-/// the record follows only with the next turn of PostgreSQL's WAL writer, 200 ms later
+/// middle of a record, because whole pages are written ahead; and while no session commits, the
+/// rest of the record follows only with the next turn of PostgreSQL's WAL writer, 200 ms later
 /// (`wal_writer_delay`).
 ///
 /// # Errors

@@ -1,11 +1,11 @@
-//! A move with other sessions in the way, for a role that may not change `pg_dist_node` itself: Citus's
-//! own `force` terminates those that stay, other groups' holds included.
+//! A move with other sessions in the way, for a role that may not change `pg_dist_node` itself:
+//! Citus's own `force` terminates those that stay, other groups' holds included.
 //!
 //! 1. Waits for the writers of the group's own shards, and has Citus terminate those that stay.
 //! 2. Moves the row by Citus's own function.
-//! 3. Where `pg_dist_node` stays locked, cancels Citus's metadata sync and begins again; where that is
-//!    not what has the lock, the next round terminates. After a few rounds the error names the session
-//!    that has it.
+//! 3. Where `pg_dist_node` stays locked, cancels Citus's metadata sync and begins again; where that
+//!    is not what has the lock, the next round terminates. After a few rounds the error names the
+//!    session that has it.
 
 use std::time::Instant;
 

@@ -1,9 +1,9 @@
-//! The entry nodes' part of a hold. Each entry node is held by a task of its own, which begins with the
-//! hold and may take longer than the coordinator: an entry node that is slow, silent or busy delays no
-//! other (rule 9), and its writers are waited for as patiently as the coordinator's.
+//! The entry nodes' part of a hold. Each entry node is held by a task of its own, which begins with
+//! the hold and may take longer than the coordinator: an entry node that is slow, silent or busy
+//! delays no other (rule 9), and its writers are waited for as patiently as the coordinator's.
 //!
-//! A hold that is lost with the coordinator does not let its entry nodes go: their rows may point at a
-//! standby. They are kept for the hold that is taken again, by the same deadline.
+//! A hold that is lost with the coordinator does not let its entry nodes go: their rows may point
+//! at a standby. They are kept for the hold that is taken again, by the same deadline.
 //!
 //! In: the order of a hold, where reads were sent meanwhile, and that the leader is gone. Out: the
 //! entry nodes that are held by now, those that could not be, and those that have not followed.
@@ -109,8 +109,8 @@ impl HeldEntryNodes {
         async move { known.wait_for(|state| state.under_way.is_empty()).await }
     }
 
-    /// Completes when no entry node is about to be held, or about to follow a read move; or when the hold is
-    /// over.
+    /// Completes when no entry node is about to be held, or about to follow a read move; or when
+    /// the hold is over.
     pub(super) fn quiet(&self) -> impl Future<Output = ()> + Send + 'static {
         let known = self.known.clone();
         async move { known.wait_for(State::is_quiet).await }
@@ -146,7 +146,7 @@ impl HeldEntryNodes {
         self.known.look().terminated.clone()
     }
 
-    /// What was not told yet.
+    /// What was not reported yet.
     pub(super) fn news(&self) -> EntryNodeNews {
         let mut news = EntryNodeNews::default();
         self.known.tell(|state| news = state.news());

@@ -1,5 +1,5 @@
-//! A hold: one open transaction on the coordinator and one on each entry node, in which writes to one
-//! group's shards wait.
+//! A hold: one open transaction on the coordinator and one on each entry node, in which writes to
+//! one group's shards wait.
 //!
 //! 1. The entry nodes begin to be held, each by a task of its own.
 //! 2. The coordinator's session takes the locks. The hold stands as soon as it has them.
@@ -46,10 +46,10 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Holds coordinator and entry nodes concurrently. It is there as soon as the coordinator is held, and
-    /// those entry nodes that are done a moment later; the others go on being taken, and join it when they
-    /// are. Entry nodes that were [kept](Hold::keep_entry_nodes) are held already. May be dropped half-way: then
-    /// nothing else stays held.
+    /// Holds coordinator and entry nodes concurrently. It is there as soon as the coordinator is
+    /// held, and those entry nodes that are done a moment later; the others go on being taken, and
+    /// join it when they are. Entry nodes that were [kept](Hold::keep_entry_nodes) are held
+    /// already. May be dropped half-way: then nothing else stays held.
     ///
     /// # Errors
     ///
@@ -93,8 +93,8 @@ impl Hold {
         self.held.in_sync()
     }
 
-    /// Completes when no entry node is about to be held, or about to follow a read move; or when the hold is
-    /// over.
+    /// Completes when no entry node is about to be held, or about to follow a read move; or when
+    /// the hold is over.
     pub fn entry_nodes_are_quiet(&self) -> impl Future<Output = ()> + Send + 'static {
         self.held.quiet()
     }
@@ -119,7 +119,7 @@ impl Hold {
         self.held.under_way()
     }
 
-    /// What became of the entry nodes, as far as it was not told yet.
+    /// What became of the entry nodes, as far as it was not reported yet.
     pub fn entry_node_news(&self) -> EntryNodeNews {
         self.held.news()
     }
@@ -135,8 +135,8 @@ impl Hold {
         &self.terminated
     }
 
-    /// The leader takes no writes any more: reads of entry nodes that are not held follow those that were
-    /// moved.
+    /// The leader takes no writes any more: reads of entry nodes that are not held follow those
+    /// that were moved.
     pub fn leader_is_gone(&self) {
         self.held.leader_is_gone();
     }
@@ -151,11 +151,11 @@ impl Hold {
         }
     }
 
-    /// The coordinator closed its session. The entry nodes stay held until this group is held again in this
-    /// database, it is [let go](EntryNodes::let_go), or the deadline passes: reads may be at a standby by now,
-    /// where their writes would fail.
+    /// The coordinator closed its session. The entry nodes stay held until this group is held again
+    /// in this database, it is [let go](EntryNodes::let_go), or the deadline passes: reads may be
+    /// at a standby by now, where their writes would fail.
     pub fn keep_entry_nodes(self, database: &Database) {
-        let whose = (self.group, database.name.clone());
-        self.entry_nodes.keep(whose, self.held);
+        let key = (self.group, database.name.clone());
+        self.entry_nodes.keep(key, self.held);
     }
 }

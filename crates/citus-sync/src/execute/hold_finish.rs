@@ -2,8 +2,8 @@
 //!
 //! 1. Entry nodes that are still being taken are called off.
 //! 2. The coordinator moves the row inside the holding transaction, and commits.
-//! 3. The entry nodes follow, held or not: those that are held in their holding transaction, which ends
-//!    with it.
+//! 3. The entry nodes follow, held or not: those that are held in their holding transaction, which
+//!    ends with it.
 //! 4. The entry nodes that did not follow are marked.
 //!
 //! If the coordinator fails, the entry nodes give back what they hold all the same.
@@ -16,20 +16,20 @@ use dcs_watch::HostPort;
 
 use super::entry_nodes::EntryNodes;
 use super::error::StepError;
-use super::fan_out::{Part, Signal, decide, followers, side_by_side};
+use super::fan_out::{Part, Signal, Signaller, decide, followers, side_by_side};
 use super::held_entry_node::HeldEntryNode;
 use super::hold::Hold;
 use super::known_entry_nodes::{LastState, name_once};
 use super::order::{Change, Inside};
 use super::place::Place;
 use super::skipped_mark::mark_skipped;
-use crate::session::{Database, EntryNodeSessions, SqlError};
+use crate::session::{Database, EntryNodeSessions, Leased, Share, SqlError};
 
 impl Hold {
     /// Moves the row inside the holding transaction and commits; once that is done, the entry nodes
     /// (`targets`) concurrently, whether they were held or not. The locks are gone afterwards,
-    /// whatever the result. Tells what [`Hold::entry_node_news`] has not. `still_right` is asked right
-    /// before.
+    /// whatever the result. Reports what [`Hold::entry_node_news`] has not. `still_right` is asked
+    /// right before.
     ///
     /// # Errors
     ///
@@ -49,7 +49,8 @@ impl Hold {
             return Err(SqlError::Io(lost.to_owned()).into());
         }
         let dialect = database.dialect()?;
-        // Where our role may not, Citus moves the row by its own function, and tells the entry nodes.
+        // By a plain UPDATE, and on the entry nodes as well; or, where our role may not, by Citus's
+        // own function, which tells the entry nodes.
         let plain = dialect.moves_plainly();
         let ending = Ending {
             database,
@@ -61,6 +62,7 @@ impl Hold {
                 step,
             },
             inside: Inside::Held(self.deadline),
+            plain,
             following: if plain { targets } else { &[] },
         };
         let LastState {
@@ -68,18 +70,11 @@ impl Hold {
         } = self.held.end();
         let (signaller, signal) = Signal::new();
         let parts = ending.parts(held, &signal);
-        let (session, mut reference_tables) = (self.coordinator, self.reference_tables);
+        let (session, share) = (self.coordinator, self.reference_tables);
         // If it fails the entry nodes go on all the same: they give back what they hold.
         let coordinator = async {
-            let place = Place::Coordinator(database);
-            if !plain {
-                // Citus's own function wants them for itself, and would wait for us.
-                place.leave(reference_tables.take()).await;
-            }
-            let Ending { change, inside, .. } = ending;
-            let decided = decide(database, session, change, inside, signaller, still_right).await;
-            place.leave(reference_tables).await;
-            Ok(decided)
+            let decided = ending.at_coordinator(session, share, signaller, still_right);
+            Ok(decided.await)
         };
         let (decided, skipped) = side_by_side(coordinator, parts).await?;
         let committed = decided?;
@@ -108,11 +103,32 @@ struct Ending<'a> {
     sessions: &'a EntryNodeSessions,
     change: Change<'a>,
     inside: Inside,
+    /// By a plain UPDATE.
+    plain: bool,
     /// The entry nodes whose row we move.
     following: &'a [HostPort],
 }
 
 impl<'a> Ending<'a> {
+    /// The coordinator's part: moves the row, and commits. When that was.
+    async fn at_coordinator(
+        self,
+        session: Leased,
+        mut reference_tables: Option<Share>,
+        signaller: Signaller,
+        still_right: impl Fn() -> bool,
+    ) -> Result<Instant, StepError> {
+        let (database, change, inside) = (self.database, self.change, self.inside);
+        let place = Place::Coordinator(database);
+        if !self.plain {
+            // Citus's own function wants them for itself, and would wait for us.
+            place.leave(reference_tables.take()).await;
+        }
+        let decided = decide(database, session, change, inside, signaller, still_right).await;
+        place.leave(reference_tables).await;
+        decided
+    }
+
     /// The entry nodes' parts: of those that follow without being held, and of those that are held.
     fn parts(self, held: Vec<HeldEntryNode>, signal: &Signal) -> Vec<(HostPort, Part<'a, ()>)> {
         let Self {

@@ -24,10 +24,10 @@ use super::transaction::roll_back;
 use crate::session::{Database, EntryNodeSessions};
 
 impl Hold {
-    /// Rolls everything back, concurrently; at entry nodes whose reads did not follow the coordinator's
-    /// yet, they do now. A session that does not answer within a second, and an entry node that takes
-    /// 300 ms longer than the coordinator, is dropped. What had become of the entry nodes, as far as it
-    /// was not told.
+    /// Rolls everything back, concurrently; at entry nodes whose reads did not follow the
+    /// coordinator's yet, they do now. A session that does not answer within a second, and an entry
+    /// node that takes 300 ms longer than the coordinator, is dropped. What had become of the entry
+    /// nodes, as far as it was not reported.
     pub async fn release(self, database: &Database) -> EntryNodeNews {
         let mut coordinator = self.coordinator;
         let LastState {

@@ -1,8 +1,8 @@
 //! What is known of a hold's entry nodes, without any of the doing: which are held, which are being
 //! taken or skipped, and which have yet to follow a read move.
 //!
-//! In: what became of each entry node, where reads were sent, and that the leader is gone. Out: which
-//! of them follow when, what was not told yet, and what is left at the end.
+//! In: what became of each entry node, where reads were sent, and that the leader is gone. Out:
+//! which of them follow when, what was not reported yet, and what is left at the end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ pub(super) struct State {
     /// Those that are being taken.
     pub(super) under_way: Vec<HostPort>,
     pub(super) held: Vec<HeldEntryNode>,
-    /// Those that were held when the hold was complete, which is when the leader is asked how much a
-    /// standby has to have; and those that came later and have followed.
+    /// Those that were held when the hold was complete, which is when the leader is asked how much
+    /// a standby has to have; and those that came later and have followed.
     pub(super) in_time: Vec<HostPort>,
     pub(super) skipped: Vec<Skipped>,
     pub(super) terminated: Vec<String>,
-    /// How many of `skipped` and of `terminated` were told.
-    told: (usize, usize),
+    /// How many of `skipped` and of `terminated` were reported.
+    reported: (usize, usize),
     /// Entry nodes that were not held in time when reads were moved, and where their row is to be.
     pub(super) behind: BTreeMap<HostPort, Behind>,
     /// The leader that reads were taken from takes no writes any more.
@@ -63,8 +63,8 @@ pub(super) struct LastState {
 
 impl State {
     pub(super) fn news(&mut self) -> EntryNodeNews {
-        let (skipped, terminated) = self.told;
-        self.told = (self.skipped.len(), self.terminated.len());
+        let (skipped, terminated) = self.reported;
+        self.reported = (self.skipped.len(), self.terminated.len());
         EntryNodeNews {
             held: self.held.len(),
             skipped: self.skipped[skipped..].to_vec(),
@@ -109,16 +109,16 @@ impl State {
             || self.skipped.iter().any(|left| left.node == *entry_node)
     }
 
-    /// Whether nothing is about to change: no entry node is being taken, and none that is held is about to
-    /// follow a read move.
+    /// Whether nothing is about to change: no entry node is being taken, and none that is held is
+    /// about to follow a read move.
     pub(super) fn is_quiet(&self) -> bool {
         let mut behind = self.behind.iter();
         self.under_way.is_empty()
             && behind.all(|(entry_node, behind)| behind.failed || !self.holds(entry_node))
     }
 
-    /// The hold is over: what is left, which is the caller's to end. Entry nodes that are still being taken are
-    /// skipped, if they had time enough.
+    /// The hold is over: what is left, which is the caller's to end. Entry nodes that are still
+    /// being taken are skipped, if they had time enough.
     pub(super) fn end(&mut self, had_time: bool) -> LastState {
         self.over = true;
         let named = self.skipped.iter().map(|left| left.node.clone());
@@ -179,8 +179,9 @@ impl Known {
     /// Which of these entry nodes follow a read move at once: those that were held in time.
     ///
     /// At one that is not held, writes would go to the standby with the reads, and fail. So its row
-    /// stays for as long as the leader is there, which serves both. It follows when it is held, and the
-    /// standby has what had been written through it; when the leader is gone; or at the end of the hold.
+    /// stays for as long as the leader is there, which serves both. It follows when it is held, and
+    /// the standby has what had been written through it; when the leader is gone; or at the end of
+    /// the hold.
     pub(super) fn at_once(&self, targets: &[HostPort]) -> Vec<HostPort> {
         let state = self.look();
         let follows = |entry_node: &&HostPort| {
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_node_that_cannot_be_held_is_told_of_once_and_one_that_leads_nothing_never() {
+    fn an_entry_node_that_cannot_be_held_is_reported_once_and_one_that_leads_nothing_never() {
         let mut state = State {
             under_way: vec![at(7), at(8), at(9)],
             ..State::default()
@@ -295,8 +296,8 @@ mod tests {
         state.note(at(7), Err(gone.into()));
         // Reads of its own group are at a standby: its clients cannot write.
         state.note(at(8), Err(SqlError::InRecovery.into()));
-        let told = state.news();
-        let entry_nodes = told.skipped.iter().map(|left| left.node.clone());
+        let news = state.news();
+        let entry_nodes = news.skipped.iter().map(|left| left.node.clone());
         assert_eq!(entry_nodes.collect::<Vec<_>>(), [at(7)]);
         assert_eq!(state.news(), EntryNodeNews::default());
         assert_eq!(state.under_way, [at(9)]);

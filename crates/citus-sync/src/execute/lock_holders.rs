@@ -1,5 +1,5 @@
-//! Sessions that keep `pg_dist_node` locked for longer than a moment. Citus's own metadata sync at a
-//! silent worker is cancelled; any other session is named in the error.
+//! Sessions that keep `pg_dist_node` locked for longer than a moment. Citus's own metadata sync at
+//! a silent worker is cancelled; any other session is named in the error.
 
 use citus_core::sql::{CANCEL_METADATA_SYNC, HOLDERS};
 use dcs_watch::text::{NAME_BYTES, excerpt};

@@ -1,10 +1,10 @@
 //! Takes a group's shard locks, with patience.
 //!
 //! 1. Asks for the locks of the group's own shards, and waits. Nearly always that is all.
-//! 2. After 50 ms, asks from a second session which sessions are in the way. While the cooldown runs
-//!    writers are waited for; only a statement that waits in another group's hold is cancelled. A
-//!    writer that has some of the locks and wants others gets them: everything is given back every
-//!    half second and asked for again.
+//! 2. After 50 ms, asks from a second session which sessions are in the way. While the cooldown
+//!    runs writers are waited for; only a statement that waits in another group's hold is
+//!    cancelled. A writer that has some of the locks and wants others gets them: everything is
+//!    given back every half second and asked for again.
 //! 3. Once the cooldown is over, terminates the writers that are still in the way.
 //! 4. Takes the shards of reference tables, or joins the session that holds them already.
 
@@ -22,17 +22,18 @@ use super::order::LockOrder;
 use super::place::Place;
 use crate::session::{Connection, GRACE, Share, SqlError};
 
-/// How long the locks are waited for at one go before the cooldown is over. Then they are given up and
-/// asked for again, so that a writer of several shards that has some of them gets the rest. Less than
-/// `deadlock_timeout` (1 s): PostgreSQL would end one of the two, and that may be the writer.
+/// How long the locks are waited for at one go before the cooldown is over. Then they are given up
+/// and asked for again, so that a writer of several shards that has some of them gets the rest.
+/// Less than `deadlock_timeout` (1 s): PostgreSQL would end one of the two, and that may be the
+/// writer.
 const TRY: Duration = Duration::from_millis(500);
 
-/// How long they are waited for once the cooldown is over: a terminated session rolls back first. All
-/// this time new writers queue behind us.
+/// How long they are waited for once the cooldown is over: a terminated session rolls back first.
+/// All this time new writers queue behind us.
 const AFTER_COOLDOWN: Duration = Duration::from_secs(2);
 
-/// How long the locks are waited for before we ask which sessions are in the way. Nearly every writer
-/// is gone by then; and a primary that Patroni stops has some 200 ms left.
+/// How long the locks are waited for before we ask which sessions are in the way. Nearly every
+/// writer is gone by then; and a primary that Patroni stops has some 200 ms left.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// Pause between looks at the sessions in the way.
@@ -71,8 +72,8 @@ impl Round {
     }
 }
 
-/// Leaves `session` in a transaction that has the group's locks, and has a share in those of reference
-/// tables.
+/// Leaves `session` in a transaction that has the group's locks, and has a share in those of
+/// reference tables.
 ///
 /// After an error the session is in a failed transaction, or not usable.
 pub(super) async fn lock(
@@ -287,13 +288,15 @@ impl Clearing<'_> {
             if gently {
                 info!(
                     database, %address,
-                    "cancelled the statement of {session}: it waits in the hold of another group, and {name} waits for it"
+                    "cancelled the statement of {session}: it waits in the hold of another group, and \
+                     {name} waits for it"
                 );
                 format!("{session}: statement cancelled")
             } else {
                 info!(
                     database, %address,
-                    "terminated {session}: it was in the way of {name} for longer than {cooldown} ms"
+                    "terminated {session}: it was in the way of {name} for longer than \
+                     {cooldown} ms"
                 );
                 session
             }

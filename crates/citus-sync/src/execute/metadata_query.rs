@@ -1,4 +1,5 @@
-//! Whether the entry nodes know where a group is: what their own copies of `pg_dist_node` say of it.
+//! Whether the entry nodes know where a group is: what their own copies of `pg_dist_node` say of
+//! it.
 
 use citus_core::sql::primary_of;
 use dcs_watch::HostPort;
@@ -8,7 +9,7 @@ use super::entry_nodes::EntryNodes;
 use crate::session::{Database, SqlError};
 
 /// What an entry node's own copy says: where the group's primary is, if it has a row for it.
-pub type Told = (HostPort, Result<Option<HostPort>, SqlError>);
+pub type MetadataAnswer = (HostPort, Result<Option<HostPort>, SqlError>);
 
 /// Asks each of these entry nodes where it has the primary of `group`; side by side, and bounded.
 pub async fn ask_entry_nodes(
@@ -16,7 +17,7 @@ pub async fn ask_entry_nodes(
     entry_nodes: &EntryNodes,
     targets: &[HostPort],
     group: i32,
-) -> Vec<Told> {
+) -> Vec<MetadataAnswer> {
     let asked = targets.iter().map(|entry_node| async {
         let answer = ask(database, entry_nodes, entry_node, group).await;
         (entry_node.clone(), answer)

@@ -1,6 +1,6 @@
-//! What the group reconciler has done in the databases: holds, read moves, moves, resyncs, recovery of
-//! prepared transactions, on the coordinator and on the entry nodes. Nothing here decides: what to do
-//! was decided, and whether it is still right is asked once more right before rows change.
+//! What the group reconciler has done in the databases: holds, read moves, moves, resyncs, recovery
+//! of prepared transactions, on the coordinator and on the entry nodes. Nothing here decides: what
+//! to do was decided, and whether it is still right is asked once more right before rows change.
 //!
 //! Each file uses only files above it in this list, bottom first; below all of them is `session`:
 //!
@@ -11,9 +11,10 @@
 //!    coordinator
 //! 3. `locking`, `row_update`, `skipped_mark`: takes a group's locks; changes one row; marks entry
 //!    nodes that did not follow
-//! 4. `held_entry_node`, `fan_out`: one entry node of a hold; coordinator and entry nodes side by side
-//! 5. `known_entry_nodes`, `plain_move`, `forced_move`: what is known of a hold's entry nodes; the two
-//!    ways of a move when sessions are in the way
+//! 4. `held_entry_node`, `fan_out`: one entry node of a hold; coordinator and entry nodes side by
+//!    side
+//! 5. `known_entry_nodes`, `plain_move`, `forced_move`: what is known of a hold's entry nodes; the
+//!    two ways of a move when sessions are in the way
 //! 6. `deferred_follower`: an entry node that follows a read move later
 //! 7. `held_entry_nodes`: all entry nodes of a hold
 //! 8. `entry_nodes`: the entry nodes of a formation, with those of holds that were lost
@@ -58,11 +59,11 @@ pub use entry_nodes::EntryNodes;
 pub use error::StepError;
 pub use flush::flush_log;
 pub use hold::Hold;
-pub use metadata_query::{Told, ask_entry_nodes};
+pub use metadata_query::{MetadataAnswer, ask_entry_nodes};
 pub use order::HoldOrder;
 pub use read_move::move_reads;
 pub use readers::readers_are_gone;
 pub use reads_under_hold::ReadsUnderHold;
 pub use recover::recover_prepared;
 pub use resync::resync;
-pub use row_move::carry_out;
+pub use row_move::{carry_out, register, repair, row_move};

@@ -1,4 +1,5 @@
-//! What an executor is told to do: which locks to take, what to hold, which row to change. Data only.
+//! What an executor is told to do: which locks to take, what to hold, which row to change. Data
+//! only.
 
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,7 @@ pub(super) struct Change<'a> {
 pub(super) enum Inside {
     /// One of its own.
     Own,
-    /// One that is open and holds locks, until this moment at the latest. They are kept from round to
-    /// round, and are gone once the change is made.
+    /// One that is open and holds locks, until this moment at the latest. They are kept from round
+    /// to round, and are gone once the change is made.
     Held(Instant),
 }

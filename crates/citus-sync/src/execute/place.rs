@@ -1,5 +1,5 @@
-//! A server where locks are taken: the coordinator, or an entry node. Out: further sessions there, and
-//! where they are given back.
+//! A server where locks are taken: the coordinator, or an entry node. Out: further sessions there,
+//! and where they are given back.
 
 use std::sync::Arc;
 

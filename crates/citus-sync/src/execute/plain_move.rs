@@ -1,11 +1,11 @@
 //! A move with other sessions in the way, for a role that may change `pg_dist_node` itself.
 //!
-//! 1. Writers of this group's own shards are waited for a moment more. Other groups wait for nothing
-//!    meanwhile, and their holds are no obstacle: neither `pg_dist_node` nor reference tables are
-//!    locked (rule 7).
+//! 1. Writers of this group's own shards are waited for a moment more. Other groups wait for
+//!    nothing meanwhile, and their holds are no obstacle: neither `pg_dist_node` nor reference
+//!    tables are locked (rule 7).
 //! 2. The row is moved by a plain UPDATE, whether the writers are gone or not: it needs no locks on
-//!    shards, and the leader takes writes already. A writer that hangs on a host that is gone cannot
-//!    be ended, and must not keep the others from the new leader.
+//!    shards, and the leader takes writes already. A writer that hangs on a host that is gone
+//!    cannot be ended, and must not keep the others from the new leader.
 //! 3. The entry nodes follow; those that do not are marked.
 //!
 //! Citus tells its workers of no plain UPDATE: a resync is owed.

@@ -1,6 +1,8 @@
-//! Sends the reads of a group to another member, outside of the transactions that may hold its writes.
+//! Sends the reads of a group to another member, outside of the transactions that may hold its
+//! writes.
 //!
-//! 1. Stops where our role may not change the rows itself: Citus's own function would wait for writers.
+//! 1. Stops where our role may not change the rows itself: Citus's own function would wait for
+//!    writers.
 //! 2. Opens the entry nodes' sessions, and moves the coordinator's row by a plain UPDATE.
 //! 3. As soon as that is committed, moves the rows of the entry nodes, side by side.
 //! 4. Marks the entry nodes that did not follow.
@@ -19,9 +21,9 @@ use super::skipped_mark::mark_skipped;
 use crate::session::Database;
 
 /// Plain updates outside of any hold: the coordinator's row, and as soon as that is moved those of
-/// the entry nodes (`targets`), concurrently. The coordinator decides the result; entry nodes that fail
-/// or do not follow within 300 ms are skipped. A row that is right already stays untouched, and only
-/// rows of `group` are changed. `still_right` is asked right before.
+/// the entry nodes (`targets`), concurrently. The coordinator decides the result; entry nodes that
+/// fail or do not follow within 300 ms are skipped. A row that is right already stays untouched,
+/// and only rows of `group` are changed. `still_right` is asked right before.
 ///
 /// # Errors
 ///

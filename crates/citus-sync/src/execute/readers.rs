@@ -13,9 +13,10 @@ use crate::session::{Database, SqlError};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Completes when the leader runs no statement of this database any more that Citus sent it. (One that
-/// was planned before reads were moved may arrive yet: it has the time that Patroni takes to stop the
-/// leader.) The session is opened at once; the first look waits until `moved` says that reads are.
+/// Completes when the leader runs no statement of this database any more that Citus sent it. (One
+/// that was planned before reads were moved may arrive yet: it has the time that Patroni takes to
+/// stop the leader.) The session is opened at once; the first look waits until `moved` says that
+/// reads are.
 ///
 /// # Errors
 ///

@@ -21,9 +21,9 @@ pub struct ReadsUnderHold {
 }
 
 impl ReadsUnderHold {
-    /// As [`move_reads`], but entry nodes that were not held in time follow when they are held and the
-    /// standby has what was written through them, when the leader is gone, or at the end of the hold.
-    /// Nothing waits for them, and they do not count as skipped.
+    /// As [`move_reads`], but entry nodes that were not held in time follow when they are held and
+    /// the standby has what was written through them, when the leader is gone, or at the end of the
+    /// hold. Nothing waits for them, and they do not count as skipped.
     ///
     /// # Errors
     ///

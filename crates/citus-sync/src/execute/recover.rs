@@ -7,8 +7,8 @@ use citus_core::sql::{UNCACHED, batch, set_local};
 
 use crate::session::{Database, SqlError};
 
-/// How long Citus may look for prepared transactions: it asks every worker, and waits for those that
-/// accept and never answer.
+/// How long Citus may look for prepared transactions: it asks every worker, and waits for those
+/// that accept and never answer.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 /// How long it may try to connect to each of them.

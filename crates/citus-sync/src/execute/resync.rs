@@ -1,8 +1,8 @@
 //! Has Citus tell its workers of a row that a plain UPDATE changed: what a move leaves to be done,
 //! later and on its own.
 //!
-//! One message: marks the workers as out of sync, and commits. Citus does the rest, right after and in
-//! its own time.
+//! One message: marks the workers as out of sync, and commits. Citus does the rest, right after and
+//! in its own time.
 
 use std::time::Instant;
 
@@ -15,8 +15,8 @@ use super::transaction::{MOMENT, UNSYNCED, commit, ensure};
 use crate::session::Database;
 
 /// Tells Citus to sync the metadata of all workers again, in one transaction that waits for no lock
-/// longer than a moment and wants none on any shard. Citus does it right after, in its own time. Where
-/// no worker can have metadata there is nothing to do. `group` is any that has a row.
+/// longer than a moment and wants none on any shard. Citus does it right after, in its own time.
+/// Where no worker can have metadata there is nothing to do. `group` is any that has a row.
 ///
 /// # Errors
 ///

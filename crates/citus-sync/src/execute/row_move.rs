@@ -1,11 +1,12 @@
-//! Changes rows outside of a hold: moves a group's primary row to its leader, adds a row, or fixes a
-//! temporary name. What to do was decided; whether it is still right is asked once more right before
-//! the rows change.
+//! Changes rows outside of a hold: moves a group's primary row to its leader, adds a row, or fixes
+//! a temporary name. What to do was decided; whether it is still right is asked once more right
+//! before the rows change.
 //!
 //! A move, in order:
 //!
 //! 1. One message on a warm session: the group's shard locks, the lock that orders updates of
-//!    `pg_dist_node`, the update, `COMMIT`. Nearly always no session is in the way, and that is all.
+//!    `pg_dist_node`, the update, `COMMIT`. Nearly always no session is in the way, and that is
+//!    all.
 //! 2. Where one is, and our role may change the rows itself: `plain_move.rs`.
 //! 3. Where one is, and it may not, Citus has to force its way: `forced_move.rs`.
 
@@ -25,9 +26,8 @@ use super::plain_move::PlainMove;
 use super::transaction::{LONGER, MOMENT, UNSYNCED, commit, ensure};
 use crate::session::{Connection, Database};
 
-/// Changes a row outside of a hold. `still_right` is asked when all waiting is over. A move that had to
-/// be made by a plain UPDATE is made on `targets` as well: Citus tells the entry nodes of any other.
-/// Steps that change no row outside of a hold are done elsewhere; here there is nothing to do.
+/// Makes the change that a step is, outside of a hold. Steps that are no such change have functions
+/// of their own; here there is nothing to do for them.
 ///
 /// # Errors
 ///
@@ -55,15 +55,22 @@ pub async fn carry_out(
     }
 }
 
-/// The way that is left for a move when a session is in the way: known from the role's rights and the
-/// Citus before anything is tried.
+/// The way that is left for a move when a session is in the way: known from the role's rights and
+/// the Citus before anything is tried.
 #[derive(Clone, Copy)]
 enum WhenInTheWay {
     MovePlainly,
     Force,
 }
 
-async fn row_move(
+/// Moves a group's primary row to its leader. `still_right` is asked when all waiting is over. A
+/// move that had to be made by a plain UPDATE is made on `targets` as well: Citus tells the entry
+/// nodes of any other.
+///
+/// # Errors
+///
+/// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
+pub async fn row_move(
     database: &Database,
     entry_nodes: &EntryNodes,
     targets: &[HostPort],
@@ -112,7 +119,12 @@ async fn row_move(
     result.map(finished)
 }
 
-async fn register(
+/// Adds a group's row. `still_right` is asked right before.
+///
+/// # Errors
+///
+/// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
+pub async fn register(
     database: &Database,
     step: &Register,
     still_right: impl Fn() -> bool,
@@ -130,7 +142,13 @@ async fn register(
     result.map(finished)
 }
 
-async fn repair(
+/// Gives a row its address back, where a move that was cut off left a temporary name. `still_right`
+/// is asked right before.
+///
+/// # Errors
+///
+/// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
+pub async fn repair(
     database: &Database,
     step: &Repair,
     still_right: impl Fn() -> bool,

@@ -2,10 +2,11 @@
 //! transaction of its own, or in one that holds a group's shards.
 //!
 //! 1. Asks whether the move is still right.
-//! 2. Sends, in one message, the order of updates, the update, the question whether the row is there
-//!    now, and `COMMIT`.
-//! 3. Where `pg_dist_node` stays locked, gives the round back, cancels Citus's metadata sync if that
-//!    has the lock, and begins again. After a few rounds the error names the session that has it.
+//! 2. Sends, in one message, the order of updates, the update, the question whether the row is
+//!    there now, and `COMMIT`.
+//! 3. Where `pg_dist_node` stays locked, gives the round back, cancels Citus's metadata sync if
+//!    that has the lock, and begins again. After a few rounds the error names the session that has
+//!    it.
 
 use std::time::Instant;
 

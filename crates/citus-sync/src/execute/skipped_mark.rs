@@ -1,5 +1,5 @@
-//! Marks entry nodes that did not follow a move as out of sync, so that Citus itself tells them within
-//! its own interval, whatever becomes of us before the resync that we owe.
+//! Marks entry nodes that did not follow a move as out of sync, so that Citus itself tells them
+//! within its own interval, whatever becomes of us before the resync that we owe.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::session::{Connection, Database, SqlError};
 const MARK: Duration = Duration::from_secs(1);
 const MARK_LOCK: &str = "SET LOCAL lock_timeout = '50ms'";
 
-/// All others are told by us, and stay unmarked: while any worker is marked, Citus refuses every DDL
-/// (`docs/citus.md`).
+/// All others are told by us, and stay unmarked: while any worker is marked, Citus refuses every
+/// DDL (`docs/citus.md`).
 pub(super) async fn mark_skipped(database: &Database, dialect: &Dialect, skipped: &[Skipped]) {
     let entry_nodes: Vec<HostPort> = skipped.iter().map(|left| left.node.clone()).collect();
     let Some(mark) = dialect.unsync(&entry_nodes) else {

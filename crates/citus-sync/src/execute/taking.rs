@@ -1,12 +1,12 @@
-//! The entry nodes of a hold that is being taken, from its beginning to the moment that the coordinator
-//! is held.
+//! The entry nodes of a hold that is being taken, from its beginning to the moment that the
+//! coordinator is held.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use citus_core::sql::Dialect;
 
-use super::entry_nodes::{EntryNodes, Whose};
+use super::entry_nodes::{EntryNodes, HoldKey};
 use super::held_entry_nodes::HeldEntryNodes;
 use super::order::HoldOrder;
 use crate::session::Database;
@@ -16,7 +16,7 @@ use crate::session::Database;
 #[derive(Debug)]
 pub(super) struct Taking<'a> {
     entry_nodes: &'a EntryNodes,
-    whose: Whose,
+    key: HoldKey,
     were_kept: bool,
     held: HeldEntryNodes,
 }
@@ -29,11 +29,11 @@ impl<'a> Taking<'a> {
         order: &HoldOrder,
         deadline: Instant,
     ) -> Self {
-        let whose = (order.group, database.name.clone());
-        let kept = entry_nodes.take_kept(&whose);
+        let key = (order.group, database.name.clone());
+        let kept = entry_nodes.take_kept(&key);
         Self {
             entry_nodes,
-            whose,
+            key,
             were_kept: kept.is_some(),
             held: HeldEntryNodes::take(
                 kept,
@@ -57,7 +57,7 @@ impl Drop for Taking<'_> {
     fn drop(&mut self) {
         if self.were_kept {
             let held = std::mem::replace(&mut self.held, HeldEntryNodes::none());
-            self.entry_nodes.keep(self.whose.clone(), held);
+            self.entry_nodes.keep(self.key.clone(), held);
         }
     }
 }

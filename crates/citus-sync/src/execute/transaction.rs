@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::error::StepError;
 use crate::session::{AnswerRow, Connection, SqlError};
 
-/// A move does not wait for the disk, nor for the coordinator's synchronous standby, which may be the
-/// very thing that is gone. Lost with a crash, it is as if it had never been made: we connect anew to
-/// the coordinator's next leader, read its rows, and make the move again.
+/// A move does not wait for the disk, nor for the coordinator's synchronous standby, which may be
+/// the very thing that is gone. Lost with a crash, it is as if it had never been made: we connect
+/// anew to the coordinator's next leader, read its rows, and make the move again.
 pub(super) const UNSYNCED: &str = "SET LOCAL synchronous_commit = off";
 
-/// How long a step may wait for locks that met no other session yet: for so long it may hold up other
-/// groups, too.
+/// How long a step may wait for locks that met no other session yet: for so long it may hold up
+/// other groups, too.
 pub(super) const MOMENT: &str = "SET LOCAL lock_timeout = '50ms'";
 
 /// How long `pg_dist_node` is waited for, with this group's writers held. A resync of metadata on
@@ -28,9 +28,9 @@ pub(super) fn ensure(still_right: &impl Fn() -> bool) -> Result<(), StepError> {
     }
 }
 
-/// Runs a batch that ends in `COMMIT`, and gives the rows of all its queries. The server stops at the
-/// first error, so an error that it reports means that nothing was committed. Only when no answer
-/// comes at all do we not know.
+/// Runs a batch that ends in `COMMIT`, and gives the rows of all its queries. The server stops at
+/// the first error, so an error that it reports means that nothing was committed. Only when no
+/// answer comes at all do we not know.
 pub(super) async fn commit(
     session: &mut Connection,
     text: &str,

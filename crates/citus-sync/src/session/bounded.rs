@@ -1,4 +1,4 @@
-//! Bounds what a server may send us. Enters: a stream to a server. Leaves: the same stream, which
+//! Bounds what a server may send us. In: a stream to a server. Out: the same stream, which
 //! fails as soon as the server sends more than a PostgreSQL that we ask would.
 //!
 //! An address comes from etcd, and what answers there may be anything: an endless answer, an error

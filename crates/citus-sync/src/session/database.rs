@@ -58,7 +58,7 @@ struct Shared {
 }
 
 impl Database {
-    /// A database nothing is known of yet; [`Database::run`] finds out, and `changed` tells.
+    /// A database nothing is known of yet; [`Database::run`] finds out, and `changed` signals it.
     pub fn new(name: &str, login: SharedLogin, changed: watch::Sender<()>) -> Self {
         let why = "not connected to the coordinator yet".to_owned();
         let state = DatabaseState {
@@ -175,8 +175,8 @@ impl Database {
         Ok((Leased::new(session, permit), dialect))
     }
 
-    /// The same for a hold, which has it for long: out of another supply than that of the steps, and
-    /// never waited for.
+    /// The same for a hold, which has it for long: out of another supply than that of the steps,
+    /// and never waited for.
     pub(crate) async fn acquire_for_hold(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
         let permit = self.shared.pool.hold_permit()?;
         let (session, dialect) = self.session(false).await?;

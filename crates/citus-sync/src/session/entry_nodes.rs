@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use citus_core::group::SPARE;
 use citus_core::plan::COORDINATOR_GROUP;
 use citus_core::sql::primary_of;
 use dcs_watch::HostPort;
@@ -19,9 +20,6 @@ use super::warm::{Keep, Key, LINGER, WarmSessions};
 /// How long a connect to an entry node may take, and its first answer. An entry node is skipped
 /// sooner than it is waited for.
 const CONNECT: Duration = Duration::from_millis(300);
-
-/// Sessions for one hold on an entry node, in one database: one holds, one moves the row.
-pub const SPARE: usize = 2;
 
 /// Their number is bounded by what holds and moves have open at once.
 const KEPT_WARM: Keep = Keep {
@@ -77,8 +75,8 @@ impl EntryNodeSessions {
         Ok(session)
     }
 
-    /// Opens the sessions in advance that a hold on an entry node and the move of its row take. They
-    /// stay open for as long as this is called again in time.
+    /// Opens the sessions in advance that a hold on an entry node and the move of its row take.
+    /// They stay open for as long as this is called again in time.
     ///
     /// # Errors
     ///

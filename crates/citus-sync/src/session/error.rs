@@ -104,8 +104,8 @@ impl SqlError {
             || self.has_code(&SqlState::INSUFFICIENT_PRIVILEGE)
     }
 
-    /// Whether a server that is well said no: it is full, does not know us, or has no such database.
-    /// Class 57P is a server that is on its way up or down.
+    /// Whether a server that is well said no: it is full, does not know us, or has no such
+    /// database. Class 57P is a server that is on its way up or down.
     pub fn is_a_refusal(&self) -> bool {
         matches!(self, Self::Server { code, .. } if !code.starts_with("57P"))
             || matches!(self, Self::Password(_))

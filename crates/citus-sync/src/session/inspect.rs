@@ -148,8 +148,8 @@ const WORKERS: &str = "SELECT count(*) FROM pg_catalog.pg_stat_activity \
      'walwriter', 'walsummarizer', 'logger', 'slotsync worker', 'io worker', \
      'standalone backend')";
 
-/// The functions that a hold, a move or a registration calls. They change the rows with rights of their
-/// own, so EXECUTE is all that our role needs; Citus revokes it from PUBLIC.
+/// The functions that a hold, a move or a registration calls. They change the rows with rights of
+/// their own, so EXECUTE is all that our role needs; Citus revokes it from PUBLIC.
 const CALLS: &str = "SELECT proname, oid::regprocedure::text, \
      pg_catalog.has_function_privilege(oid, 'EXECUTE') FROM pg_catalog.pg_proc \
      WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN ('citus_update_node', \
@@ -157,8 +157,8 @@ const CALLS: &str = "SELECT proname, oid::regprocedure::text, \
      'citus_add_node', 'master_add_node', 'citus_check_connection_to_node', \
      'recover_prepared_transactions') ORDER BY 1, 2";
 
-/// What our role may do on an entry node, superuser first: read whether it is in recovery, end sessions,
-/// change `pg_dist_node`, lock shards.
+/// What our role may do on an entry node, superuser first: read whether it is in recovery, end
+/// sessions, change `pg_dist_node`, lock shards.
 const ENTRY_NODE: &str = "SELECT pg_catalog.pg_is_in_recovery(), r.rolsuper, \
      r.rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'), \
      COALESCE(pg_catalog.has_table_privilege(to_regclass('pg_catalog.pg_dist_node'), 'UPDATE'), \
@@ -226,8 +226,8 @@ async fn ask_citus(session: &mut Connection) -> Result<CitusFacts, SqlError> {
             allowed: row.get(2) == Some("t"),
         })
         .collect();
-    // Before Citus 7 there was no such table, and a role may lack the right to read it: then neither
-    // the size of the lock table nor who owns what is judged.
+    // Before Citus 7 there was no such table, and a role may lack the right to read it: then
+    // neither the size of the lock table nor the owners are judged.
     let most_shards = session.rows(MOST_SHARDS).await.ok();
     let most_shards = most_shards.and_then(|rows| {
         let row = rows.first()?;

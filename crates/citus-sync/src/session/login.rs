@@ -31,8 +31,8 @@ pub struct Login {
     pub statement_timeout: Duration,
     /// `lock_timeout` of the session.
     pub lock_timeout: Duration,
-    /// `idle_in_transaction_session_timeout` of the session: so long are locks kept if we fall silent,
-    /// and by a move at all.
+    /// `idle_in_transaction_session_timeout` of the session: so long are locks kept if we fall
+    /// silent, and by a move at all.
     pub silence: Duration,
     /// How soon a host that says nothing any more is dead to us.
     pub keepalive: Keepalive,
@@ -43,9 +43,9 @@ pub struct Login {
 /// A login shared by the sessions of one formation.
 pub(crate) type SharedLogin = Arc<Login>;
 
-/// The longest `idle_in_transaction_session_timeout` of a session: a frozen or vanished daemon must not
-/// keep a group's locks. A healthy one is never idle in a transaction for more than a round trip
-/// and the turn of a few others. Where a hold may last less, so may every lock (rule 2).
+/// The longest `idle_in_transaction_session_timeout` of a session: a frozen or vanished daemon must
+/// not keep a group's locks. A healthy one is never idle in a transaction for more than a round
+/// trip and the turn of a few others. Where a hold may last less, so may every lock (rule 2).
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// How long we may be silent before our sessions are dead to a server: keepalive after 5 s, then

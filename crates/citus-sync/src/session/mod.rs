@@ -11,8 +11,8 @@
 //! 5. `warm`, `reference_tables`, `catalogue`: idle sessions; the session that all holds of a
 //!    database share; reading what a database says of its Citus
 //! 6. `pool`, `entry_nodes`: the coordinator's sessions, and those of the entry nodes
-//! 7. `database`, `probe`, `inspect`: one database on the coordinator leader; whether a member takes
-//!    writes; one look, for commands that look once
+//! 7. `database`, `probe`, `inspect`: one database on the coordinator leader; whether a member
+//!    takes writes; one look, for commands that look once
 //! 8. `reachability`: whether the coordinator reaches an address
 
 mod bounded;
@@ -36,7 +36,7 @@ pub use connect::Connection;
 pub(crate) use connect::{AnswerRow, GRACE};
 pub use database::{Database, DatabaseState};
 pub(crate) use entry_nodes::EntryNodeSessions;
-pub use entry_nodes::SPARE;
+
 pub use error::SqlError;
 pub use login::Login;
 pub(crate) use pool::Leased;

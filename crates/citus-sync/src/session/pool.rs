@@ -43,9 +43,9 @@ pub(super) struct Pool {
 struct Current {
     /// Sessions from before the latest verification are not taken back.
     server: Option<Server>,
-    /// The session whose end means that the coordinator is gone. Steps may borrow it: they end well,
-    /// or fail together with the coordinator. A hold may not: its session can be cut off, or ended
-    /// by the server, for reasons of its own.
+    /// The session whose end means that the coordinator is gone. Steps may borrow it: they end
+    /// well, or fail together with the coordinator. A hold may not: its session can be cut off, or
+    /// ended by the server, for reasons of its own.
     watched: Option<Connection>,
 }
 

@@ -21,8 +21,8 @@ use super::warm::LINGER;
 use citus_core::plan::{Ask, Position, Probe, ProbeState};
 use citus_core::sql::{WHERE_IT_IS, WHERE_IT_IS_NOW};
 
-/// The latest answer of each member, and word of a new one. Small on purpose: there is one for each
-/// of hundreds of groups.
+/// The latest answer of each member, and a signal for a new one. Small on purpose: there is one for
+/// each of hundreds of groups.
 #[derive(Debug, Default)]
 struct Answers {
     latest: Mutex<BTreeMap<HostPort, Probe>>,
@@ -34,7 +34,7 @@ impl Answers {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an answer, and tells of it if it says something new.
+    /// Keeps an answer, and wakes the reconciler if it says something new.
     fn put(&self, answer: Probe) {
         let mut latest = self.latest();
         if latest.get(&answer.address) != Some(&answer) {
@@ -186,9 +186,9 @@ struct Asker {
 /// connection costs a fraction of a millisecond, a long pause is added to every writer's wait.
 const HURRIED_PAUSE: Duration = Duration::from_millis(20);
 
-/// A member about which no decision is eager is asked again this often. Rarely: a PostgreSQL does not turn
-/// from writable to standby without a restart, which closes its sessions, and keepalives find a host
-/// that is gone. Five hundred idle groups must cost nothing.
+/// A member about which no decision is eager is asked again this often. Rarely: a PostgreSQL does
+/// not turn from writable to standby without a restart, which closes its sessions, and keepalives
+/// find a host that is gone. Five hundred idle groups must cost nothing.
 const IDLE_INTERVAL: Duration = Duration::from_secs(300);
 
 impl Asker {

@@ -1,8 +1,8 @@
 //! The session that holds the reference tables: one for a database of a node, however many groups
 //! are held there at once.
 //!
-//! In: a hold that begins, and its deadline. Out: a share in the session that holds the shards of all
-//! reference tables from the first hold's beginning to the last one's end.
+//! In: a hold that begins, and its deadline. Out: a share in the session that holds the shards of
+//! all reference tables from the first hold's beginning to the last one's end.
 //!
 //! Why not a session for each hold: a writer of a reference table waits in the first hold, and
 //! PostgreSQL queues the second hold's session behind that writer, which only the first hold's end
@@ -84,7 +84,8 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Leaves; the last one gives the locks back. The session is the caller's then, to be used again.
+    /// Leaves; the last one gives the locks back. The session is the caller's then, to be used
+    /// again.
     pub(crate) async fn leave(self) -> Option<Connection> {
         let last = {
             let mut state = self.tables.state();

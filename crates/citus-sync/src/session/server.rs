@@ -1,5 +1,5 @@
-//! The coordinator leader that sessions are opened to. In: the view of the coordinator's scope. Out:
-//! the member that leads it, or why there is none to speak to.
+//! The coordinator leader that sessions are opened to. In: the view of the coordinator's scope.
+//! Out: the member that leads it, or why there is none to speak to.
 
 use dcs_watch::{Freshness, HostPort, ScopeView};
 

@@ -1,4 +1,4 @@
-//! A TCP connection to a server, with keepalives. Enters: an address. Leaves: a stream, or why there
+//! A TCP connection to a server, with keepalives. In: an address. Out: a stream, or why there
 //! is none. Without a deadline of its own: the caller has one for all that opening a session takes.
 
 use std::io;
