@@ -280,7 +280,7 @@ impl Drop for Lab {
                 eprintln!("{}", last_words_of(scope));
             }
         }
-        // All at once by the reaper, rather than one member after another.
+        // All at once, rather than one member after another.
         let _ = self.sandbox.remove();
     }
 }

@@ -49,8 +49,7 @@ impl Daemon {
         let config = sandbox.root().join(format!("citus-sync-{listen}.yml"));
         sandbox.write(&config, configuration)?;
         let mut command = Command::new(program);
-        sandbox
-            .mark(&mut command)
+        command
             .args(["run", "-c"])
             .arg(&config)
             .env("NO_COLOR", "1")
@@ -58,9 +57,7 @@ impl Daemon {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         change(&mut command);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+        let mut child = sandbox.spawn(&mut command)?;
         let stderr = child.stderr.take().context("no pipe to the daemon's log")?;
         let log = Timeline::default();
         let lines = log.clone();

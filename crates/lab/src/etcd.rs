@@ -180,14 +180,14 @@ impl Etcd {
     }
 
     fn copy(&self, from: &PathBuf, to: &PathBuf) -> Result<()> {
-        let status = self
-            .sandbox
-            .command("cp")
-            .arg("-a")
-            .arg(from)
-            .arg(to)
-            .status()?;
-        ensure!(status.success(), "copying {} failed", from.display());
+        let mut command = self.sandbox.command("cp");
+        let output = self.sandbox.output(command.arg("-a").arg(from).arg(to))?;
+        ensure!(
+            output.status.success(),
+            "copying {} failed: {}",
+            from.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 

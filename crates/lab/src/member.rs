@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use postgres::Client;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -122,20 +122,28 @@ impl Member {
     /// it. Not by `pg_wal_replay_pause`: Patroni resumes that at its next turn
     /// (`handle_parameter_change`, PostgreSQL 14 and later).
     pub fn freeze_replay(&self) -> Result<()> {
-        self.signal_replay(Signal::STOP)
+        self.signal_replay("STOP")
     }
 
     /// Undoes [`Member::freeze_replay`].
     pub fn thaw_replay(&self) -> Result<()> {
-        self.signal_replay(Signal::CONT)
+        self.signal_replay("CONT")
     }
 
-    fn signal_replay(&self, signal: Signal) -> Result<()> {
+    fn signal_replay(&self, signal: &str) -> Result<()> {
         let startup = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
         let row = self.connect("postgres")?.query_opt(startup, &[])?;
         let row = row.with_context(|| format!("{} is no standby", self.record.name))?;
-        let pid = Pid::from_raw(row.get(0)).context("no process id")?;
-        kill_process(pid, signal).context("signalling the startup process")
+        // PostgreSQL knows the process id inside the lab's namespaces, so the signal comes from there.
+        let mut command = self.sandbox.command("kill");
+        command.args(["-s", signal, &row.get::<_, i32>(0).to_string()]);
+        let output = self.sandbox.output(&mut command)?;
+        ensure!(
+            output.status.success(),
+            "signalling the startup process: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     /// Its host is gone as far as anybody can tell: Patroni and PostgreSQL do

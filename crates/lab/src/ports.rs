@@ -4,7 +4,7 @@
 //!
 //! Ports come in blocks. A block is taken by listening on an abstract socket
 //! named after it: a lock that spans all users of the network namespace, as the
-//! ports do, and leaves nothing on disk. The reaper holds the same socket, so a
+//! ports do, and leaves nothing on disk. The lab's init holds the same socket, so a
 //! block is free again only when the last process that used it is dead. Each
 //! port is also tried with a bind, which finds what does not know of the locks.
 

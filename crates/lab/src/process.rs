@@ -46,17 +46,14 @@ impl Process {
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
         self.sandbox.user().own(&path)?;
-        let program = command.get_program().to_owned();
-        let child = command
+        command
             .current_dir(&self.folder)
             .stdout(file.try_clone().context("sharing the log file")?)
             .stderr(file)
             // Ctrl-C at the terminal must reach the owner, not the servers:
-            // they are ended in order, or by the reaper.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        *self.child() = Some(child);
+            // they are ended in order, or with the lab's namespaces.
+            .process_group(0);
+        *self.child() = Some(self.sandbox.spawn(&mut command)?);
         Ok(())
     }
 

@@ -192,9 +192,8 @@ impl Postgres {
     }
 
     fn initialise(&self, settings: &[(String, String)]) -> Result<()> {
-        let output = self
-            .sandbox
-            .command(self.installation.program("initdb"))
+        let mut command = self.sandbox.command(self.installation.program("initdb"));
+        command
             .args([
                 "--username=postgres",
                 "--auth=trust",
@@ -202,9 +201,8 @@ impl Postgres {
                 "--encoding=UTF8",
             ])
             .args(["--locale=C.UTF-8", "--wal-segsize", WAL_SEGMENT_MB, "-D"])
-            .arg(self.data())
-            .output()
-            .context("running initdb")?;
+            .arg(self.data());
+        let output = self.sandbox.output(&mut command)?;
         ensure!(
             output.status.success(),
             "initdb of {} failed: {}",

@@ -7,9 +7,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -41,11 +39,12 @@ impl User {
         })
     }
 
-    /// Makes `command` run under this account.
-    pub fn apply(&self, command: &mut Command) {
-        if let Some((uid, gid)) = self.switch_to {
-            command.uid(uid).gid(gid);
-        }
+    /// What makes `unshare` run a program under this account.
+    pub(crate) fn unshare_options(&self) -> Vec<String> {
+        let options = self
+            .switch_to
+            .map(|(uid, gid)| vec![format!("--setuid={uid}"), format!("--setgid={gid}")]);
+        options.unwrap_or_default()
     }
 
     /// Hands a file or folder to this account.

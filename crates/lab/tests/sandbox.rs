@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lab::{Etcd, Postgres, Sandbox, wait_for, wait_until};
@@ -140,7 +140,9 @@ fn what_the_owner_drops_is_gone() {
     assert!(!processes_in(&root).is_empty());
     drop(etcd);
     assert_eq!(processes_in(&root), [0_i32; 0]);
-    let mut stray = sandbox.command("sleep").arg("600").spawn().unwrap();
+    let mut stray = sandbox
+        .spawn(Command::new("sleep").arg("600").current_dir("/"))
+        .unwrap();
     drop(sandbox);
     assert!(!stray.wait().unwrap().success(), "the stray was not killed");
     assert!(!root.exists());
@@ -153,14 +155,17 @@ fn owner() {
     let sandbox = Sandbox::new().unwrap();
     let _etcd = Etcd::start(&sandbox).unwrap();
     let server = Postgres::start(&sandbox, "pg").unwrap();
-    let mut daemon = Command::new("sleep");
     let mut daemon = sandbox
-        .mark(daemon.arg("600").current_dir("/"))
-        .spawn()
+        .spawn(Command::new("sleep").arg("600").current_dir("/"))
         .unwrap();
+    // One that is nobody's child, in no folder, session or environment of the lab.
+    let mut escaped = Command::new("setsid");
+    escaped.args(["--fork", "env", "-i", "sleep", "600"]);
+    let escaped = sandbox.spawn(escaped.current_dir("/")).unwrap().wait();
+    assert!(escaped.unwrap().success());
     server.freeze(); // the dead cannot be frozen, but the frozen must die
     println!("\nroot {}", sandbox.root().display());
-    daemon.wait().unwrap(); // never: the reaper kills us all
+    daemon.wait().unwrap(); // never: we are killed first
 }
 
 #[test]
@@ -181,23 +186,17 @@ fn nothing_survives(signal: &[&str]) {
         .process_group(0)
         .spawn()
         .unwrap();
-    let root = announced_root(&mut owner);
-    let id = root.file_name().unwrap().to_str().unwrap().to_owned();
-    let before = members_of(&root, &id);
+    let root = announced_root(owner.stdout.take().unwrap());
+    let inside = Namespaces::of(processes_in(&root)[0]).unwrap();
+    let before = inside.members();
     assert!(
-        before.len() >= 4,
-        "etcd, PostgreSQL and a daemon ought to run: {before:?}"
+        before.len() >= 5,
+        "init, etcd, PostgreSQL, a daemon and an escaped one ought to run: {before:?}"
     );
-    let segments = std::fs::read_to_string(root.join("pg/data/postmaster.pid")).unwrap();
-    let segment = segments
-        .lines()
-        .nth(6)
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .to_owned();
-    assert!(shared_memory().contains(&segment));
+    let lock_file = std::fs::read_to_string(root.join("pg/data/postmaster.pid")).unwrap();
+    let key = lock_file.lines().nth(6).unwrap();
+    let key = key.split_whitespace().next().unwrap();
+    assert!(shared_memory(Some(before[0])).contains(&key.to_owned()));
 
     let (last, options) = signal.split_last().unwrap();
     let target = if options.is_empty() {
@@ -213,50 +212,130 @@ fn nothing_survives(signal: &[&str]) {
     assert!(killed.unwrap().success());
     owner.wait().unwrap();
 
-    wait_for("the reaper's work", SOON, || Ok(!root.exists())).unwrap();
-    assert_eq!(members_of(&root, &id), [0_i32; 0]);
+    wait_for("the folder to be removed", SOON, || Ok(!root.exists())).unwrap();
+    wait_for("the end of every process", SOON, || {
+        Ok(inside.members().is_empty() && processes_in(&root).is_empty())
+    })
+    .unwrap();
     assert!(
-        !shared_memory().contains(&segment),
+        !shared_memory(None).contains(&key.to_owned()),
         "a shared memory segment was left"
     );
 }
 
-fn announced_root(owner: &mut Child) -> PathBuf {
-    BufReader::new(owner.stdout.take().unwrap())
+/// Run as a process of its own by the test below.
+#[test]
+#[ignore = "an owner for another test, not a test"]
+fn owner_that_detaches() {
+    let sandbox = Sandbox::new().unwrap();
+    let mut server = Command::new("setsid");
+    server.args(["--fork", "sleep", "600"]);
+    server.current_dir(sandbox.root());
+    server.stdout(Stdio::null()).stderr(Stdio::null());
+    let server = sandbox.spawn(&mut server).unwrap().wait();
+    assert!(server.unwrap().success());
+    sandbox.detach().unwrap();
+    println!("\nroot {}", sandbox.root().display());
+}
+
+#[test]
+fn a_detached_lab_outlives_its_owner_until_another_process_removes_it() {
+    let owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "owner_that_detaches", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let root = announced_root(&*owner.stdout);
+    let _even_if_this_test_fails = RemovedWhenDropped(&root);
+    assert!(owner.status.success(), "{owner:?}");
+
+    let sandbox = Sandbox::attach(&root).unwrap();
+    let server = processes_in(&root);
+    assert_eq!(server.len(), 1);
+    let inside = Namespaces::of(server[0]).unwrap();
+    let mut late = sandbox.spawn(Command::new("sleep").arg("600")).unwrap();
+    let late_pid = i32::try_from(late.id()).unwrap();
+    assert!(inside.members().contains(&late_pid));
+    drop(sandbox);
+    assert!(late.try_wait().unwrap().is_none() && root.exists());
+
+    Sandbox::attach(&root).unwrap().remove().unwrap();
+    assert!(!root.exists());
+    assert!(!late.wait().unwrap().success());
+    wait_for("the end of every process", SOON, || {
+        Ok(inside.members().is_empty())
+    })
+    .unwrap();
+    // What is left after the machine was restarted: a folder, at most.
+    std::fs::create_dir(&root).unwrap();
+    let sandbox = Sandbox::attach(&root).unwrap();
+    let error = sandbox.spawn(&mut Command::new("true")).unwrap_err();
+    assert!(error.to_string().contains("restart"), "{error:#}");
+    sandbox.remove().unwrap();
+    assert!(!root.exists());
+}
+
+/// A detached lab that does not outlive the test.
+struct RemovedWhenDropped<'a>(&'a Path);
+
+impl Drop for RemovedWhenDropped<'_> {
+    fn drop(&mut self) {
+        let _ = Sandbox::attach(self.0).map(|sandbox| sandbox.remove());
+    }
+}
+
+fn announced_root(stdout: impl Read) -> PathBuf {
+    BufReader::new(stdout)
         .lines()
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("root ").map(PathBuf::from))
         .expect("the owner came up")
 }
 
-/// Ids of the System V segments of this machine.
-fn shared_memory() -> Vec<String> {
-    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
-    table
+/// Keys of the System V segments that a process can see; this one if none is given.
+fn shared_memory(pid: Option<i32>) -> Vec<String> {
+    let mut command = Command::new("cat");
+    if let Some(pid) = pid {
+        command = Command::new("nsenter");
+        command.args(["--ipc", "--target", &pid.to_string(), "cat"]);
+    }
+    let output = command.arg("/proc/sysvipc/shm").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .collect()
 }
 
-fn processes_in(root: &Path) -> Vec<i32> {
-    members_of(root, "no such mark")
+/// Every process of this machine.
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
-/// What the reaper would find, found here without it.
-fn members_of(root: &Path, id: &str) -> Vec<i32> {
-    let mark = format!("LAB_ID={id}");
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let inside =
-                std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
-            let marked = std::fs::read(entry.path().join("environ")).is_ok_and(|text| {
-                text.split(|byte| *byte == 0)
-                    .any(|var| var == mark.as_bytes())
-            });
-            (inside || marked).then_some(pid)
+fn processes_in(folder: &Path) -> Vec<i32> {
+    processes()
+        .filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
         })
         .collect()
+}
+
+/// The namespaces that the kernel frees when no process is in them: of process ids, and of System V
+/// shared memory.
+struct Namespaces([PathBuf; 2]);
+
+impl Namespaces {
+    fn of(pid: i32) -> Option<Self> {
+        let link = |name| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+        Some(Self([link("pid")?, link("ipc")?]))
+    }
+
+    /// Every process in one of them.
+    fn members(&self) -> Vec<i32> {
+        processes()
+            .filter(|pid| {
+                Self::of(*pid).is_some_and(|own| (0..2).any(|kind| own.0[kind] == self.0[kind]))
+            })
+            .collect()
+    }
 }

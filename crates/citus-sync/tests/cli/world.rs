@@ -15,7 +15,7 @@ use lab::{Etcd, Postgres, Sandbox, wait_until};
 /// No command may take longer, whatever hangs. Far more than any of its deadlines.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The servers. Never dropped: the lab's reaper ends them when this process is gone.
+/// The servers. Never dropped: the lab ends with this process.
 pub(crate) struct World {
     #[allow(dead_code, reason = "for the tests that start daemons")]
     pub(crate) sandbox: Sandbox,

@@ -17,8 +17,8 @@ pub(crate) const DATABASES: [&str; 2] = ["postgres", "second"];
 /// Time for Patroni to make a scope whole again: rewind, restart, a synchronous standby.
 const HEALTHY: Duration = Duration::from_secs(90);
 
-/// The laboratory, healthy. It is started by the first story, and ended by its reaper when this
-/// process is gone, however it went.
+/// The laboratory, healthy. It is started by the first story, and ends with this process, however that
+/// ends.
 pub(crate) fn laboratory() -> MutexGuard<'static, Lab> {
     static LAB: OnceLock<Mutex<Lab>> = OnceLock::new();
     let lab = LAB.get_or_init(|| {
