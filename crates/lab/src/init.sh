@@ -1,19 +1,20 @@
 # Process 1 of a lab's namespaces. Called as:  sh -c '<this>' lab-init ROOT
 #
-# Its standard input is a pipe whose other end only the owner holds: end of file
-# means that the owner is gone, by whatever death. The line `stay` means that the
-# lab is to outlive its owner; then only SIGKILL ends it.
+# Only the owner has the other end of standard input: end of file means that the
+# owner has ended, however it did. The line `stay` means that the lab outlives
+# its owner, until a writer has opened and closed the named pipe ROOT/end.
 #
-# It waits in commands of its own, not in `read`: a shell that waits for a command
-# collects every process that was orphaned in here, and PostgreSQL takes a zombie
-# for a running postmaster.
+# The shell waits in `grep` and not in `read`. While it waits for a
+# command it collects every orphaned process, and it must: PostgreSQL takes a
+# zombie for a running postmaster.
 
-# /proc is the machine's, so this is the process id that the owner knows it by.
+# /proc is still the machine's, so this is the process id outside.
 read -r pid _ </proc/self/stat
 echo "$pid"
 exec >&-
-if grep -qx stay; then sleep infinity; fi
+if grep -qx stay; then grep -q . "$1/end"; fi
 
+# The kernel would do this, but the folder can be removed only afterwards.
 kill -s KILL -- -1
-# The dying may still write.
+# Again, because processes that are still ending may write to it.
 until rm -rf -- "$1"; do sleep 0.05; done

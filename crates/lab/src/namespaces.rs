@@ -1,16 +1,18 @@
-//! A lab's namespaces: of process ids, and of System V shared memory. In: the lab's
-//! folder. Out: processes that are born inside, and nothing left of them when their
-//! owner is gone (finished, failed, interrupted or killed with SIGKILL).
+//! A lab's namespaces: one of process ids, and one of System V shared memory. In: the lab's
+//! folder. Out: processes that are started inside and end with their owner, however that ends:
+//! it finishes, fails, is interrupted or is killed with SIGKILL.
 //!
-//! util-linux's `unshare` makes them, with `init.sh` as their first process. When that
-//! process ends, the kernel kills every other one inside, and frees the shared memory that
-//! PostgreSQL would leave behind. It ends when a pipe to the owner closes, which no way of
-//! dying can prevent.
+//! util-linux's `unshare` makes the namespaces, with `init.sh` as their first process. When
+//! that process ends, the kernel kills all others inside, and frees the shared memory that
+//! PostgreSQL would leave behind. Init ends when its pipe to the owner closes, which the
+//! kernel does even for an owner that is killed.
 //!
-//! Process ids: the owner is outside, so `/proc`, `Child::id` and `kill` have the machine's
-//! numbers there. What servers say of themselves (`pg_stat_activity`, `postmaster.pid`) are the
-//! numbers inside; a program that looks those up in `/proc` needs one of its own
-//! (`unshare --mount-proc`).
+//! The owner itself is outside. It and its `/proc` use the machine's process ids. Servers
+//! report other ids for themselves (`pg_stat_activity`, `postmaster.pid`): those inside. A
+//! program that looks up such an id in `/proc` needs its own `/proc` (`unshare --mount-proc`).
+//!
+//! All this takes root. A process with threads cannot enter a user namespace, so without root the
+//! owner must be in one from its start.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,23 +20,27 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::wait::wait_for;
 
 const INIT: &str = include_str!("init.sh");
 
-/// Where a detached lab notes the process id of its init, for [`Namespaces::of`].
-const NOTE: &str = "init";
+/// The file in a detached lab's folder with the process id of its init.
+const PID_FILE: &str = "init";
 
-/// For the kernel to kill everything, and for the folder to be removed.
+/// The named pipe in a detached lab's folder. Init ends everything when a writer has closed it.
+const END_PIPE: &str = "end";
+
+/// For the processes to end, and for the folder to be removed.
 const END: Duration = Duration::from_secs(60);
 
 const REQUIREMENT: &str = "could not make namespaces for the lab (`unshare --fork --pid --ipc true` \
@@ -45,15 +51,15 @@ const REQUIREMENT: &str = "could not make namespaces for the lab (`unshare --for
 pub(crate) struct Namespaces {
     init: OwnedFd,
     pid: Pid,
-    /// Init ends when this closes.
+    /// Init's standard input. Init ends when it closes.
     owner: Mutex<Option<ChildStdin>>,
 }
 
 impl Namespaces {
-    /// New, empty namespaces that end with this process, and `root` with them. `keep_open` is held for
-    /// as long as they last: the lock on the lab's ports.
+    /// Makes namespaces that end with this process. Then `root` is removed too. Init keeps `keep_open`,
+    /// the lock on the lab's ports, as long as it lives.
     pub(crate) fn start(root: &Path, keep_open: Stdio) -> Result<Self> {
-        // A session of its own: what is sent to the owner's group or terminal does not reach it.
+        // In its own session: signals to the owner's group or terminal do not reach it.
         let mut starter = Command::new("setsid")
             .args(["--fork", "unshare", "--fork", "--pid", "--ipc"])
             .args(["sh", "-c", INIT, "lab-init"])
@@ -78,28 +84,26 @@ impl Namespaces {
         })
     }
 
-    /// Those of a lab that another process detached. None if they are gone: the machine was
-    /// restarted.
+    /// The namespaces of a lab that another process detached. None if they have ended, as after a
+    /// restart of the machine.
     pub(crate) fn of(root: &Path) -> Option<Self> {
-        let pid = parse_pid(&fs::read_to_string(root.join(NOTE)).ok()?)?;
+        let pid = parse_pid(&fs::read_to_string(root.join(PID_FILE)).ok()?)?;
         let init = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Another process may have that number by now, but not that argument.
-        let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let is_init = arguments
-            .split(|byte| *byte == 0)
-            .any(|argument| OsStr::from_bytes(argument) == root);
-        is_init.then(|| Self {
+        is_init_of(pid, root).then(|| Self {
             init,
             pid,
             owner: Mutex::new(None),
         })
     }
 
-    /// Lets them outlive this process.
+    /// Lets the namespaces outlive this process.
     pub(crate) fn detach(&self, root: &Path) -> Result<()> {
-        fs::write(root.join(NOTE), format!("{}\n", self.pid)).context("noting the lab's init")?;
-        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut owner) = owner.take() {
+        fs::write(root.join(PID_FILE), format!("{}\n", self.pid))
+            .context("writing the process id of the lab's init")?;
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, root.join(END_PIPE), FileType::Fifo, mode, 0)
+            .context("making the pipe to the lab's init")?;
+        if let Some(mut owner) = self.owner().take() {
             owner
                 .write_all(b"stay\n")
                 .context("the lab's init is gone")?;
@@ -107,11 +111,10 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Does `work` where processes that it starts are born inside. They are children of this process
+    /// Runs `work`. Processes that it starts are inside the namespaces, and are children of this process
     /// all the same.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        // In a thread of its own, which ends thereby: where children are born is a matter of
-        // the thread, and cannot be undone.
+        // In a thread for this alone: the namespaces of a thread's children cannot be set back.
         thread::scope(|threads| {
             let entered = threads.spawn(|| {
                 let wanted = ThreadNameSpaceType::PROCESS_ID
@@ -126,22 +129,32 @@ impl Namespaces {
         })
     }
 
-    /// SIGKILL to everything inside.
-    pub(crate) fn kill(&self) {
-        // It may be gone already.
-        let _ = pidfd_send_signal(&self.init, Signal::KILL);
+    /// Has init kill every process inside and remove `root`, and waits for that. Init does it even if
+    /// this process ends meanwhile.
+    pub(crate) fn end(&self, root: &Path) -> Result<()> {
+        drop(self.owner().take());
+        wait_for("the lab to end", END, || {
+            // Not there unless the lab is detached; and init may not have opened it yet.
+            let _ = open(
+                root.join(END_PIPE),
+                OFlags::WRONLY | OFlags::NONBLOCK,
+                Mode::empty(),
+            );
+            Ok(!root.exists() || !is_init_of(self.pid, root))
+        })
+    }
+
+    fn owner(&self) -> MutexGuard<'_, Option<ChildStdin>> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Removes the folder of a lab whose processes are dying.
-pub(crate) fn remove(root: &Path) -> Result<()> {
-    wait_for("the lab's folder to be removed", END, || {
-        // The dying may still write.
-        match fs::remove_dir_all(root) {
-            Err(error) if root.exists() => Err(error.into()),
-            _ => Ok(true),
-        }
-    })
+/// False once init has ended. Another process may have its id then, but not its argument.
+fn is_init_of(pid: Pid, root: &Path) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments
+        .split(|byte| *byte == 0)
+        .any(|argument| Path::new(OsStr::from_bytes(argument)).file_name() == root.file_name())
 }
 
 fn parse_pid(text: &str) -> Option<Pid> {

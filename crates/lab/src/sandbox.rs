@@ -1,6 +1,6 @@
-//! What everything of one lab lives in: a folder, namespaces, a block of ports, an
-//! account for servers. In: nothing. Out: commands that run inside it, and the
-//! promise that nothing is left of it (see `namespaces.rs`).
+//! The sandbox of a lab: a folder, namespaces, a block of ports, an account for servers. In:
+//! nothing. Out: commands that run in the sandbox. Nothing is left of it when its owner has
+//! ended (see `namespaces.rs`).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
-use crate::namespaces::{self, Namespaces};
+use crate::namespaces::Namespaces;
 use crate::ports::Ports;
 use crate::user::User;
 
-/// A folder in memory, with room for a few labs: where `TMPDIR` may point to
-/// make them quicker to start and to remove. None where there is no such room.
+/// A folder in memory with room for a few labs, or none. With `TMPDIR` set to it labs start and end
+/// sooner.
 pub fn memory_folder() -> Option<PathBuf> {
     const ROOM: u64 = 4 << 30;
     let folder = Path::new("/dev/shm");
@@ -25,8 +25,8 @@ pub fn memory_folder() -> Option<PathBuf> {
     (runs_programs && about.f_bavail * about.f_frsize >= ROOM).then(|| folder.to_owned())
 }
 
-/// Cheap to clone; the last clone dropped removes everything, unless the
-/// sandbox was [detached](Sandbox::detach).
+/// Cheap to clone. Dropping the last clone ends and removes everything, unless the sandbox was
+/// [detached](Sandbox::detach).
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     inner: Arc<Inner>,
@@ -38,7 +38,7 @@ struct Inner {
     root: PathBuf,
     user: User,
     ports: Option<Ports>,
-    /// None when they are gone, and only the folder is left.
+    /// None if they have ended, and only the folder is left.
     namespaces: Option<Namespaces>,
     detached: AtomicBool,
 }
@@ -63,7 +63,7 @@ impl Sandbox {
         Ok(Self {
             inner: Arc::new(Inner {
                 id,
-                root: root.keep(), // from here on it is removed with the namespaces
+                root: root.keep(), // from now on it is removed with the namespaces
                 user,
                 ports: Some(ports),
                 namespaces: Some(namespaces),
@@ -107,7 +107,7 @@ impl Sandbox {
         &self.inner.root
     }
 
-    /// What no other lab on this machine is called.
+    /// A name that no other lab on this machine has.
     pub fn id(&self) -> &str {
         &self.inner.id
     }
@@ -146,12 +146,12 @@ impl Sandbox {
         self.inner.user.own(path)
     }
 
-    /// A command that runs as the servers' account, with a clean environment, inside the lab's
-    /// folder, and finds itself in `/proc`. For [`Sandbox::spawn`] or [`Sandbox::output`].
+    /// A command for [`Sandbox::spawn`] or [`Sandbox::output`]: it runs as the servers' account, in the
+    /// lab's folder, with a clean environment and a `/proc` of the lab's processes.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("unshare");
-        // Debian's folders first: a root caller's PATH may lead to places that
-        // the servers' account cannot read.
+        // Debian's folders first: root's PATH may name folders that the servers'
+        // account cannot read.
         let mut path = String::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         if let Ok(own) = std::env::var("PATH") {
             path.push(':');
@@ -171,7 +171,7 @@ impl Sandbox {
         command
     }
 
-    /// Starts a command as part of this lab: it is a child of this process, and ends with the lab.
+    /// Starts a command in this lab. The process is a child of this one, and ends with the lab.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         self.namespaces()?.inside(|| {
             let spawned = command.spawn();
@@ -179,7 +179,7 @@ impl Sandbox {
         })
     }
 
-    /// Runs a command as part of this lab, to its end.
+    /// Runs a command in this lab, and waits for its end.
     pub(crate) fn output(&self, command: &mut Command) -> Result<Output> {
         self.namespaces()?.inside(|| {
             let output = command.output();
@@ -189,18 +189,21 @@ impl Sandbox {
 
     fn namespaces(&self) -> Result<&Namespaces> {
         let namespaces = self.inner.namespaces.as_ref();
-        namespaces.context(
-            "nothing of this lab runs any more: it was there before a restart of the machine",
-        )
+        namespaces.context("no process of this lab is left, as after a restart of the machine")
     }
 }
 
 impl Inner {
     fn remove(&self) -> Result<()> {
         if let Some(namespaces) = &self.namespaces {
-            namespaces.kill();
+            namespaces.end(&self.root)?;
         }
-        namespaces::remove(&self.root)
+        // Left if init had ended before.
+        if self.root.exists() {
+            fs::remove_dir_all(&self.root)
+                .with_context(|| format!("removing {}", self.root.display()))?;
+        }
+        Ok(())
     }
 }
 

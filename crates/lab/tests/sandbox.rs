@@ -1,11 +1,11 @@
-//! The ground everything else stands on: etcd and PostgreSQL come up, can be
-//! hurt and brought back, and nothing of them survives their owner.
+//! etcd and PostgreSQL start in a sandbox, survive faults, and end with their owner.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lab::{Etcd, Postgres, Sandbox, wait_for, wait_until};
@@ -13,7 +13,7 @@ use lab::{Etcd, Postgres, Sandbox, wait_for, wait_until};
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
-fn etcd_keeps_keys_and_can_be_hurt() {
+fn etcd_keeps_keys_and_survives_freezing_killing_and_restoring() {
     let sandbox = Sandbox::new().unwrap();
     let etcd = Etcd::start(&sandbox).unwrap();
     let kv = etcd.kv();
@@ -74,7 +74,7 @@ fn three_etcds_survive_the_loss_of_one() {
     let sandbox = Sandbox::new().unwrap();
     let cluster = Etcd::start_cluster(&sandbox, 3).unwrap();
     cluster[0].kill().unwrap();
-    wait_until("a write without the first", SOON, || {
+    wait_until("a write without the first member", SOON, || {
         cluster[1].kv().put("/a", "1").map(Some)
     })
     .unwrap();
@@ -84,7 +84,7 @@ fn three_etcds_survive_the_loss_of_one() {
 }
 
 #[test]
-fn postgres_takes_citus_or_its_stand_in_and_comes_back() {
+fn postgres_keeps_settings_and_rows_over_a_kill_and_asks_for_passwords() {
     let sandbox = Sandbox::new().unwrap();
     let server = Postgres::builder(&sandbox, "pg")
         .setting("work_mem", "5MB")
@@ -133,7 +133,7 @@ fn postgres_takes_citus_or_its_stand_in_and_comes_back() {
 }
 
 #[test]
-fn what_the_owner_drops_is_gone() {
+fn a_dropped_server_and_a_dropped_sandbox_leave_no_process() {
     let sandbox = Sandbox::new().unwrap();
     let root = sandbox.root().to_owned();
     let etcd = Etcd::start(&sandbox).unwrap();
@@ -148,9 +148,9 @@ fn what_the_owner_drops_is_gone() {
     assert!(!root.exists());
 }
 
-/// Run as a process of its own by the tests below.
+/// The tests below run this as a process of its own.
 #[test]
-#[ignore = "an owner for other tests to kill, not a test"]
+#[ignore = "not a test: other tests start and kill it"]
 fn owner() {
     let sandbox = Sandbox::new().unwrap();
     let _etcd = Etcd::start(&sandbox).unwrap();
@@ -158,14 +158,14 @@ fn owner() {
     let mut daemon = sandbox
         .spawn(Command::new("sleep").arg("600").current_dir("/"))
         .unwrap();
-    // One that is nobody's child, in no folder, session or environment of the lab.
+    // A process that left its parent, and every folder, session and variable of the lab.
     let mut escaped = Command::new("setsid");
     escaped.args(["--fork", "env", "-i", "sleep", "600"]);
     let escaped = sandbox.spawn(escaped.current_dir("/")).unwrap().wait();
     assert!(escaped.unwrap().success());
-    server.freeze(); // the dead cannot be frozen, but the frozen must die
+    server.freeze(); // a frozen process must die too
     println!("\nroot {}", sandbox.root().display());
-    daemon.wait().unwrap(); // never: we are killed first
+    daemon.wait().unwrap(); // the test kills this process first
 }
 
 #[test]
@@ -174,24 +174,18 @@ fn nothing_survives_an_owner_that_is_killed() {
 }
 
 #[test]
-fn nothing_survives_an_owner_that_is_interrupted_with_its_whole_group() {
+fn nothing_survives_an_owner_whose_process_group_is_interrupted() {
     nothing_survives(&["-INT", "--", "-"]);
 }
 
 fn nothing_survives(signal: &[&str]) {
-    use std::os::unix::process::CommandExt as _;
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "owner", "--ignored", "--nocapture"])
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
+    let mut owner = start_owner("owner");
     let root = announced_root(owner.stdout.take().unwrap());
     let inside = Namespaces::of(processes_in(&root)[0]).unwrap();
     let before = inside.members();
     assert!(
         before.len() >= 5,
-        "init, etcd, PostgreSQL, a daemon and an escaped one ought to run: {before:?}"
+        "init, etcd, PostgreSQL and two other processes must run: {before:?}"
     );
     let lock_file = std::fs::read_to_string(root.join("pg/data/postmaster.pid")).unwrap();
     let key = lock_file.lines().nth(6).unwrap();
@@ -223,9 +217,30 @@ fn nothing_survives(signal: &[&str]) {
     );
 }
 
-/// Run as a process of its own by the test below.
+/// The test below runs this as a process of its own.
 #[test]
-#[ignore = "an owner for another test, not a test"]
+#[ignore = "not a test: another test starts and kills it"]
+fn owner_that_removes() {
+    let sandbox = Sandbox::new().unwrap();
+    for number in 0..20_000 {
+        std::fs::write(sandbox.root().join(number.to_string()), "").unwrap();
+    }
+    println!("\nroot {}", sandbox.root().display());
+    sandbox.remove().unwrap();
+}
+
+#[test]
+fn nothing_survives_an_owner_that_is_killed_while_it_removes_its_lab() {
+    let mut owner = start_owner("owner_that_removes");
+    let root = announced_root(owner.stdout.take().unwrap());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait_for("the folder to be removed", SOON, || Ok(!root.exists())).unwrap();
+}
+
+/// The test below runs this as a process of its own.
+#[test]
+#[ignore = "not a test: another test starts it"]
 fn owner_that_detaches() {
     let sandbox = Sandbox::new().unwrap();
     let mut server = Command::new("setsid");
@@ -240,10 +255,8 @@ fn owner_that_detaches() {
 
 #[test]
 fn a_detached_lab_outlives_its_owner_until_another_process_removes_it() {
-    let owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "owner_that_detaches", "--ignored", "--nocapture"])
-        .output()
-        .unwrap();
+    let owner = start_owner("owner_that_detaches");
+    let owner = owner.wait_with_output().unwrap();
     let root = announced_root(&*owner.stdout);
     let _even_if_this_test_fails = RemovedWhenDropped(&root);
     assert!(owner.status.success(), "{owner:?}");
@@ -265,7 +278,7 @@ fn a_detached_lab_outlives_its_owner_until_another_process_removes_it() {
         Ok(inside.members().is_empty())
     })
     .unwrap();
-    // What is left after the machine was restarted: a folder, at most.
+    // After a restart of the machine only the folder may be left.
     std::fs::create_dir(&root).unwrap();
     let sandbox = Sandbox::attach(&root).unwrap();
     let error = sandbox.spawn(&mut Command::new("true")).unwrap_err();
@@ -274,13 +287,23 @@ fn a_detached_lab_outlives_its_owner_until_another_process_removes_it() {
     assert!(!root.exists());
 }
 
-/// A detached lab that does not outlive the test.
+/// Removes a detached lab when the test ends, even if it fails.
 struct RemovedWhenDropped<'a>(&'a Path);
 
 impl Drop for RemovedWhenDropped<'_> {
     fn drop(&mut self) {
         let _ = Sandbox::attach(self.0).map(|sandbox| sandbox.remove());
     }
+}
+
+/// Runs one of the ignored functions above, in a process group of its own.
+fn start_owner(name: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap()
 }
 
 fn announced_root(stdout: impl Read) -> PathBuf {
@@ -291,7 +314,7 @@ fn announced_root(stdout: impl Read) -> PathBuf {
         .expect("the owner came up")
 }
 
-/// Keys of the System V segments that a process can see; this one if none is given.
+/// Keys of the System V segments in the namespace of a process, or in the machine's.
 fn shared_memory(pid: Option<i32>) -> Vec<String> {
     let mut command = Command::new("cat");
     if let Some(pid) = pid {
@@ -306,7 +329,7 @@ fn shared_memory(pid: Option<i32>) -> Vec<String> {
         .collect()
 }
 
-/// Every process of this machine.
+/// All processes of this machine.
 fn processes() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
@@ -320,8 +343,8 @@ fn processes_in(folder: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// The namespaces that the kernel frees when no process is in them: of process ids, and of System V
-/// shared memory.
+/// A lab's namespaces: of process ids, and of System V shared memory. The kernel removes them with
+/// their last process.
 struct Namespaces([PathBuf; 2]);
 
 impl Namespaces {
@@ -330,7 +353,7 @@ impl Namespaces {
         Some(Self([link("pid")?, link("ipc")?]))
     }
 
-    /// Every process in one of them.
+    /// All processes in at least one of them.
     fn members(&self) -> Vec<i32> {
         processes()
             .filter(|pid| {
