@@ -1,6 +1,6 @@
-//! `cargo xtask test`. In: the workspace. Out: one line per stage, a summary,
-//! and a failure if any stage failed. Every stage runs, so that one look shows
-//! all that is wrong.
+//! `cargo xtask test`. In: the workspace. Out: one line for each stage, a summary,
+//! and a failure if any stage failed. Every stage runs, so that the summary shows
+//! all failures.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -12,19 +12,19 @@ use lab::installation::Installation;
 
 use crate::{screen, setup, shell, wall};
 
-/// The target that needs a lab, and a machine to itself.
+/// The target that needs a lab, and the machine for itself.
 const END_TO_END: &str = "e2e";
 
-/// The target that tells stories of holds to PostgreSQL alone.
+/// The target with scenarios of holds, on PostgreSQL without Patroni.
 const HOLDS: &str = "holds";
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Leave out the end-to-end tests
+    /// Skip the end-to-end tests
     #[arg(long)]
     quick: bool,
-    /// End-to-end tests with this Patroni only: 3 (Debian's) or 4 (4.1)
+    /// Run end-to-end tests with this Patroni only: 3 (Debian's) or 4 (4.1)
     #[arg(long)]
     patroni: Option<Version>,
 }
@@ -119,7 +119,7 @@ fn check_wall() -> Result<()> {
     Ok(())
 }
 
-/// All tests but the end-to-end ones, which cannot be excluded by name.
+/// All tests except the end-to-end ones. Cargo cannot exclude a target by name.
 fn unit_tests() -> Result<()> {
     let metadata = shell::cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let metadata = shell::run_quietly(&mut { metadata })?;
@@ -132,7 +132,7 @@ fn unit_tests() -> Result<()> {
     shell::run(in_memory(&mut command))
 }
 
-/// Labs start and go quicker in memory; what they test is the same.
+/// Labs in memory start and end sooner.
 fn in_memory(command: &mut Command) -> &mut Command {
     if let (None, Some(folder)) = (std::env::var_os("TMPDIR"), lab::sandbox::memory_folder()) {
         command.env("TMPDIR", folder);
@@ -183,7 +183,7 @@ impl Stages {
         });
     }
 
-    /// Licences and advisories, where the tool for it is at hand.
+    /// Licences and advisories, if `cargo-deny` is installed.
     fn dependencies(&mut self) {
         if shell::run_quietly(&mut shell::cargo(&["deny", "--version"])).is_ok() {
             self.run("dependencies", || {
@@ -194,8 +194,8 @@ impl Stages {
         }
     }
 
-    /// Where Citus is installed the stories of holds are told to its stand-in as well: else nobody there
-    /// sees that one has come to be true of Citus alone.
+    /// Where Citus is installed, runs the scenarios of holds on the stand-in too. Otherwise nothing there
+    /// would show that one of them has come to hold on Citus only.
     fn holds_on_the_stand_in(&mut self) {
         if !runs_on_stand_in() {
             self.run("holds, stand-in", || shell::run(&mut test_on(HOLDS, true)));
@@ -240,7 +240,7 @@ impl Stages {
     }
 }
 
-/// Whether tests run on the stand-in: Citus is not installed, or somebody wants it so.
+/// True when tests run on the stand-in: Citus is not installed, or `LAB_STAND_IN` asks for it.
 fn runs_on_stand_in() -> bool {
     let citus = Installation::find().is_ok_and(|found| found.has_citus);
     !citus || stand_in_forced()
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_targets_come_from_cargo_once_each() {
+    fn each_test_target_of_cargos_metadata_is_named_once() {
         let metadata = r#"{"packages": [
             {"targets": [{"kind": ["lib"], "name": "a"}, {"kind": ["test"], "name": "e2e"}]},
             {"targets": [{"kind": ["test"], "name": "config"}, {"kind": ["test"], "name": "e2e"}]}
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_fails_it_all() {
+    fn one_failed_stage_fails_the_command() {
         let mut stages = Stages::default();
         stages.run("good", || Ok(()));
         stages.skip("left out", "not here");

@@ -64,7 +64,7 @@ impl Ground {
         let door = ground.lab.scope(DOOR)?.group();
         let mut is_door = true;
         for database in DATABASES {
-            is_door &= ground.lab.doors(database)?.contains(&door);
+            is_door &= ground.lab.entry_nodes(database)?.contains(&door);
         }
         ground.door = is_door.then_some(DOOR);
         Ok(ground)

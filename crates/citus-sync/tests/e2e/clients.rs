@@ -30,7 +30,7 @@ pub(crate) fn clients(lab: &Lab, groups: &[u32], door: Option<&str>) -> Traffic 
         .in_turn()
         .groups(groups.iter().copied());
     match door.map(|name| (name, lab.scope(name).expect("the door").group())) {
-        Some((name, group)) if lab.doors("postgres").expect("doors").contains(&group) => {
+        Some((name, group)) if lab.entry_nodes("postgres").expect("doors").contains(&group) => {
             builder = builder.also_through(name).expect("a door");
         }
         Some((name, _)) => {

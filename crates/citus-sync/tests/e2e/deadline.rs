@@ -16,7 +16,7 @@ use crate::world::{holders, laboratory, scope, settled};
 /// Waits until clients wait in a hold, on the coordinator and on the door.
 fn wait_until_writers_wait(lab: &Lab, daemon: &Daemon) {
     let mut nodes = vec![lab.coordinator()];
-    if lab.doors("postgres").expect("doors").contains(&2) {
+    if lab.entry_nodes("postgres").expect("doors").contains(&2) {
         nodes.push(scope(lab, "wk2"));
     }
     for node in nodes {

@@ -12,7 +12,7 @@ use crate::world::{
 
 /// Whether `wk2` is a door here; says so if it is not.
 fn has_doors(lab: &Lab) -> bool {
-    let doors = lab.doors("postgres").expect("doors");
+    let doors = lab.entry_nodes("postgres").expect("doors");
     if !doors.contains(&2) {
         eprintln!("skipped: no worker is a door with {}", lab.flavour());
     }

@@ -25,7 +25,7 @@ fn wait_held_everywhere(lab: &Lab, daemon: &Daemon) {
         let holders = holders(lab)?;
         for database in lab.databases() {
             let reads_at = &lab.rows(database)?[1];
-            for door in lab.doors(database)? {
+            for door in lab.entry_nodes(database)? {
                 let door = lab.workers().iter().find(|scope| scope.group() == door);
                 let door = door.context("a door that is no worker")?;
                 if door.group() != 1 && rows_at(door, database)?[1] != *reads_at {
@@ -33,7 +33,7 @@ fn wait_held_everywhere(lab: &Lab, daemon: &Daemon) {
                 }
             }
         }
-        let mut doors = lab.doors("postgres")?;
+        let mut doors = lab.entry_nodes("postgres")?;
         doors.retain(|group| *group != 1);
         let mut nodes = lab
             .scopes()
@@ -153,7 +153,7 @@ fn when_the_candidate_dies_in_the_middle_the_old_leader_comes_back() {
         // Nobody could be read from while both were down. Writes waited all the time, but for those through
         // a door that may have been held too late.
         let held = moment(only, only.phases.held_us.expect("held"));
-        let report = traffic.report().only(|stream| &*stream.door == "cn");
+        let report = traffic.report().only(|stream| &*stream.entry_node == "cn");
         none_failed(&report, &daemon, Kind::Write, |write| write.began > held);
     } else {
         eprintln!("the candidate was promoted before it died: {passages:#?}");
@@ -249,8 +249,8 @@ fn a_hold_outlives_the_coordinator_that_it_was_taken_on() {
     daemon.wait_logged(&["hold over, kept", "scope=wk1"]);
     // The clients of the coordinator were cut off with it. Those of another door were not, and are held
     // there all the time.
-    if lab.doors("postgres").expect("doors").contains(&2) {
-        let report = traffic.report().only(|stream| &*stream.door == "wk2");
+    if lab.entry_nodes("postgres").expect("doors").contains(&2) {
+        let report = traffic.report().only(|stream| &*stream.entry_node == "wk2");
         nothing_failed(&report, &daemon);
     }
     lost_nothing(traffic, &lab);

@@ -205,7 +205,7 @@ pub(crate) fn settled(lab: &Lab, daemon: &Daemon) {
         let leaders = lab.leaders()?;
         for database in lab.databases() {
             rows_are_leaders(lab, database)?;
-            for group in lab.doors(database)? {
+            for group in lab.entry_nodes(database)? {
                 let door = lab.workers().iter().find(|scope| scope.group() == group);
                 let door = door.context("a door that is no worker")?;
                 let rows = rows_at(door, database)?;
