@@ -306,11 +306,7 @@ fn child(sandbox: &Sandbox) -> (Child, u16, fixture::File) {
     );
     let file = fixture::file(&text);
     let mut command = fixture::command(&["run", "-c", file.path().to_str().unwrap()]);
-    let child = sandbox
-        .mark(&mut command)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let child = sandbox.spawn(command.stderr(Stdio::null())).unwrap();
     wait_for("the daemon to serve", SOON, || {
         Ok(TcpStream::connect(("127.0.0.1", listen)).is_ok())
     })

@@ -1,5 +1,6 @@
-//! A lab to be. In: how many of what, and how they are configured. Out: all of it
-//! running, healthy and formed.
+//! How a lab is configured and started. In: the number of workers and members, and their
+//! settings. Out: a running lab in which every scope is healthy and every database
+//! knows every worker.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,10 +18,10 @@ use crate::patroni::{MemberPlan, Timing, Version, configuration};
 use crate::sandbox::Sandbox;
 use crate::scope::Scope;
 
-/// On two cores all members of a big lab start at once: give them time.
+/// How long the members of a scope may take to start. In a big lab many start at once.
 const HEALTHY: Duration = Duration::from_secs(150);
 
-/// A lab to be.
+/// A lab to configure.
 #[derive(Clone, Debug)]
 pub struct LabBuilder {
     workers: u32,
@@ -32,7 +33,7 @@ pub struct LabBuilder {
     synchronous: bool,
     settings: Vec<(String, String)>,
     before_stop: Option<String>,
-    /// The program, and how many daemons it asks.
+    /// The program `citus-sync`, and the number of daemons that the hook asks.
     hook: Option<(PathBuf, usize)>,
 }
 
@@ -54,56 +55,56 @@ impl Default for LabBuilder {
 }
 
 impl LabBuilder {
-    /// Worker scopes; 2 unless told otherwise.
+    /// The number of worker scopes; by default 2.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
     }
 
-    /// Members of each scope; 2 unless told otherwise.
+    /// The number of members of each scope; by default 2.
     #[must_use]
     pub fn members(mut self, members: u32) -> Self {
         self.members = members;
         self
     }
 
-    /// Which Patroni.
+    /// The version of Patroni.
     #[must_use]
     pub fn patroni(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// Patroni's clocks.
+    /// Patroni's timing.
     #[must_use]
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
     }
 
-    /// Citus databases; `postgres` alone unless told otherwise.
+    /// The Citus databases; by default only `postgres`.
     #[must_use]
     pub fn databases<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.databases = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The stand-in even where Citus is installed (as `LAB_STAND_IN=1` does).
+    /// Uses the stand-in even where Citus is installed, as `LAB_STAND_IN=1` does.
     #[must_use]
     pub fn stand_in(mut self, stand_in: bool) -> Self {
         self.stand_in = stand_in;
         self
     }
 
-    /// Patroni's `synchronous_mode`; on unless told otherwise.
+    /// Patroni's `synchronous_mode`; by default on.
     #[must_use]
     pub fn synchronous(mut self, synchronous: bool) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// A PostgreSQL setting on all members.
+    /// Adds a PostgreSQL setting on all members.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
@@ -117,22 +118,21 @@ impl LabBuilder {
         self
     }
 
-    /// `citus-sync hold`, of this program, as the script that Patroni runs before it stops
-    /// PostgreSQL. It asks the daemon that listens at [`Hook::listen`]. Patroni 3.0.3 or later:
-    /// Debian 12's is too old.
+    /// Has Patroni run `citus-sync hold`, of this program, before it stops PostgreSQL. That asks the
+    /// daemon that listens at [`Hook::listen`]. It takes Patroni 3.0.3 or later; Debian 12's is too old.
     #[must_use]
     pub fn hook(self, program: &Path) -> Self {
         self.hook_for(program, 1)
     }
 
-    /// [`LabBuilder::hook`] that asks several daemons, at [`Hook::ports`].
+    /// [`LabBuilder::hook`], but it asks several daemons, at [`Hook::ports`].
     #[must_use]
     pub fn hook_for(mut self, program: &Path, daemons: usize) -> Self {
         self.hook = Some((program.to_owned(), daemons));
         self
     }
 
-    /// Starts it all and waits until every scope is healthy and every database
+    /// Starts everything, and waits until every scope is healthy and every database
     /// knows every worker.
     pub fn start(self) -> Result<Lab> {
         let began = Instant::now();
@@ -147,54 +147,24 @@ impl LabBuilder {
             None => None,
         };
         let etcd = Etcd::start(&sandbox)?;
-
-        let mut scopes = Vec::new();
-        for group in 0..=self.workers {
-            let name = scope_name(group);
-            let before_stop = hook.as_ref().map(|hook| hook.line(&name));
-            let before_stop = before_stop.as_ref().or(self.before_stop.as_ref());
-            let mut members = Vec::new();
-            for number in 1..=self.members {
-                let record = MemberRecord {
-                    name: format!("{name}-{number}"),
-                    port: sandbox.port()?,
-                    api_port: sandbox.port()?,
-                };
-                let member = Member::new(&sandbox, record, program.clone())?;
-                member.write_configuration(&configuration(&MemberPlan {
-                    scope: &name,
-                    name: member.name(),
-                    port: member.port(),
-                    api_port: member.api_port(),
-                    folder: member.folder(),
-                    etcd_ports: &[etcd.port()],
-                    namespace: NAMESPACE,
-                    installation: &installation,
-                    citus,
-                    synchronous: self.synchronous,
-                    settings: &self.settings,
-                    before_stop: before_stop.map(String::as_str),
-                })?)?;
-                member.start()?;
-                members.push(member);
-            }
-            scopes.push(Scope {
-                name,
-                group,
-                namespace: NAMESPACE.into(),
-                members,
-                synchronous: self.synchronous,
-                etcd: etcd.kv().clone(),
-            });
-        }
-
+        let start = Start {
+            sandbox: &sandbox,
+            etcd: &etcd,
+            hook: hook.as_ref(),
+            program,
+            installation,
+            citus,
+        };
+        let scopes: Result<Vec<Scope>> = (0..=self.workers)
+            .map(|group| self.start_scope(group, &start))
+            .collect();
         let mut lab = Lab {
             flavour: Flavour::StandIn,
             version: self.version,
             databases: self.databases,
             took: Duration::ZERO,
+            scopes: scopes?,
             hook,
-            scopes,
             etcd,
             sandbox,
         };
@@ -210,6 +180,57 @@ impl LabBuilder {
         lab.took = began.elapsed();
         Ok(lab)
     }
+
+    /// Starts the members of one scope. Does not wait.
+    fn start_scope(&self, group: u32, start: &Start<'_>) -> Result<Scope> {
+        let name = scope_name(group);
+        let hook = start.hook.map(|hook| hook.line(&name));
+        let before_stop = hook.as_ref().or(self.before_stop.as_ref());
+        let mut members = Vec::new();
+        for number in 1..=self.members {
+            let record = MemberRecord {
+                name: format!("{name}-{number}"),
+                port: start.sandbox.port()?,
+                api_port: start.sandbox.port()?,
+            };
+            let member = Member::new(start.sandbox, record, start.program.clone())?;
+            member.write_configuration(&configuration(&MemberPlan {
+                scope: &name,
+                name: member.name(),
+                port: member.port(),
+                api_port: member.api_port(),
+                folder: member.folder(),
+                etcd_ports: &[start.etcd.port()],
+                namespace: NAMESPACE,
+                installation: &start.installation,
+                citus: start.citus,
+                synchronous: self.synchronous,
+                settings: &self.settings,
+                before_stop: before_stop.map(String::as_str),
+            })?)?;
+            member.start()?;
+            members.push(member);
+        }
+        Ok(Scope {
+            name,
+            group,
+            namespace: NAMESPACE.into(),
+            members,
+            synchronous: self.synchronous,
+            etcd: start.etcd.kv().clone(),
+        })
+    }
+}
+
+/// What all scopes of a new lab share.
+struct Start<'a> {
+    sandbox: &'a Sandbox,
+    etcd: &'a Etcd,
+    hook: Option<&'a Hook>,
+    /// Patroni's program.
+    program: PathBuf,
+    installation: Installation,
+    citus: bool,
 }
 
 /// `cn` for group 0, `wk1`, `wk2`, … for the workers.

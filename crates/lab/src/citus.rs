@@ -1,6 +1,5 @@
 //! Citus, or its stand-in. In: a connection. Out: a database with
-//! `pg_dist_node` and the functions around it, and the word which of the two
-//! it is.
+//! `pg_dist_node` and the functions around it, and which of the two it has.
 
 use std::env;
 use std::fs;
@@ -10,18 +9,18 @@ use anyhow::{Context, Result};
 use postgres::Client;
 use serde::{Deserialize, Serialize};
 
-/// Set to anything but `0`: use the stand-in even where Citus is installed.
+/// Anything but `0` in it means: use the stand-in even where Citus is installed.
 pub const STAND_IN_VARIABLE: &str = "LAB_STAND_IN";
 
-/// What a lab's databases contain.
+/// What a lab's databases have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flavour {
     /// The extension.
     Citus {
-        /// As the extension reports it, for example `13.2-1`.
+        /// The extension's own version, for example `13.2-1`.
         version: String,
     },
-    /// `testdata/citus-stand-in.sql`: the same functions, locks and errors,
+    /// `testdata/citus-stand-in.sql`: the same functions, locks and errors, but
     /// no distributed tables.
     StandIn,
 }
@@ -71,7 +70,7 @@ pub fn install_citus(client: &mut Client, stand_in: bool) -> Result<Flavour> {
             "SELECT extversion FROM pg_extension WHERE extname = 'citus'",
             &[],
         )
-        .context("asking for the version of Citus")?;
+        .context("reading the version of Citus")?;
     Ok(Flavour::Citus {
         version: row.get(0),
     })

@@ -1,5 +1,5 @@
 //! A whole formation: etcd, a coordinator scope `cn` and worker scopes
-//! `wk1`…`wkN`, each a Patroni cluster. In: a lab that was built, or the folder of one
+//! `wk1`…`wkN`, each a Patroni cluster. In: a lab from its builder, or the folder of a lab
 //! that another process started. Out: its scopes, rows and leaders, until it is removed.
 
 use std::fs;
@@ -27,7 +27,7 @@ pub const COORDINATOR: &str = "cn";
 
 const RECORD: &str = "lab.json";
 
-/// A running lab. Dropping it ends and removes everything, unless it was
+/// A running lab. Dropping it stops and removes everything, unless it was
 /// [detached](Lab::detach).
 #[derive(Debug)]
 pub struct Lab {
@@ -54,8 +54,8 @@ struct Record {
 }
 
 impl Lab {
-    /// A lab of one coordinator and two workers, to be changed as needed. The
-    /// Patroni version is what `LAB_PATRONI` says, or Debian's.
+    /// A lab to configure; by default one coordinator and two workers. The Patroni is that of
+    /// `LAB_PATRONI`, or Debian's.
     pub fn builder() -> LabBuilder {
         LabBuilder::default()
     }
@@ -80,7 +80,7 @@ impl Lab {
         self.took
     }
 
-    /// What Patroni runs before it stops PostgreSQL, if the lab was built with it.
+    /// The script that Patroni runs before it stops PostgreSQL, if the lab has one.
     pub fn hook(&self) -> Option<&Hook> {
         self.hook.as_ref()
     }
@@ -90,7 +90,7 @@ impl Lab {
         &self.etcd
     }
 
-    /// The lab's folder, ports and mark.
+    /// The lab's folder, ports and namespaces.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
     }
@@ -121,7 +121,7 @@ impl Lab {
             })
     }
 
-    /// Where each group's primary row should point, by etcd's leader keys:
+    /// The address that each group's primary row should have, by etcd's leader keys:
     /// `(group, "127.0.0.1:port")` in group order.
     pub fn leaders(&self) -> Result<Vec<(u32, String)>> {
         self.scopes
@@ -130,16 +130,15 @@ impl Lab {
             .collect()
     }
 
-    /// Where each group's primary row does point, in the coordinator's
-    /// `pg_dist_node`: `(group, "name:port")` in group order.
+    /// The address that each group's primary row has in the coordinator's `pg_dist_node`:
+    /// `(group, "name:port")` in group order.
     pub fn rows(&self, database: &str) -> Result<Vec<(u32, String)>> {
         formation::rows(&mut self.coordinator().connect(database)?)
     }
 
-    /// The worker groups through which clients may enter, in one database: those that have the
-    /// metadata ([`Lab::with_metadata`]). None with the stand-in, where nobody keeps the workers'
-    /// metadata in step.
-    pub fn doors(&self, database: &str) -> Result<Vec<u32>> {
+    /// The worker groups whose leaders are entry nodes of one database: those with the metadata
+    /// ([`Lab::with_metadata`]). None with the stand-in, which does not sync metadata to workers.
+    pub fn entry_nodes(&self, database: &str) -> Result<Vec<u32>> {
         if self.flavour.is_citus() {
             self.with_metadata(database)
         } else {
@@ -147,7 +146,7 @@ impl Lab {
         }
     }
 
-    /// The worker groups whose primaries have the metadata, in one database, as `pg_dist_node` says.
+    /// The worker groups whose primaries have the metadata of one database, by `pg_dist_node`.
     pub fn with_metadata(&self, database: &str) -> Result<Vec<u32>> {
         let rows = self.coordinator().connect(database)?.query(
             "SELECT groupid FROM pg_dist_node \
@@ -170,9 +169,9 @@ impl Lab {
         Ok(())
     }
 
-    /// The smallest configuration of citus-sync for this lab, plus `listen`
-    /// on 127.0.0.1 and the token of the lab's [hook](Lab::hook), which asks the daemons at
-    /// the [ports](Hook::ports) it has reserved for them. It is JSON, which is YAML too, for a test to change.
+    /// The smallest configuration of citus-sync for this lab, with `listen` on 127.0.0.1 and the
+    /// token of the lab's [hook](Lab::hook), which asks daemons at its [ports](Hook::ports). It is JSON,
+    /// which is YAML too and easy for a test to change.
     pub fn daemon_configuration(&self, listen: u16) -> Result<String> {
         let workers: Vec<_> = self
             .workers()
@@ -196,8 +195,7 @@ impl Lab {
         serde_json::to_string_pretty(&config).context("writing the daemon's configuration")
     }
 
-    /// Lets the lab outlive this process. Returns its folder, for
-    /// [`Lab::attach`].
+    /// Lets the lab outlive this process. Returns its folder, for [`Lab::attach`].
     pub fn detach(self) -> Result<PathBuf> {
         let record = Record {
             flavour: self.flavour.clone(),
@@ -222,8 +220,7 @@ impl Lab {
         Ok(root)
     }
 
-    /// The lab that another process detached. Dropping it changes nothing;
-    /// [`Lab::remove`] ends it.
+    /// The lab that another process detached. Dropping it changes nothing; [`Lab::remove`] ends it.
     pub fn attach(root: &Path) -> Result<Self> {
         let path = root.join(RECORD);
         let text =
@@ -263,7 +260,7 @@ impl Lab {
         })
     }
 
-    /// Ends every process of the lab and removes its folder, detached or not.
+    /// Ends every process of the lab and removes its folder, even if it was detached.
     pub fn remove(self) -> Result<()> {
         self.sandbox.remove()
     }
@@ -275,12 +272,12 @@ impl Drop for Lab {
             return;
         }
         if std::thread::panicking() {
-            // A failed test: the logs go with the lab, so show their ends now.
+            // The test has failed, and the logs are removed with the lab: show their ends now.
             for scope in &self.scopes {
                 eprintln!("{}", last_words_of(scope));
             }
         }
-        // All at once by the reaper, rather than one member after another.
+        // This ends all processes at once, and not one member after another.
         let _ = self.sandbox.remove();
     }
 }

@@ -1,5 +1,5 @@
 //! The daemon under test. In: its program and a configuration. Out: a running
-//! process of the lab, its HTTP answers, and its log stamped as it comes.
+//! process of the lab, its HTTP answers, and its log with the time of each line.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -26,9 +26,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program run -c FILE` with `configuration`, which must listen on
-    /// 127.0.0.1:`listen`. Its log goes to a timeline of its own. Does not
-    /// wait.
+    /// Starts `program run -c FILE` with `configuration`, in which it must listen on
+    /// 127.0.0.1:`listen`. Does not wait.
     pub fn start(
         sandbox: &Sandbox,
         program: &Path,
@@ -38,7 +37,7 @@ impl Daemon {
         Self::start_as(sandbox, program, configuration, listen, |_| {})
     }
 
-    /// [`Daemon::start`] of a command that `change` has changed.
+    /// [`Daemon::start`], but `change` may change the command first.
     pub fn start_as(
         sandbox: &Sandbox,
         program: &Path,
@@ -49,8 +48,7 @@ impl Daemon {
         let config = sandbox.root().join(format!("citus-sync-{listen}.yml"));
         sandbox.write(&config, configuration)?;
         let mut command = Command::new(program);
-        sandbox
-            .mark(&mut command)
+        command
             .args(["run", "-c"])
             .arg(&config)
             .env("NO_COLOR", "1")
@@ -58,9 +56,7 @@ impl Daemon {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         change(&mut command);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+        let mut child = sandbox.spawn(&mut command)?;
         let stderr = child.stderr.take().context("no pipe to the daemon's log")?;
         let log = Timeline::default();
         let lines = log.clone();
@@ -77,12 +73,12 @@ impl Daemon {
         })
     }
 
-    /// Its log so far, each line at the moment it came.
+    /// Its log so far, with the time of each line.
     pub fn log(&self) -> &Timeline {
         &self.log
     }
 
-    /// Where its configuration is.
+    /// The file with its configuration.
     pub fn config(&self) -> &Path {
         &self.config
     }
@@ -105,7 +101,7 @@ impl Daemon {
         ))
     }
 
-    /// Waits until `/readyz` says so, or the daemon has ended.
+    /// Waits until `/readyz` answers 200. Fails early when the daemon ends.
     pub fn wait_ready(&self, deadline: Duration) -> Result<()> {
         let ready = wait_until("citus-sync to be ready", deadline, || {
             if !self.is_running() {
@@ -126,7 +122,7 @@ impl Daemon {
         }
     }
 
-    /// SIGTERM, and its exit code (none if a signal ended it).
+    /// Sends SIGTERM, waits, and returns the exit code (none if a signal ended the daemon).
     pub fn stop(&self, patience: Duration) -> Result<Option<i32>> {
         self.signal(Signal::TERM)?;
         let mut code = None;
@@ -138,7 +134,7 @@ impl Daemon {
         Ok(code)
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub fn kill(&self) -> Result<()> {
         let mut child = self.child();
         child.kill().context("killing citus-sync")?;
@@ -146,25 +142,25 @@ impl Daemon {
         Ok(())
     }
 
-    /// SIGSTOP.
+    /// Suspends it with SIGSTOP.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// SIGCONT.
+    /// Undoes [`Daemon::freeze`].
     pub fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    /// Its host is gone as far as anybody can tell: it does nothing, and every
+    /// Makes it look like a daemon whose host is gone: it is suspended, and every
     /// packet for it is dropped, so that its peers get no answer to a keepalive
-    /// and no word of an end.
+    /// and no sign of an end.
     pub fn vanish(&self) -> Result<()> {
         self.freeze()?;
         silence(&[self.process()?]).context("silencing citus-sync")
     }
 
-    /// Undoes [`Daemon::vanish`]. Connections that its peers have given up
+    /// Undoes [`Daemon::vanish`]. Connections that its peers have closed
     /// meanwhile are reset when it uses them.
     pub fn reappear(&self) -> Result<()> {
         unsilence(&[self.process()?])?;

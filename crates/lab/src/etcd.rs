@@ -1,5 +1,5 @@
 //! A real etcd. In: a sandbox. Out: an endpoint that can be stopped, frozen,
-//! wiped and set back in time, and a [`Gateway`] to it.
+//! wiped and restored from a backup, and a [`Gateway`] to it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,10 +24,10 @@ pub struct Etcd {
     folder: PathBuf,
     port: u16,
     peer_port: u16,
-    /// `name=url,…` of all members, as etcd wants it.
+    /// All members, in etcd's form: `name=url,…`.
     initial_cluster: String,
-    /// Part of what etcd makes its cluster id from: raised when a new store
-    /// is to be recognisable as another one.
+    /// Part of the cluster token, from which etcd makes the cluster id. A new number makes the next
+    /// empty store another cluster.
     generation: AtomicU32,
     backups: AtomicU32,
     gateway: Gateway,
@@ -35,13 +35,13 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// A cluster of one, up and answering.
+    /// Starts a cluster of one member, and waits until it answers.
     pub fn start(sandbox: &Sandbox) -> Result<Self> {
         let mut members = Self::start_cluster(sandbox, 1)?;
         members.pop().context("a cluster of one has a member")
     }
 
-    /// A cluster of `members`, up and answering. Once in a sandbox.
+    /// Starts a cluster of `members`, and waits until all answer. Only once in a sandbox.
     pub fn start_cluster(sandbox: &Sandbox, members: usize) -> Result<Vec<Self>> {
         let mut plan = Vec::new();
         for number in 1..=members {
@@ -64,7 +64,7 @@ impl Etcd {
         Ok(cluster)
     }
 
-    /// A member as it is described, running or not.
+    /// A member with these ports, running or not.
     pub(crate) fn describe(
         sandbox: &Sandbox,
         name: &str,
@@ -101,29 +101,28 @@ impl Etcd {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Reads and writes of keys.
+    /// The client to read and write keys with.
     pub fn kv(&self) -> &Gateway {
         &self.gateway
     }
 
-    /// Starts it again after [`Etcd::stop`] or [`Etcd::kill`], and waits until
-    /// it answers.
+    /// Starts it again after [`Etcd::stop`] or [`Etcd::kill`], and waits until it answers.
     pub fn start_again(&self) -> Result<()> {
         self.spawn()?;
         self.wait_ready()
     }
 
-    /// An orderly stop.
+    /// Stops it with SIGTERM.
     pub fn stop(&self) -> Result<()> {
         self.process.stop(Signal::TERM, Duration::from_secs(10))
     }
 
-    /// A crash.
+    /// Kills it with SIGKILL.
     pub fn kill(&self) -> Result<()> {
         self.process.kill()
     }
 
-    /// Stops it in its tracks: connections stay open, nothing answers.
+    /// Suspends it with SIGSTOP: connections stay open, and it does not answer.
     pub fn freeze(&self) {
         self.process.signal_all(Signal::STOP);
     }
@@ -133,20 +132,20 @@ impl Etcd {
         self.process.signal_all(Signal::CONT);
     }
 
-    /// An empty store with another cluster id: somebody built etcd anew.
+    /// Replaces the store by an empty one with another cluster id, as after a new installation.
     pub fn replace_with_empty(&self) -> Result<()> {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.wipe()
     }
 
-    /// An empty store with the same cluster id: its revision falls.
+    /// Replaces the store by an empty one with the same cluster id: its revision falls.
     pub fn wipe(&self) -> Result<()> {
         self.kill()?;
         self.remove_data()?;
         self.start_again()
     }
 
-    /// A backup of the store, for [`Etcd::restore`]. Restarts etcd.
+    /// Makes a backup of the store, for [`Etcd::restore`]. Restarts etcd.
     pub fn backup(&self) -> Result<Backup> {
         self.stop()?;
         let copy = self.folder.join(format!(
@@ -158,7 +157,7 @@ impl Etcd {
         Ok(Backup { folder: copy })
     }
 
-    /// Sets the store back to a backup: same cluster id, an earlier revision.
+    /// Restores a backup: the cluster id stays, the revision falls.
     pub fn restore(&self, backup: &Backup) -> Result<()> {
         self.kill()?;
         self.remove_data()?;
@@ -166,7 +165,7 @@ impl Etcd {
         self.start_again()
     }
 
-    /// Where the log is, for a failed test to show.
+    /// The file with its log.
     pub fn log(&self) -> PathBuf {
         self.process.log()
     }
@@ -180,14 +179,14 @@ impl Etcd {
     }
 
     fn copy(&self, from: &PathBuf, to: &PathBuf) -> Result<()> {
-        let status = self
-            .sandbox
-            .command("cp")
-            .arg("-a")
-            .arg(from)
-            .arg(to)
-            .status()?;
-        ensure!(status.success(), "copying {} failed", from.display());
+        let mut command = self.sandbox.command("cp");
+        let output = self.sandbox.output(command.arg("-a").arg(from).arg(to))?;
+        ensure!(
+            output.status.success(),
+            "copying {} failed: {}",
+            from.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 
@@ -217,7 +216,7 @@ impl Etcd {
         command.args(["--initial-cluster-token", &token]);
         command.args(["--logger", "zap", "--log-outputs", "stderr"]);
         if !self.initial_cluster.contains(',') {
-            // Nobody to wait for: a cluster of one elects itself at once.
+            // A cluster of one waits for no other member, so elections can be quick.
             command.args(["--heartbeat-interval", "20", "--election-timeout", "200"]);
         }
         self.process.spawn(command)
@@ -230,7 +229,7 @@ impl Etcd {
     }
 }
 
-/// A copy of an etcd store, inside the lab.
+/// A copy of an etcd store, in the lab's folder.
 #[derive(Debug)]
 pub struct Backup {
     folder: PathBuf,

@@ -10,12 +10,13 @@ use postgres::Client;
 use crate::citus::{Flavour, install_citus};
 use crate::scope::Scope;
 
-/// Few enough to keep a small machine quick, more than one per worker.
+/// Few, so that a small machine stays quick, but more than one for each worker.
 const SHARDS: u32 = 8;
-/// Rows that the tables begin with.
+/// The number of rows in each table at the start.
 const ROWS: u32 = 200;
 
-/// Forms every database. `scopes[0]` is the coordinator's.
+/// Installs Citus or its stand-in in every database, and registers the nodes. `scopes[0]` is the
+/// coordinator's.
 pub(crate) fn form(scopes: &[Scope], databases: &[String], citus: bool) -> Result<Flavour> {
     let mut flavour = Flavour::StandIn;
     for scope in scopes {
@@ -38,7 +39,7 @@ pub(crate) fn form(scopes: &[Scope], databases: &[String], citus: bool) -> Resul
     Ok(flavour)
 }
 
-/// Group and address of each primary row.
+/// The group and the address of each primary row.
 pub(crate) fn rows(client: &mut Client) -> Result<Vec<(u32, String)>> {
     let rows = client.query(
         "SELECT groupid, nodename || ':' || nodeport FROM pg_dist_node \
@@ -73,8 +74,7 @@ fn register(scopes: &[Scope], database: &str, flavour: &Flavour) -> Result<()> {
     create_tables(&mut client, flavour).context("creating the tables")
 }
 
-/// `ledger` is what [`crate::traffic`] writes to; `customers` and `orders` are
-/// there to be more than one table.
+/// [`crate::traffic`] writes to `ledger`; `customers` and `orders` make it more than one table.
 fn create_tables(client: &mut Client, flavour: &Flavour) -> Result<()> {
     client.batch_execute(&format!(
         "SET citus.shard_count = {SHARDS};

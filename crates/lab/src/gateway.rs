@@ -1,6 +1,6 @@
 //! etcd's JSON gateway (API v3 over HTTP). In: keys and values as text. Out: the
-//! same, with their revisions. Enough to set a scene and to check one; the
-//! product has a client of its own.
+//! same, with their revisions. It is for preparing and checking tests; the product
+//! has a client of its own.
 
 use std::io::Read;
 use std::time::Duration;
@@ -17,22 +17,22 @@ pub struct Gateway {
     url: String,
 }
 
-/// A key with what etcd knows of it.
+/// A key, its value and its revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key.
     pub key: String,
-    /// The value; what is not UTF-8 in it is replaced.
+    /// The value; bytes that are not UTF-8 are replaced.
     pub value: String,
     /// The revision of the last change.
     pub mod_revision: i64,
-    /// The revision at which the key came to be.
+    /// The revision that created the key.
     pub create_revision: i64,
-    /// The lease it hangs on, 0 for none.
+    /// The lease of the key, 0 for none.
     pub lease: i64,
 }
 
-/// What an endpoint says of itself.
+/// The status of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdStatus {
     /// The store's revision.
@@ -61,14 +61,14 @@ impl Gateway {
         }
     }
 
-    /// Any call of the gateway: `path` as in `/v3/kv/put`, `body` as etcd's
-    /// documentation has it.
+    /// Any call of the gateway: `path` is `/v3/kv/put`, for example, and `body` what etcd documents
+    /// for it.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let mut response = self
             .agent
             .post(format!("{}{path}", self.url))
             .send_json(body)
-            .with_context(|| format!("asking etcd at {} for {path}", self.url))?;
+            .with_context(|| format!("POST {}{path}", self.url))?;
         let status = response.status();
         let answer: Value = response
             .body_mut()
@@ -85,7 +85,7 @@ impl Gateway {
         self.put_leased(key, value, 0)
     }
 
-    /// Puts a key on a lease.
+    /// Puts a key with a lease.
     pub fn put_leased(&self, key: &str, value: &str, lease: i64) -> Result<i64> {
         let body = json!({"key": encode(key), "value": encode(value), "lease": lease.to_string()});
         revision(&self.post("/v3/kv/put", &body)?)
@@ -118,13 +118,13 @@ impl Gateway {
         revision(&self.post("/v3/kv/deleterange", &body)?)
     }
 
-    /// Forgets all history before `revision`, on disk too.
+    /// Compacts all history before `revision`, on disk too.
     pub fn compact(&self, revision: i64) -> Result<()> {
         let body = json!({"revision": revision.to_string(), "physical": true});
         self.post("/v3/kv/compaction", &body).map(drop)
     }
 
-    /// Gives the freed space back to the file system.
+    /// Returns the freed space to the file system.
     pub fn defragment(&self) -> Result<()> {
         self.post("/v3/maintenance/defragment", &json!({}))
             .map(drop)
@@ -142,8 +142,7 @@ impl Gateway {
             .map(drop)
     }
 
-    /// Ends a lease now, and with it its keys: what the passing of its time
-    /// would do.
+    /// Ends a lease and its keys now, as its expiry would.
     pub fn revoke_lease(&self, lease: i64) -> Result<()> {
         self.post("/v3/lease/revoke", &json!({"ID": lease.to_string()}))
             .map(drop)
@@ -162,7 +161,7 @@ impl Gateway {
         Ok(response.into_body().into_reader())
     }
 
-    /// What the endpoint says of itself.
+    /// The endpoint's status.
     pub fn status(&self) -> Result<EtcdStatus> {
         let answer = self.post("/v3/maintenance/status", &json!({}))?;
         let header = &answer["header"];
@@ -221,7 +220,7 @@ fn encode(text: &str) -> String {
     BASE64.encode(text)
 }
 
-/// An empty value is left out of the answer.
+/// An absent field is an empty value: the gateway leaves those out.
 fn decode(json: &Value) -> Result<String> {
     let bytes = BASE64
         .decode(json.as_str().unwrap_or(""))
@@ -238,7 +237,7 @@ fn after(prefix: &str) -> Vec<u8> {
             return end;
         }
     }
-    vec![0] // etcd's word for "to the end"
+    vec![0] // to etcd this means: to the last key
 }
 
 fn revision(answer: &Value) -> Result<i64> {

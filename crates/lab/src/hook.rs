@@ -1,6 +1,6 @@
-//! The hook: what Patroni runs, and waits for, before it stops PostgreSQL. In: the
-//! program `citus-sync`. Out: a `before_stop` line for each scope that runs
-//! `citus-sync hold`, and the port and the token of the daemon that it asks.
+//! The hook: the script that Patroni runs, and waits for, before it stops PostgreSQL. In: the
+//! program `citus-sync`. Out: a `before_stop` line for each scope, which runs
+//! `citus-sync hold`, and the ports and the token of the daemons that it asks.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sandbox::Sandbox;
 
-/// The first Patroni that has `before_stop`. An older one ignores it without a word.
+/// The first Patroni with `before_stop`. An older one ignores the setting silently.
 const SINCE: [u32; 3] = [3, 0, 3];
 
 /// What a later command needs to find a hook again.
@@ -29,8 +29,8 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Copies `program` to where the servers' account can run it, makes a token and
-    /// reserves the ports of as many daemons.
+    /// Copies `program` to where the servers' account can run it, makes a token, and reserves a port
+    /// for each daemon.
     pub(crate) fn prepare(
         sandbox: &Sandbox,
         program: &Path,
@@ -67,28 +67,28 @@ impl Hook {
         format!("/bin/sh {} {scope}", self.script().display())
     }
 
-    /// Where the daemon that it asks first must listen on 127.0.0.1.
+    /// The port on 127.0.0.1 of the daemon that it asks first.
     pub fn listen(&self) -> u16 {
         self.record.ports.first().copied().unwrap_or(0)
     }
 
-    /// Where the daemons that it asks must listen on 127.0.0.1.
+    /// The ports on 127.0.0.1 of the daemons that it asks.
     pub fn ports(&self) -> &[u16] {
         &self.record.ports
     }
 
-    /// Holds the token that the daemons must know.
+    /// The file with the daemons' token.
     pub fn token_file(&self) -> PathBuf {
         self.folder.join("token")
     }
 
-    /// The token.
+    /// The daemons' token.
     pub fn token(&self) -> Result<String> {
         let text = fs::read_to_string(self.token_file()).context("reading the token")?;
         Ok(text.trim().to_owned())
     }
 
-    /// From now on it asks, and Patroni waits for the answer.
+    /// From now on the hook asks, and Patroni waits for the answer.
     pub fn turn_on(&self) -> Result<()> {
         match fs::remove_file(self.off()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -98,12 +98,12 @@ impl Hook {
         }
     }
 
-    /// From now on it does nothing, as if there were none.
+    /// From now on the hook does nothing.
     pub fn turn_off(&self) -> Result<()> {
         fs::write(self.off(), "").context("turning the hook off")
     }
 
-    /// What `citus-sync hold` has said so far.
+    /// The output of `citus-sync hold` so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
@@ -120,7 +120,7 @@ impl Hook {
         self.folder.join("off")
     }
 
-    /// `exec`, so that Patroni is the parent of `citus-sync hold`, as without this script.
+    /// The script. `exec` makes Patroni the parent of `citus-sync hold`, as it is without a script.
     fn text(&self) -> String {
         let folder = self.folder.display();
         let mut urls = String::new();
@@ -136,7 +136,7 @@ impl Hook {
     }
 }
 
-/// 32 hexadecimal digits that nobody guesses.
+/// 32 random hexadecimal digits.
 fn token() -> Result<String> {
     let mut bytes = [0; 16];
     let mut source = File::open("/dev/urandom").context("opening /dev/urandom")?;
@@ -152,14 +152,14 @@ fn ensure_has_before_stop(patroni: &Path) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(
         has_before_stop(&said)?,
-        "{} is {}, and `before_stop` came with 3.0.3: no hook with it",
+        "{} is {}; a hook needs `before_stop`, which came with 3.0.3",
         patroni.display(),
         said.trim()
     );
     Ok(())
 }
 
-/// Of what `patroni --version` says: `patroni 3.0.2`.
+/// Reads the output of `patroni --version`, for example `patroni 3.0.2`.
 fn has_before_stop(said: &str) -> Result<bool> {
     let numbers: Vec<u32> = said
         .trim()
@@ -170,7 +170,7 @@ fn has_before_stop(said: &str) -> Result<bool> {
         .map_while(|part| part.parse().ok())
         .collect();
     if numbers.len() < 2 {
-        bail!("no version in what Patroni says: {said:?}");
+        bail!("no version in the output of `patroni --version`: {said:?}");
     }
     Ok(numbers.as_slice() >= SINCE.as_slice())
 }
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patroni_has_before_stop_since_3_0_3() {
+    fn a_hook_takes_patroni_3_0_3_or_later() {
         for (said, has) in [
             ("patroni 3.0.2\n", false),
             ("patroni 2.1.7\n", false),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_long_and_new() {
+    fn a_token_has_32_digits_and_no_two_are_the_same() {
         let (one, other) = (token().unwrap(), token().unwrap());
         assert_eq!(one.len(), 32);
         assert_ne!(one, other);

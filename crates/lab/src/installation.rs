@@ -1,4 +1,4 @@
-//! Which PostgreSQL of this machine to use. In: `/usr/lib/postgresql`. Out: one
+//! The PostgreSQL of this machine to use. In: `/usr/lib/postgresql`. Out: one
 //! version's programs, and whether Citus is installed for it.
 
 use std::fs;
@@ -14,9 +14,9 @@ const SHARED: &str = "/usr/share/postgresql";
 pub struct Installation {
     /// The major version.
     pub major: u32,
-    /// Where `postgres`, `initdb` and the others are.
+    /// The folder of `postgres`, `initdb` and the others.
     pub bin: PathBuf,
-    /// True when the Citus extension is there.
+    /// True when the Citus extension is installed.
     pub has_citus: bool,
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefers_citus_then_the_newest() {
+    fn a_postgresql_with_citus_is_preferred_then_the_newest() {
         let machine = tempfile::tempdir().unwrap();
         let (programs, shared) = (machine.path().join("lib"), machine.path().join("share"));
         let touch = |path: PathBuf| {

@@ -1,10 +1,10 @@
-//! How long a Patroni cluster takes no writes, seen at its members directly. In: a scope.
+//! How long a Patroni cluster takes no writes, measured at its members. In: a scope.
 //! Out: when its old leader stopped, and when a leader acknowledged a commit again.
 //!
-//! It asks the members alone, so what it says is Patroni's and PostgreSQL's own doing: no client
-//! of any coordinator can write sooner. That a server has left recovery does not make it
-//! writable: with synchronous replication a commit waits until a standby has come back, which
-//! after a restart may take seconds. So a commit is made: of a message in the log, no table.
+//! Only members are asked, so this is the time that Patroni and PostgreSQL need: no client
+//! of a coordinator can write sooner. A server that has left recovery may still not be
+//! writable: with synchronous replication a commit waits for a standby, which may take seconds
+//! after a restart. So a commit is made, of a message in the log and not of a table row.
 //! Members that end (crash, stop, restart) are seen; frozen ones are not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +20,14 @@ use crate::scope::Scope;
 use crate::server::connect;
 use crate::wait::wait_until;
 
-/// Between two looks at a member while nobody leads: what is seen is seen this much late.
+/// The pause between two looks at a member while no member leads: how late a change may be seen.
 const LOOK: Duration = Duration::from_millis(2);
-/// Between two tries to connect, which cost the server a process each once it listens.
+/// The pause between two tries to connect: each costs a listening server a process.
 const KNOCK: Duration = Duration::from_millis(5);
-/// Between two looks at a standby while another member leads.
+/// The pause between two looks at a standby while another member leads.
 const SELDOM: Duration = Duration::from_millis(20);
 
-/// Looks at a scope's members until it is dropped.
+/// Watches a scope's members until it is dropped.
 #[derive(Debug)]
 pub struct Interruption {
     scope: String,
@@ -44,7 +44,7 @@ struct News {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    /// It acknowledged a commit for the first time since it led (again).
+    /// It acknowledged a commit, for the first time since it leads.
     Writable,
     /// It led, and has closed its connections.
     Gone,
@@ -53,21 +53,21 @@ enum What {
 /// A time without a writable leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted {
-    /// The old leader was seen to take writes no more.
+    /// When the old leader ended.
     pub stopped: Instant,
-    /// A commit was acknowledged.
+    /// When a commit was acknowledged again.
     pub writable: Instant,
 }
 
 impl Interrupted {
-    /// From one to the other.
+    /// The time between the two.
     pub fn length(&self) -> Duration {
         self.writable.saturating_duration_since(self.stopped)
     }
 }
 
 impl Interruption {
-    /// Begins to look, and waits until the present leader has acknowledged a commit.
+    /// Begins to watch, and waits until the present leader has acknowledged a commit.
     pub fn watch(scope: &Scope) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let news: Arc<Mutex<Vec<News>>> = Arc::default();
@@ -97,7 +97,7 @@ impl Interruption {
         Ok(seen)
     }
 
-    /// The first interruption after `since`; none before it is over.
+    /// The first interruption after `since`, once it is over.
     pub fn after(&self, since: Instant) -> Option<Interrupted> {
         first(&locked(&self.news), since)
     }
@@ -111,12 +111,12 @@ impl Interruption {
 
 impl Drop for Interruption {
     fn drop(&mut self) {
-        // Not waited for: one may hang at a frozen member, until that one ends.
+        // The threads are not waited for: one may hang at a frozen member until that member ends.
         self.stop.store(true, Ordering::SeqCst);
     }
 }
 
-/// From the leader's end to the first commit of any member.
+/// The time from the leader's end to the first commit of any member.
 fn first(news: &[News], since: Instant) -> Option<Interrupted> {
     let mut leader = None;
     let mut stopped = None;
@@ -136,9 +136,9 @@ fn first(news: &[News], since: Instant) -> Option<Interrupted> {
     None
 }
 
-/// Follows one member. While the scope has a leader the others are asked seldom, and the leader
-/// never: its end closes the connection.
-fn look(port: u16, stop: &AtomicBool, led: &AtomicBool, mut tell: impl FnMut(What)) {
+/// Watches one member. While the scope has a leader the other members are asked seldom, and the leader
+/// never: its connection closes when it ends.
+fn look(port: u16, stop: &AtomicBool, led: &AtomicBool, mut report: impl FnMut(What)) {
     while !stop.load(Ordering::SeqCst) {
         let Ok(mut client) = connect(port, "postgres") else {
             thread::sleep(KNOCK);
@@ -148,10 +148,10 @@ fn look(port: u16, stop: &AtomicBool, led: &AtomicBool, mut tell: impl FnMut(Wha
             match ask(&mut client) {
                 Ok(true) => {
                     led.store(true, Ordering::SeqCst);
-                    tell(What::Writable);
+                    report(What::Writable);
                     if wait_closed(&mut client, stop) {
                         led.store(false, Ordering::SeqCst);
-                        tell(What::Gone);
+                        report(What::Gone);
                     }
                     break;
                 }
@@ -169,7 +169,7 @@ fn look(port: u16, stop: &AtomicBool, led: &AtomicBool, mut tell: impl FnMut(Wha
     }
 }
 
-/// Whether it takes writes; if it may, by making a commit.
+/// True when the member takes writes: it has left recovery, and has acknowledged a commit.
 fn ask(client: &mut Client) -> Result<bool> {
     let row = client.query_one("SELECT pg_is_in_recovery()", &[])?;
     let leads = !row.get::<_, bool>(0);
@@ -184,7 +184,7 @@ fn ask(client: &mut Client) -> Result<bool> {
     Ok(leads)
 }
 
-/// False when it was told to stop before the server closed the connection.
+/// False when `stop` came before the server closed the connection.
 fn wait_closed(client: &mut Client, stop: &AtomicBool) -> bool {
     while !stop.load(Ordering::SeqCst) {
         let waited = client.notifications().timeout_iter(SELDOM).next().map(drop);
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interruption_lasts_from_the_leaders_end_to_anybodys_commit() {
+    fn an_interruption_lasts_from_the_leaders_end_to_the_first_commit_of_any_member() {
         let zero = Instant::now();
         let at = |after: u64| zero + Duration::from_millis(after);
         let news = |member, after, what| News {
@@ -214,7 +214,7 @@ mod tests {
         };
         let mut seen = vec![news(0, 10, What::Writable)];
         assert_eq!(first(&seen, at(50)), None);
-        // The standby is restarted as well; that interrupts nobody.
+        // The standby restarts as well, which interrupts no writes.
         seen.push(news(1, 60, What::Gone));
         seen.push(news(0, 100, What::Gone));
         assert_eq!(first(&seen, at(50)), None, "it is not over");

@@ -1,9 +1,9 @@
 //! Real etcd, Patroni and PostgreSQL on this machine, with Citus or its
 //! stand-in: for the end-to-end tests, the demo and the benches.
 //!
-//! Everything blocks; there is no runtime and nothing that needs `protoc`.
-//! A [`Sandbox`] holds it all together and leaves nothing behind, whatever
-//! becomes of the process that made it.
+//! All calls block; there is no runtime, and nothing here needs `protoc`.
+//! Everything runs in a [`Sandbox`], which leaves nothing behind, however the
+//! process that made it ends.
 
 mod builder;
 pub mod citus;
@@ -16,12 +16,12 @@ mod hook;
 pub mod installation;
 pub mod interruption;
 pub mod member;
+mod namespaces;
 pub mod observer;
 pub mod packages;
 pub mod patroni;
 pub mod ports;
 mod process;
-pub mod reaper;
 pub mod report;
 pub mod sandbox;
 pub mod scope;

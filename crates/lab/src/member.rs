@@ -1,12 +1,12 @@
-//! One Patroni member: the supervisor and its PostgreSQL. In: its place in the
-//! lab. Out: starts, crashes, freezes, Patroni's REST calls, connections.
+//! One Patroni member: Patroni and its PostgreSQL. In: its name, ports and configuration. Out:
+//! starts, crashes, freezes, Patroni's REST calls, connections.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use postgres::Client;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ impl Member {
         })
     }
 
-    /// The name Patroni knows it by.
+    /// Its name in Patroni.
     pub fn name(&self) -> &str {
         &self.record.name
     }
@@ -60,12 +60,12 @@ impl Member {
         format!("127.0.0.1:{}", self.record.port)
     }
 
-    /// The port of Patroni's REST interface on 127.0.0.1.
+    /// The port of Patroni's REST API on 127.0.0.1.
     pub fn api_port(&self) -> u16 {
         self.record.api_port
     }
 
-    /// A superuser's connection to this member, whatever its role.
+    /// A superuser's connection to this member.
     pub fn connect(&self, database: &str) -> Result<Client> {
         server::connect(self.record.port, database)
             .with_context(|| format!("member {}", self.record.name))
@@ -80,20 +80,19 @@ impl Member {
         self.process.spawn(command)
     }
 
-    /// An orderly stop of Patroni, which stops PostgreSQL and gives the
-    /// leader key back.
+    /// Stops Patroni, which stops PostgreSQL and releases the leader key.
     pub fn stop(&self) -> Result<()> {
         self.process.stop(Signal::TERM, Duration::from_secs(60))
     }
 
-    /// SIGKILL to Patroni and to PostgreSQL.
+    /// Kills Patroni and PostgreSQL with SIGKILL.
     pub fn crash(&self) -> Result<()> {
         self.process.kill()
     }
 
-    /// SIGKILL to PostgreSQL alone; Patroni will notice.
+    /// Kills PostgreSQL with SIGKILL, and leaves Patroni alone.
     pub fn crash_postgres(&self) -> Result<()> {
-        // Not until none is left: Patroni may have started it again.
+        // Only the processes of now: Patroni may start PostgreSQL again meanwhile.
         let first = pids_in(&self.data());
         let what = format!("the death of PostgreSQL of {}", self.record.name);
         wait_for(&what, Duration::from_secs(30), || {
@@ -108,7 +107,7 @@ impl Member {
         })
     }
 
-    /// Stops all of its processes in their tracks.
+    /// Suspends all of its processes with SIGSTOP.
     pub fn freeze(&self) {
         self.process.signal_all(Signal::STOP);
     }
@@ -118,28 +117,36 @@ impl Member {
         self.process.signal_all(Signal::CONT);
     }
 
-    /// Its PostgreSQL, a standby, goes on receiving the log and replays none of
-    /// it. Not by `pg_wal_replay_pause`: Patroni resumes that at its next turn
-    /// (`handle_parameter_change`, PostgreSQL 14 and later).
+    /// Makes its PostgreSQL, a standby, receive WAL and replay none of it. `pg_wal_replay_pause` would
+    /// not last: Patroni resumes replay in its next round (`handle_parameter_change`, PostgreSQL 14 and
+    /// later).
     pub fn freeze_replay(&self) -> Result<()> {
-        self.signal_replay(Signal::STOP)
+        self.signal_replay("STOP")
     }
 
     /// Undoes [`Member::freeze_replay`].
     pub fn thaw_replay(&self) -> Result<()> {
-        self.signal_replay(Signal::CONT)
+        self.signal_replay("CONT")
     }
 
-    fn signal_replay(&self, signal: Signal) -> Result<()> {
+    fn signal_replay(&self, signal: &str) -> Result<()> {
         let startup = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
         let row = self.connect("postgres")?.query_opt(startup, &[])?;
         let row = row.with_context(|| format!("{} is no standby", self.record.name))?;
-        let pid = Pid::from_raw(row.get(0)).context("no process id")?;
-        kill_process(pid, signal).context("signalling the startup process")
+        // PostgreSQL knows the process id inside the lab's namespaces, so the signal comes from there.
+        let mut command = self.sandbox.command("kill");
+        command.args(["-s", signal, &row.get::<_, i32>(0).to_string()]);
+        let output = self.sandbox.output(&mut command)?;
+        ensure!(
+            output.status.success(),
+            "signalling the startup process: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
-    /// Its host is gone as far as anybody can tell: Patroni and PostgreSQL do
-    /// nothing, and every packet for them is dropped, keepalives too.
+    /// Makes it look like a member whose host is gone: Patroni and PostgreSQL are suspended, and every
+    /// packet for them is dropped, keepalives too.
     pub fn vanish(&self) -> Result<()> {
         self.process.vanish()
     }
@@ -149,7 +156,7 @@ impl Member {
         self.process.reappear()
     }
 
-    /// True while any of its processes lives, frozen ones too.
+    /// True while any of its processes is alive, frozen ones included.
     pub fn is_running(&self) -> bool {
         self.process.is_running()
     }
@@ -163,12 +170,12 @@ impl Member {
             .collect()
     }
 
-    /// A call of Patroni's REST interface that changes something. Returns what
-    /// Patroni says; an answer of 300 and above is an error.
+    /// Calls Patroni's REST API to change something. Returns Patroni's answer; a status of 300 and
+    /// above is an error.
     pub fn rest(&self, method: &str, path: &str, body: &Value) -> Result<String> {
         let url = format!("http://127.0.0.1:{}{path}", self.record.api_port);
         let agent = ureq::Agent::config_builder()
-            // Patroni answers a switchover when it is over.
+            // Patroni answers after the switchover.
             .timeout_global(Some(Duration::from_secs(90)))
             .http_status_as_error(false)
             .build()
@@ -178,7 +185,7 @@ impl Member {
             _ => agent.post(&url).send_json(body),
         };
         let mut response =
-            sent.with_context(|| format!("asking Patroni of {}: {path}", self.record.name))?;
+            sent.with_context(|| format!("{method} {path} at Patroni of {}", self.record.name))?;
         let said = response.body_mut().read_to_string().unwrap_or_default();
         if response.status().as_u16() >= 300 {
             bail!(

@@ -1,6 +1,6 @@
 //! Watches a lab from outside. In: the lab and one scope. Out: a timeline of
-//! etcd's keys, of when members take writes, of when `pg_dist_node` points
-//! where. It knows nothing of the daemon: what it sees is what happened.
+//! etcd's keys, of which member takes writes, and of the addresses in
+//! `pg_dist_node`. It does not ask the daemon.
 
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::scope::Scope;
 use crate::server::connect;
 use crate::timeline::Timeline;
 
-/// Between two looks: the resolution of what is seen in a server.
+/// The pause between two looks at a server: how late a change may be seen.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Looks until it is dropped.
+/// Watches until it is dropped.
 #[derive(Debug)]
 pub struct Observer {
     stop: Arc<AtomicBool>,
@@ -45,11 +45,11 @@ impl Observer {
         Ok(observer)
     }
 
-    /// The keys that tell of a change of leader, as etcd announces them.
+    /// Watches the keys that change with the leader.
     fn watch_keys(&self, scope: &Scope, timeline: Timeline) -> Result<()> {
         let prefix = scope.path("");
         let mut stream = BufReader::new(scope.etcd.watch(&prefix)?);
-        // The first message says that the watch stands.
+        // The first message says that the watch is open.
         stream
             .read_line(&mut String::new())
             .context("waiting for the watch")?;
@@ -111,14 +111,14 @@ impl Observer {
         });
     }
 
-    /// Asks again and again; tells when the answer has changed. The first
-    /// answer, before this returns, is no news.
+    /// Asks a server again and again, and reports each new answer. The first answer, before this
+    /// returns, is not reported.
     fn watch_server(
         &self,
         port: u16,
         database: String,
         mut ask: impl FnMut(&mut Client) -> Result<String> + Send + 'static,
-        tell: impl Fn(Option<&str>) + Send + 'static,
+        report: impl Fn(Option<&str>) + Send + 'static,
     ) {
         let stop = Arc::clone(&self.stop);
         let mut client = connect(port, &database).ok();
@@ -133,7 +133,7 @@ impl Observer {
                     client = None;
                 }
                 if known != now {
-                    tell(now.as_deref());
+                    report(now.as_deref());
                     known = now;
                 }
                 thread::sleep(LOOK);

@@ -1,5 +1,5 @@
-//! What the lab and the build need from the system. In: the needs. Out: they
-//! are installed, or an error with the command that installs them.
+//! What the lab and the build need from the system. In: the needs. Out: installed
+//! packages, or an error with the command that installs them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,25 +9,24 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::installation::Installation;
 use crate::user::is_root;
 
-/// Something that a package of the system provides.
+/// A program or module that a package of the system provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The `etcd` server.
     Etcd,
-    /// A PostgreSQL server, any version that Debian keeps installable aside.
+    /// A PostgreSQL server of any version, as Debian installs it.
     PostgreSql,
-    /// Debian's Patroni, with what it needs to speak to etcd.
+    /// Debian's Patroni, with the modules that it needs for etcd.
     Patroni,
-    /// The system Python's `venv`, for another Patroni.
+    /// The system Python's `venv`, for Patroni 4.1.
     Venv,
-    /// `protoc` and the well-known types it imports: the product's etcd client
-    /// needs both to build.
+    /// `protoc` and the well-known types it imports: building the product's etcd client takes both.
     Protoc,
 }
 
 const WELL_KNOWN_TYPES: &str = "/usr/include/google/protobuf/descriptor.proto";
 
-/// What a lab needs to run, without the build.
+/// What a lab needs to run, but not to build.
 pub const LAB: &[Need] = &[Need::Etcd, Need::PostgreSql, Need::Patroni];
 
 impl Need {
@@ -45,40 +44,38 @@ impl Need {
 
     fn packages(self) -> &'static [&'static str] {
         match self {
-            // It has its own name since Debian 11.
+            // Debian 11 and later call it so.
             Self::Etcd if known_to_apt("etcd-server") => &["etcd-server"],
             Self::Etcd => &["etcd"],
             Self::PostgreSql => &["postgresql"],
             Self::Patroni => &["patroni", "python3-etcd", "python3-psycopg2"],
             Self::Venv => &["python3-venv"],
-            // Debian only recommends the second for the first.
+            // The first package only recommends the second.
             Self::Protoc => &["protobuf-compiler", "libprotobuf-dev"],
         }
     }
 }
 
-/// Installs what is missing, with `apt-get`, when called by root. Tells
-/// `say` before it does. For anybody else, and where there is no `apt-get`, an
-/// error with the command.
+/// Installs what is missing, with `apt-get`, when called by root; `say` is told each step.
+/// For other users, and where there is no `apt-get`, returns an error that says what to install.
 pub fn ensure_installed(needs: &[Need], say: impl Fn(&str)) -> Result<()> {
     if needs.iter().all(|need| need.is_met()) {
         return Ok(());
     }
     let apt = in_path("apt-get");
     if apt && is_root() {
-        // Before anything else: apt's lists may be missing, and with them the
-        // answer to which name a package has.
+        // First of all: without apt's lists the name of a package is not known.
         say("updating the package lists");
         run(apt_get(&["update", "--quiet", "--quiet"]))?;
     }
     let packages = missing(needs);
     let list = packages.join(" ");
     if !apt {
-        bail!("missing on this machine, which has no apt-get: what Debian calls {list}");
+        bail!("this machine lacks these packages of Debian, and has no apt-get: {list}");
     }
     if !is_root() {
         bail!(
-            "missing on this machine: {list}. Install with:\n\n  {}\n",
+            "this machine lacks {list}. Install with:\n\n  {}\n",
             install_command(&list)
         );
     }
@@ -89,7 +86,7 @@ pub fn ensure_installed(needs: &[Need], say: impl Fn(&str)) -> Result<()> {
     let still = missing(needs);
     ensure!(
         still.is_empty(),
-        "installed, and still not usable: {}",
+        "installed, but not usable: {}",
         still.join(" ")
     );
     Ok(())
@@ -160,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_can_be_pasted() {
+    fn the_install_command_names_every_package() {
         let command = install_command("etcd-server patroni");
         assert!(command.ends_with(" etcd-server patroni"), "{command}");
         assert!(
@@ -170,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shell_is_in_the_path_and_nonsense_is_not() {
+    fn in_path_finds_the_shell_and_no_program_that_does_not_exist() {
         assert!(in_path("sh"));
         assert!(!in_path("no-such-program-anywhere"));
     }

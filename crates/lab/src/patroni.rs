@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::installation::Installation;
 use crate::server::{WAL_SEGMENT_MB, base_settings, hba_lines};
@@ -17,7 +17,7 @@ use crate::venv;
 /// Which Patroni a lab runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
-    /// What Debian ships (3.0 in bookworm): its `master` is still a master.
+    /// Debian's (3.0 in bookworm), which still writes the role `master`.
     #[default]
     Debian,
     /// 4.1 from the Python package index, in a virtual environment.
@@ -25,7 +25,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// What `LAB_PATRONI` (`3` or `4`) asks for; Debian's without it.
+    /// The version in `LAB_PATRONI` (`3` or `4`), or Debian's.
     pub fn from_environment() -> Result<Self> {
         match std::env::var("LAB_PATRONI") {
             Ok(word) if !word.is_empty() => word.parse(),
@@ -55,7 +55,7 @@ impl FromStr for Version {
         match word {
             "3" | "debian" => Ok(Self::Debian),
             "4" => Ok(Self::V4_1),
-            other => bail!("{other:?} is no Patroni version of the lab: 3 (Debian's) or 4 (4.1)"),
+            other => bail!("the lab has no Patroni {other:?}: 3 (Debian's) or 4 (4.1)"),
         }
     }
 }
@@ -69,16 +69,16 @@ impl fmt::Display for Version {
     }
 }
 
-/// Patroni's clocks. The leader key expires `ttl` after the leader's death;
+/// Patroni's timing. The leader key expires `ttl` after the leader's death;
 /// Patroni keeps to `loop_wait + 2 × retry_timeout ≤ ttl` and, from 3.1 on, to
 /// a `ttl` of at least 20 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Life of the leader key without renewal.
+    /// How long the leader key lives without renewal.
     pub ttl: Duration,
-    /// Between two rounds of a member.
+    /// The pause between two rounds of a member.
     pub loop_wait: Duration,
-    /// How long a member goes on without etcd.
+    /// How long a member retries while etcd does not answer.
     pub retry_timeout: Duration,
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct MemberPlan<'a> {
 
 /// The text of `patroni.yml`. It is JSON, which is YAML too.
 pub(crate) fn configuration(plan: &MemberPlan<'_>) -> Result<String> {
-    let settings: serde_json::Map<String, Value> = base_settings(plan.citus)
+    let settings: Map<String, Value> = base_settings(plan.citus)
         .into_iter()
         .map(|(name, value)| (name.to_owned(), json!(value)))
         .chain(
@@ -134,49 +134,62 @@ pub(crate) fn configuration(plan: &MemberPlan<'_>) -> Result<String> {
         .iter()
         .map(|port| format!("127.0.0.1:{port}"))
         .collect();
-    let address = format!("127.0.0.1:{}", plan.port);
     let api = format!("127.0.0.1:{}", plan.api_port);
-    let mut config = json!({
+    let config = json!({
         "scope": plan.scope,
         "namespace": plan.namespace,
         "name": plan.name,
         "restapi": {"listen": api, "connect_address": api},
         "etcd3": {"hosts": etcd},
-        "bootstrap": {
-            "dcs": {
-                // Short rounds while the cluster forms, for a member that has
-                // to wait for another asks once a round; the lab sets the
-                // wanted timing afterwards.
-                "ttl": 20, "loop_wait": 1, "retry_timeout": 5,
-                "synchronous_mode": plan.synchronous,
-                "maximum_lag_on_failover": 1_048_576,
-                "postgresql": {
-                    "use_pg_rewind": true,
-                    "use_slots": true,
-                    "parameters": settings,
-                },
-            },
-            "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, {"auth": "trust"}, {"wal-segsize": WAL_SEGMENT_MB}, "no-sync"],
-        },
-        "postgresql": {
-            "listen": address,
-            "connect_address": address,
-            "data_dir": plan.folder.join("data"),
-            "bin_dir": plan.installation.bin,
-            "pgpass": plan.folder.join("pgpass"),
-            "authentication": {
-                "superuser": {"username": "postgres"},
-                "replication": {"username": "postgres"},
-            },
-            "pg_hba": hba_lines(),
-            "basebackup": [{"checkpoint": "fast"}, "no-sync"],
-            // Also local: some of these Patroni takes from nowhere else.
-            "parameters": settings,
-        },
+        "bootstrap": bootstrap(plan, &settings),
+        "postgresql": postgresql(plan, &settings),
         "watchdog": {"mode": "off"},
     });
-    if let Some(script) = plan.before_stop {
-        config["postgresql"]["before_stop"] = json!(script);
-    }
     serde_json::to_string_pretty(&config).context("writing a Patroni configuration")
+}
+
+/// The settings that Patroni writes to etcd when the cluster forms.
+fn bootstrap(plan: &MemberPlan<'_>, settings: &Map<String, Value>) -> Value {
+    json!({
+        "dcs": {
+            // Short rounds while the cluster forms: a member that waits for another looks once
+            // in each round. The lab sets the wanted timing afterwards.
+            "ttl": 20, "loop_wait": 1, "retry_timeout": 5,
+            "synchronous_mode": plan.synchronous,
+            "maximum_lag_on_failover": 1_048_576,
+            "postgresql": {
+                "use_pg_rewind": true,
+                "use_slots": true,
+                "parameters": settings,
+            },
+        },
+        "initdb": [
+            {"encoding": "UTF8"}, {"locale": "C.UTF-8"}, {"auth": "trust"},
+            {"wal-segsize": WAL_SEGMENT_MB}, "no-sync",
+        ],
+    })
+}
+
+/// The settings of the member's own PostgreSQL.
+fn postgresql(plan: &MemberPlan<'_>, settings: &Map<String, Value>) -> Value {
+    let address = format!("127.0.0.1:{}", plan.port);
+    let mut config = json!({
+        "listen": address,
+        "connect_address": address,
+        "data_dir": plan.folder.join("data"),
+        "bin_dir": plan.installation.bin,
+        "pgpass": plan.folder.join("pgpass"),
+        "authentication": {
+            "superuser": {"username": "postgres"},
+            "replication": {"username": "postgres"},
+        },
+        "pg_hba": hba_lines(),
+        "basebackup": [{"checkpoint": "fast"}, "no-sync"],
+        // Here too: some of these Patroni reads only from the local configuration.
+        "parameters": settings,
+    });
+    if let Some(script) = plan.before_stop {
+        config["before_stop"] = json!(script);
+    }
+    config
 }

@@ -2,11 +2,11 @@
 //! port numbers below the kernel's ephemeral range, so that no outgoing
 //! connection takes one while its server is down.
 //!
-//! Ports come in blocks. A block is taken by listening on an abstract socket
-//! named after it: a lock that spans all users of the network namespace, as the
-//! ports do, and leaves nothing on disk. The reaper holds the same socket, so a
-//! block is free again only when the last process that used it is dead. Each
-//! port is also tried with a bind, which finds what does not know of the locks.
+//! Ports come in blocks. A lab locks a block by listening on an abstract socket with
+//! its name. Such a lock holds for all users of the network namespace, as the ports do,
+//! and leaves nothing on disk. The lab's init holds the socket too, so a block is free only
+//! when the lab has ended. Each port is also tried with a bind, because other programs do
+//! not know of the locks.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -18,10 +18,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use anyhow::{Context, Result, bail};
 
 const FIRST: u16 = 10_400;
-/// Ports per block: a coordinator and nine workers of three members need 60
-/// and etcd a few.
+/// Ports of a block. A coordinator and nine workers of three members take 60, and etcd a few.
 const BLOCK: u16 = 128;
-/// Up to 31,904: the default ephemeral range begins at 32,768.
+/// The last port is 31,903; the default ephemeral range begins at 32,768.
 const BLOCKS: u16 = 168;
 
 /// One block of ports.
@@ -35,8 +34,7 @@ pub struct Ports {
 impl Ports {
     /// Takes a free block.
     pub fn reserve() -> Result<Self> {
-        // Different processes begin at different places, so that they seldom
-        // meet; the lock decides when they do.
+        // Processes begin at different blocks, so that they seldom try the same one.
         let start = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap_or(0);
         for step in 0..BLOCKS {
             let block = (start + step) % BLOCKS;
@@ -54,7 +52,7 @@ impl Ports {
         bail!("all {BLOCKS} blocks of lab ports are taken; is something left running?");
     }
 
-    /// The next port of the block that nobody listens on.
+    /// The next port of the block that is not in use.
     pub fn take(&self) -> Result<u16> {
         loop {
             let port = self.next.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +66,7 @@ impl Ports {
         }
     }
 
-    /// Another handle on the lock, to be held by a process that may outlive us.
+    /// Another handle of the lock, for a process that may outlive this one.
     pub(crate) fn share_lock(&self) -> Result<Stdio> {
         let lock = self.lock.try_clone().context("sharing the port lock")?;
         Ok(Stdio::from(OwnedFd::from(lock)))
@@ -80,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_blocks_share_nothing() {
+    fn two_blocks_have_no_port_in_common() {
         let (one, other) = (Ports::reserve().unwrap(), Ports::reserve().unwrap());
         let mine: Vec<u16> = (0..20).map(|_| one.take().unwrap()).collect();
         for _ in 0..20 {
@@ -90,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_in_use_is_passed_over() {
+    fn a_port_that_is_in_use_is_not_taken() {
         let ports = Ports::reserve().unwrap();
         let first = ports.take().unwrap();
         let _held = TcpListener::bind(("127.0.0.1", first + 1));
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_ends() {
+    fn taking_more_ports_than_a_block_has_is_an_error() {
         let ports = Ports::reserve().unwrap();
         let taken = (0..=BLOCK).filter_map(|_| ports.take().ok()).count();
         assert!(taken <= usize::from(BLOCK));

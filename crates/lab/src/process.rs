@@ -1,6 +1,6 @@
 //! The processes of one server. In: the folder it works in. Out: signals to all
-//! of them, found by where they work rather than by parentage, so that a server
-//! started by Patroni, or by an earlier command, is found just as well.
+//! of them. They are found by their working folder and not by their parents, because Patroni
+//! or an earlier command may have started the server.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -16,15 +16,15 @@ use crate::sandbox::Sandbox;
 use crate::silence::{silence, unsilence};
 use crate::wait::{wait_for, wait_until};
 
-/// Lines of a log that an error shows.
+/// An error shows this many lines of the log.
 const LAST_WORDS: usize = 12;
 
-/// A server: everything that works in `folder` or below.
+/// A server: every process that works in `folder` or below.
 #[derive(Debug)]
 pub(crate) struct Process {
     sandbox: Sandbox,
     folder: PathBuf,
-    /// Kept to collect the exit status; a zombie would otherwise stay.
+    /// The process that was started. Its exit status must be collected, or a zombie stays.
     child: Mutex<Option<Child>>,
 }
 
@@ -46,26 +46,23 @@ impl Process {
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
         self.sandbox.user().own(&path)?;
-        let program = command.get_program().to_owned();
-        let child = command
+        command
             .current_dir(&self.folder)
             .stdout(file.try_clone().context("sharing the log file")?)
             .stderr(file)
-            // Ctrl-C at the terminal must reach the owner, not the servers:
-            // they are ended in order, or by the reaper.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        *self.child() = Some(child);
+            // Ctrl-C at the terminal must reach the owner and not the servers:
+            // the owner stops them in order, or they end with the lab's namespaces.
+            .process_group(0);
+        *self.child() = Some(self.sandbox.spawn(&mut command)?);
         Ok(())
     }
 
-    /// Where the output goes.
+    /// The file with the output.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
 
-    /// Those alive now, zombies not counted.
+    /// The live processes, without zombies.
     pub(crate) fn pids(&self) -> Vec<Pid> {
         pids_in(&self.folder)
     }
@@ -74,35 +71,34 @@ impl Process {
         !self.pids().is_empty()
     }
 
-    /// Sends `signal` to every process. Repeats until no new one shows up, as
-    /// one may have been forked meanwhile.
+    /// Sends `signal` to every process, until there is no new one: a process may fork meanwhile.
     pub(crate) fn signal_all(&self, signal: Signal) {
-        let mut told = Vec::new();
+        let mut signalled = Vec::new();
         loop {
             let fresh: Vec<Pid> = self
                 .pids()
                 .into_iter()
-                .filter(|pid| !told.contains(pid))
+                .filter(|pid| !signalled.contains(pid))
                 .collect();
             if fresh.is_empty() {
                 return;
             }
             for pid in fresh {
-                // Gone meanwhile is as good as told.
+                // It may have ended meanwhile.
                 let _ = kill_process(pid, signal);
-                told.push(pid);
+                signalled.push(pid);
             }
         }
     }
 
-    /// Stops everything in its tracks and has every packet for it dropped.
+    /// Suspends every process, and drops every packet for it.
     pub(crate) fn vanish(&self) -> Result<()> {
         let what = || format!("silencing {}", self.folder.display());
         loop {
             self.signal_all(Signal::STOP);
             let pids = self.pids();
             silence(&pids).with_context(what)?;
-            // A stop takes a moment, in which one may have been forked.
+            // Before it stopped, a process may have forked.
             if self.pids() == pids {
                 return Ok(());
             }
@@ -116,20 +112,19 @@ impl Process {
         Ok(())
     }
 
-    /// SIGKILL to everything, until nothing is left.
+    /// Sends SIGKILL to every process until none is left.
     pub(crate) fn kill(&self) -> Result<()> {
         let what = format!("the end of {}", self.folder.display());
         wait_for(&what, Duration::from_secs(30), || {
             self.signal_all(Signal::KILL);
-            // Our child must be collected too: PostgreSQL takes a zombie for
+            // The child must be collected too: PostgreSQL takes a zombie for
             // a running postmaster, and would refuse to start again.
             Ok(!self.is_running() && self.collect())
         })
     }
 
-    /// `signal` to the process that was started (or, in an attached lab, to
-    /// the one whose parent is not of this server), then SIGKILL to whatever
-    /// is still there after `patience`.
+    /// Sends `signal` to the server's first process, then SIGKILL to what is left after
+    /// `patience`.
     pub(crate) fn stop(&self, signal: Signal, patience: Duration) -> Result<()> {
         for pid in self.heads() {
             let _ = kill_process(pid, signal);
@@ -140,8 +135,8 @@ impl Process {
         if ended.is_err() { self.kill() } else { Ok(()) }
     }
 
-    /// Waits until `ask` says that the server is ready. Ends early, with the
-    /// end of the log, when the server is gone.
+    /// Waits until `ask` returns true. Fails early, with the end of the log, when the server has
+    /// ended.
     pub(crate) fn wait_ready(
         &self,
         what: &str,
@@ -164,7 +159,7 @@ impl Process {
         }
     }
 
-    /// The end of the newest log.
+    /// The end of the log.
     pub(crate) fn last_words(&self) -> String {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -172,8 +167,7 @@ impl Process {
         format!("Its log ends:\n  {end}")
     }
 
-    /// Processes whose parent is none of this server's: Patroni, or a
-    /// postmaster without one.
+    /// The processes whose parent is not of this server: Patroni, or a postmaster without Patroni.
     fn heads(&self) -> Vec<Pid> {
         let all = self.pids();
         let is_ours = |pid: Option<Pid>| pid.is_some_and(|pid| all.contains(&pid));
@@ -183,8 +177,7 @@ impl Process {
             .collect()
     }
 
-    /// Collects the child's exit status if it has ended. True when there is
-    /// no child (any more).
+    /// Collects the child's exit status if it has ended. True when there is no child left.
     fn collect(&self) -> bool {
         let mut child = self.child();
         if let Some(process) = child.as_mut()
@@ -211,7 +204,7 @@ impl Drop for Process {
     }
 }
 
-/// Every process that works in `folder` or below.
+/// The processes that work in `folder` or below.
 pub(crate) fn pids_in(folder: &Path) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -220,9 +213,9 @@ pub(crate) fn pids_in(folder: &Path) -> Vec<Pid> {
         .flatten()
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            // A zombie's link cannot be read, another user's neither.
+            // The link of a zombie cannot be read, nor that of another user's process.
             let cwd = fs::read_link(entry.path().join("cwd")).ok()?;
-            // After the folder was removed the link reads "… (deleted)".
+            // Once the folder is removed the link ends with " (deleted)".
             let cwd = cwd.to_str()?.trim_end_matches(" (deleted)").to_owned();
             Path::new(&cwd)
                 .starts_with(folder)
@@ -233,7 +226,7 @@ pub(crate) fn pids_in(folder: &Path) -> Vec<Pid> {
 
 fn parent(pid: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // The name in parentheses may itself contain spaces and parentheses.
+    // The name in parentheses may contain spaces and parentheses.
     let after_name = stat.rsplit_once(')')?.1;
     Pid::from_raw(after_name.split_whitespace().nth(1)?.parse().ok()?)
 }

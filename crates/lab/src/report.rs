@@ -1,5 +1,5 @@
 //! What clients saw. In: the outcome of every statement. Out: counts, failures
-//! and gaps, of all, of one group or of one stream, of the whole time or of a part.
+//! and gaps: of all clients, of one group or of one stream, over the whole time or a part of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 pub use crate::traffic::{Kind, Protocol, Stream};
 
-/// Different errors that a summary keeps.
+/// A summary keeps this many different errors.
 const ERRORS: usize = 3;
 
-/// One statement, from before its connection (if it needed a new one) to its
+/// One statement, from the start of its connection (if it needed a new one) to its
 /// answer.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What it was, and where it went.
+    /// The stream it belongs to.
     pub stream: Arc<Stream>,
-    /// When it was sent.
+    /// When the client began.
     pub began: Instant,
-    /// When its answer came, or it was given up.
+    /// When the answer came, or the client gave up.
     pub ended: Instant,
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub error: Option<String>,
 }
 
@@ -37,12 +37,12 @@ pub struct Summary {
     pub errors: Vec<String>,
     /// The longest time without a success.
     pub longest_gap: Gap,
-    /// The longest time that its client waited: from the first try of a statement until that or a
-    /// later try succeeded. What the gap would be to a client that never pauses.
+    /// The longest time that a client waited: from the first try of a statement until that or a later
+    /// try succeeded. It is the gap of a client that never pauses.
     pub longest_wait: Gap,
 }
 
-/// A stretch of time without one success.
+/// A time without a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The last success before it.
@@ -80,20 +80,20 @@ impl Report {
         Self::new(from.max(self.from), to.min(self.to), self.outcomes.clone())
     }
 
-    /// This report and the one that follows it.
+    /// This report and the one after it as one.
     #[must_use]
     pub fn and(mut self, next: Self) -> Self {
         self.outcomes.extend(next.outcomes);
         Self::new(self.from, next.to, self.outcomes)
     }
 
-    /// The part that concerns one group alone.
+    /// The part of one group.
     #[must_use]
     pub fn of_group(&self, group: u32) -> Self {
         self.only(|stream| stream.group == Some(group))
     }
 
-    /// The part of some streams.
+    /// The part of the wanted streams.
     #[must_use]
     pub fn only(&self, wanted: impl Fn(&Stream) -> bool) -> Self {
         let outcomes = self
@@ -106,7 +106,7 @@ impl Report {
         }
     }
 
-    /// Groups that have streams of their own in it.
+    /// The groups that have streams in it.
     pub fn groups(&self) -> BTreeSet<u32> {
         self.outcomes
             .iter()
@@ -167,8 +167,8 @@ impl Report {
             .collect()
     }
 
-    /// The longest time without a success of this kind, per stream, of all
-    /// streams; the report's own ends count as successes.
+    /// The longest gap of any stream of this kind. The beginning and the end of the report count as
+    /// successes.
     pub fn longest_gap(&self, kind: Kind) -> Gap {
         self.longest(kind, |summary| summary.longest_gap)
     }
@@ -188,7 +188,7 @@ impl Report {
             .unwrap_or(self.no_gap())
     }
 
-    /// True when a statement sent after `since` succeeded, and the last one too.
+    /// True when the group's last statement was sent after `since` and succeeded.
     pub fn recovered(&self, kind: Kind, group: u32, since: Instant) -> bool {
         self.of_kind(kind)
             .rfind(|outcome| outcome.stream.group == Some(group))
@@ -208,7 +208,7 @@ impl Report {
         }
     }
 
-    /// Outcomes of one stream, in order of their end.
+    /// `outcomes` are those of one stream, in order of their end.
     fn longest_wait_in(&self, outcomes: &[&Outcome]) -> Gap {
         let mut longest = self.no_gap();
         let mut first_try = None;
@@ -253,7 +253,7 @@ mod tests {
         let stream = Stream {
             kind: Kind::Write,
             protocol: Protocol::Prepared,
-            door: "cn".into(),
+            entry_node: "cn".into(),
             database: "postgres".into(),
             group: Some(group),
         };
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_found_in_one_group_though_another_goes_on() {
+    fn a_gap_of_one_group_is_found_while_another_group_is_served() {
         let zero = Instant::now();
         let moment = |after: u64| zero + Duration::from_millis(after);
         let mut outcomes: Vec<Outcome> = (0..100).map(|n| outcome(zero, 1, n, false)).collect();
@@ -300,13 +300,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_stops_is_found_though_another_of_its_group_goes_on() {
+    fn a_gap_of_one_stream_is_found_while_another_stream_of_its_group_is_served() {
         let zero = Instant::now();
         let moment = |after: u64| zero + Duration::from_millis(after);
         let mut outcomes: Vec<Outcome> = (0..100).map(|n| outcome(zero, 1, n, false)).collect();
         let mut other = outcome(zero, 1, 20, false);
         other.stream = Arc::new(Stream {
-            door: "wk2".into(),
+            entry_node: "wk2".into(),
             ..(*other.stream).clone()
         });
         outcomes.push(other);
@@ -315,13 +315,13 @@ mod tests {
             report.longest_gap(Kind::Write).length(),
             Duration::from_millis(80)
         );
-        let through = report.only(|stream| &*stream.door == "cn");
+        let through = report.only(|stream| &*stream.entry_node == "cn");
         assert!(through.longest_gap(Kind::Write).length() < Duration::from_millis(3));
         assert_eq!(report.groups().len(), 1);
     }
 
     #[test]
-    fn a_client_waits_from_its_first_try_to_its_success() {
+    fn a_wait_lasts_from_the_first_try_of_a_statement_to_its_success() {
         let zero = Instant::now();
         let after = |ms: u64| zero + Duration::from_millis(ms);
         let tried = |began, ended, failed| Outcome {
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_to_the_end_is_a_gap() {
+    fn a_gap_that_lasts_to_the_end_of_the_report_counts() {
         let zero = Instant::now();
         let end = zero + Duration::from_millis(50);
         let report = Report::new(zero, end, vec![outcome(zero, 1, 5, false)]);

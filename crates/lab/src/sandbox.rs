@@ -1,22 +1,22 @@
-//! One lab's ground: a folder, a mark on every process, a block of ports, an
-//! account for servers. In: nothing. Out: commands that run inside it, and the
-//! promise that nothing is left of it (see [`crate::reaper`]).
+//! The sandbox of a lab: a folder, namespaces, a block of ports, an account for servers. In:
+//! nothing. Out: commands that run in the sandbox. Nothing is left of it when its owner has
+//! ended (see `namespaces.rs`).
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
+use crate::namespaces::Namespaces;
 use crate::ports::Ports;
-use crate::reaper::{self, MARK, Reaper};
 use crate::user::User;
 
-/// A folder in memory, with room for a few labs: where `TMPDIR` may point to
-/// make them quicker to start and to remove. None where there is no such room.
+/// A folder in memory with room for a few labs, or none. With `TMPDIR` set to it labs start and end
+/// sooner.
 pub fn memory_folder() -> Option<PathBuf> {
     const ROOM: u64 = 4 << 30;
     let folder = Path::new("/dev/shm");
@@ -25,8 +25,8 @@ pub fn memory_folder() -> Option<PathBuf> {
     (runs_programs && about.f_bavail * about.f_frsize >= ROOM).then(|| folder.to_owned())
 }
 
-/// Cheap to clone; the last clone dropped removes everything, unless the
-/// sandbox was [detached](Sandbox::detach).
+/// Cheap to clone. Dropping the last clone ends and removes everything, unless the sandbox was
+/// [detached](Sandbox::detach).
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     inner: Arc<Inner>,
@@ -38,7 +38,8 @@ struct Inner {
     root: PathBuf,
     user: User,
     ports: Option<Ports>,
-    reaper: Mutex<Option<Reaper>>,
+    /// None if they have ended, and only the folder is left.
+    namespaces: Option<Namespaces>,
     detached: AtomicBool,
 }
 
@@ -58,14 +59,14 @@ impl Sandbox {
             .context("the lab's folder has no plain name")?
             .to_owned();
         user.own(root.path())?;
-        let reaper = Reaper::watch(&id, root.path(), ports.share_lock()?)?;
+        let namespaces = Namespaces::start(root.path(), ports.share_lock()?)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 id,
-                root: root.keep(), // from here on the reaper removes it
+                root: root.keep(), // from now on it is removed with the namespaces
                 user,
                 ports: Some(ports),
-                reaper: Mutex::new(Some(reaper)),
+                namespaces: Some(namespaces),
                 detached: AtomicBool::new(false),
             }),
         })
@@ -83,7 +84,7 @@ impl Sandbox {
                 root: root.to_owned(),
                 user: User::for_servers()?,
                 ports: None,
-                reaper: Mutex::new(None),
+                namespaces: Namespaces::of(root),
                 detached: AtomicBool::new(true),
             }),
         })
@@ -93,33 +94,12 @@ impl Sandbox {
     /// [`Sandbox::remove`] ends it.
     pub fn detach(&self) -> Result<()> {
         self.inner.detached.store(true, Ordering::SeqCst);
-        if let Some(ports) = &self.inner.ports {
-            // Holds the lock on the ports for as long as the lab lives.
-            self.command("sleep")
-                .arg("infinity")
-                .stdout(ports.share_lock()?)
-                // Or a pipe behind the command that made the lab would never end.
-                .stderr(Stdio::null())
-                .spawn()
-                .context("starting the keeper of the lab's ports")?;
-        }
-        let reaper = self.reaper().take();
-        if let Some(reaper) = reaper {
-            reaper.dismiss()?;
-        }
-        Ok(())
+        self.namespaces()?.detach(&self.inner.root)
     }
 
     /// Ends every process of the lab and removes its folder, now.
     pub fn remove(&self) -> Result<()> {
-        match self.reaper().take() {
-            Some(reaper) => drop(reaper),
-            None if self.inner.root.exists() => {
-                reaper::reap_now(&self.inner.id, &self.inner.root)?;
-            }
-            None => {}
-        }
-        Ok(())
+        self.inner.remove()
     }
 
     /// The lab's folder.
@@ -127,7 +107,7 @@ impl Sandbox {
         &self.inner.root
     }
 
-    /// The mark that every process of this lab carries in `LAB_ID`.
+    /// A name that no other lab on this machine has.
     pub fn id(&self) -> &str {
         &self.inner.id
     }
@@ -166,39 +146,71 @@ impl Sandbox {
         self.inner.user.own(path)
     }
 
-    /// A command that runs as the servers' account, with a clean environment
-    /// and the lab's mark, inside the lab's folder.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        // Debian's folders first: a root caller's PATH may lead to places that
-        // the servers' account cannot read.
+    /// A command for [`Sandbox::spawn`] or [`Sandbox::output`]: it runs as the servers' account, in the
+    /// lab's folder, with a clean environment and a `/proc` of the lab's processes.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("unshare");
+        // Debian's folders first: root's PATH may name folders that the servers'
+        // account cannot read.
         let mut path = String::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         if let Ok(own) = std::env::var("PATH") {
             path.push(':');
             path.push_str(&own);
         }
         command
+            .arg("--mount-proc")
+            .args(self.inner.user.unshare_options())
+            .arg("--")
+            .arg(program)
             .env_clear()
             .env("PATH", path)
             .env("LC_ALL", "C.UTF-8")
             .env("HOME", &self.inner.root)
-            .env(MARK, &self.inner.id)
             .current_dir(&self.inner.root)
             .stdin(Stdio::null());
-        self.inner.user.apply(&mut command);
         command
     }
 
-    /// Marks a command that the caller set up on their own (a daemon under
-    /// test) as part of this lab, so that it ends with it.
-    pub fn mark<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env(MARK, &self.inner.id)
+    /// Starts a command in this lab. The process is a child of this one, and ends with the lab.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        self.namespaces()?.inside(|| {
+            let spawned = command.spawn();
+            spawned.with_context(|| format!("starting {command:?}"))
+        })
     }
 
-    fn reaper(&self) -> std::sync::MutexGuard<'_, Option<Reaper>> {
-        self.inner
-            .reaper
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Runs a command in this lab, and waits for its end.
+    pub(crate) fn output(&self, command: &mut Command) -> Result<Output> {
+        self.namespaces()?.inside(|| {
+            let output = command.output();
+            output.with_context(|| format!("running {command:?}"))
+        })
+    }
+
+    fn namespaces(&self) -> Result<&Namespaces> {
+        let namespaces = self.inner.namespaces.as_ref();
+        namespaces.context("no process of this lab is left, as after a restart of the machine")
+    }
+}
+
+impl Inner {
+    fn remove(&self) -> Result<()> {
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.end(&self.root)?;
+        }
+        // Left if init had ended before.
+        if self.root.exists() {
+            fs::remove_dir_all(&self.root)
+                .with_context(|| format!("removing {}", self.root.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.detached.load(Ordering::SeqCst) {
+            let _ = self.remove();
+        }
     }
 }

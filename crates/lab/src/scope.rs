@@ -1,6 +1,6 @@
-//! One Patroni cluster of the lab. In: its members and etcd. Out: who leads
-//! (as etcd has it), and the things that happen to clusters: switchover,
-//! restart, crash, freeze, revival.
+//! One Patroni cluster of the lab. In: its members and etcd. Out: its leader by
+//! etcd's key, and what an operator or a fault does to it: switchover, restart,
+//! crash, freeze, revival.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::gateway::{Gateway, KeyValue};
 use crate::member::Member;
 use crate::wait::{wait_for, wait_until, within};
 
-/// How long Patroni may be busy with something else.
+/// How long Patroni may refuse a restart because it is busy.
 const FREE: Duration = Duration::from_secs(30);
-/// A healthy server answers a small question sooner.
+/// A healthy server answers a simple query sooner.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// A scope: a coordinator's or a worker's Patroni cluster.
@@ -76,7 +76,7 @@ impl Scope {
             .with_context(|| format!("scope {} has no leader now", self.name))
     }
 
-    /// Where the leader is: `127.0.0.1:port`.
+    /// The leader's address: `127.0.0.1:port`.
     pub fn leader_address(&self) -> Result<String> {
         Ok(self.leader()?.address())
     }
@@ -96,8 +96,8 @@ impl Scope {
         self.leader()?.connect(database)
     }
 
-    /// Asks Patroni for a planned switchover and waits for its answer, which
-    /// comes when the new leader holds the key.
+    /// Asks Patroni for a planned switchover and waits for its answer, which comes when the new leader
+    /// has the key.
     pub fn switchover(&self, candidate: Option<&str>) -> Result<String> {
         let leader = self.leader()?;
         let mut request = json!({"leader": leader.name()});
@@ -109,9 +109,8 @@ impl Scope {
             .with_context(|| format!("switchover of scope {}", self.name))
     }
 
-    /// Has Patroni restart the leader's PostgreSQL, and waits for it. Right
-    /// after a promotion Patroni refuses for a moment ("promote already in
-    /// progress"); that is waited for too.
+    /// Has Patroni restart the leader's PostgreSQL, and waits for it. Right after a promotion Patroni
+    /// refuses for a moment ("promote already in progress"); then the request is repeated.
     pub fn restart(&self) -> Result<String> {
         let what = format!("Patroni to restart the leader of scope {}", self.name);
         let outcome = wait_until(&what, FREE, || {
@@ -132,17 +131,16 @@ impl Scope {
             .with_context(|| format!("configuration of scope {}", self.name))
     }
 
-    /// SIGKILL to the leader's Patroni and PostgreSQL. Returns the victim. The
-    /// leader key stays until its lease runs out.
+    /// Kills the leader's Patroni and PostgreSQL with SIGKILL. Returns the killed member. The leader
+    /// key stays until its lease expires.
     pub fn crash(&self) -> Result<&Member> {
         let leader = self.leader()?;
         leader.crash()?;
         Ok(leader)
     }
 
-    /// Ends the leader key's lease now, as the passing of `ttl` would. For
-    /// tests that have no twenty seconds; only after the holder's death, who
-    /// would otherwise take it again.
+    /// Ends the leader key's lease now, as its expiry would after `ttl`, which is 20 s or more. Only
+    /// after the leader's death: a living one would take the key again.
     pub fn expire_leader(&self) -> Result<()> {
         if let Some(key) = self.key("leader")? {
             self.etcd.revoke_lease(key.lease)?;
@@ -150,15 +148,15 @@ impl Scope {
         Ok(())
     }
 
-    /// Stops the leader's Patroni and PostgreSQL in their tracks. Returns it,
-    /// to be [thawed](Member::thaw).
+    /// Suspends the leader's Patroni and PostgreSQL with SIGSTOP. Returns it, to be
+    /// [thawed](Member::thaw).
     pub fn freeze(&self) -> Result<&Member> {
         let leader = self.leader()?;
         leader.freeze();
         Ok(leader)
     }
 
-    /// The leader's host is gone as far as anybody can tell. Returns it, to
+    /// Makes the leader look like one whose host is gone. Returns it, to
     /// [reappear](Member::reappear).
     pub fn vanish(&self) -> Result<&Member> {
         let leader = self.leader()?;
@@ -181,8 +179,7 @@ impl Scope {
         Ok(revived)
     }
 
-    /// Waits until another member than `former` holds the leader key and takes
-    /// writes.
+    /// Waits until a member other than `former` holds the leader key and takes writes.
     pub fn wait_new_leader(&self, former: &str, deadline: Duration) -> Result<&Member> {
         let what = format!(
             "a writable leader of scope {} other than {former}",
@@ -196,9 +193,8 @@ impl Scope {
         })
     }
 
-    /// Waits until all is well: a leader that takes writes, every other member
-    /// streaming from it, a synchronous standby where there should be one, no
-    /// request open.
+    /// Waits until the scope is healthy: the leader takes writes, every other member streams from it,
+    /// there is a synchronous standby if there should be one, and no request is open.
     pub fn wait_healthy(&self, deadline: Duration) -> Result<()> {
         let what = format!("scope {} to be healthy", self.name);
         wait_for(&what, deadline, || self.is_healthy())

@@ -1,4 +1,4 @@
-//! A PostgreSQL of its own, without Patroni. In: a sandbox and settings. Out: a
+//! A PostgreSQL server without Patroni. In: a sandbox and settings. Out: a
 //! server that can be stopped, killed, frozen and started again, and
 //! connections to it.
 
@@ -17,19 +17,20 @@ use crate::process::Process;
 use crate::sandbox::Sandbox;
 use crate::wait::within;
 
-/// Overall limit for opening a connection to a server of the lab.
+/// The time limit for opening a connection to a server of the lab.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_secs(30);
 
-/// A role that must give a password (SCRAM) in every lab server; everybody
-/// else is trusted on loopback. It is for a test to create:
+/// A role that needs a password (SCRAM) on every lab server; on loopback all other roles
+/// need none. A test that uses the role creates it:
 /// `CREATE ROLE scram_only LOGIN PASSWORD '…'`.
 pub const PASSWORD_ROLE: &str = "scram_only";
 
-/// Small segments: a lab has many servers, each writes and copies a few.
+/// The size of a WAL segment. It is small because a lab has many servers, and each writes and copies
+/// several segments.
 pub(crate) const WAL_SEGMENT_MB: &str = "4";
 
-/// A server to be.
+/// A server to configure.
 #[derive(Debug)]
 pub struct PostgresBuilder {
     sandbox: Sandbox,
@@ -39,22 +40,21 @@ pub struct PostgresBuilder {
 }
 
 impl PostgresBuilder {
-    /// A line of `postgresql.conf`; a later one wins over an earlier and over
-    /// the defaults.
+    /// Adds a line to `postgresql.conf`. It overrides earlier ones and the defaults.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Do not load Citus even where it is installed.
+    /// Uses the stand-in even where Citus is installed.
     #[must_use]
     pub fn stand_in(mut self) -> Self {
         self.stand_in = true;
         self
     }
 
-    /// Initialises and starts it, and waits until it answers.
+    /// Initialises and starts the server, and waits until it answers.
     pub fn start(self) -> Result<Postgres> {
         let installation = Installation::find()?;
         let folder = self.sandbox.folder(&self.name)?;
@@ -93,7 +93,7 @@ impl Postgres {
         Self::builder(sandbox, name).start()
     }
 
-    /// A server named `name`, to be configured.
+    /// A server named `name` to configure.
     pub fn builder(sandbox: &Sandbox, name: &str) -> PostgresBuilder {
         PostgresBuilder {
             sandbox: sandbox.clone(),
@@ -103,7 +103,7 @@ impl Postgres {
         }
     }
 
-    /// The name it was given.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -118,7 +118,7 @@ impl Postgres {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// True when its databases get the stand-in.
+    /// True when [`Postgres::install_citus`] installs the stand-in.
     pub fn uses_stand_in(&self) -> bool {
         self.stand_in
     }
@@ -128,14 +128,14 @@ impl Postgres {
         connect(self.port, database)
     }
 
-    /// Runs statements in a connection of its own.
+    /// Runs statements on a new connection.
     pub fn execute(&self, database: &str, sql: &str) -> Result<()> {
         self.connect(database)?
             .batch_execute(sql)
             .with_context(|| format!("{} ({}): {sql}", self.name, self.address()))
     }
 
-    /// Citus or its stand-in, in a database that exists.
+    /// Installs Citus or its stand-in in a database that exists.
     pub fn install_citus(&self, database: &str) -> Result<Flavour> {
         install_citus(&mut self.connect(database)?, self.stand_in)
     }
@@ -150,18 +150,18 @@ impl Postgres {
             .wait_ready(&what, START, || self.connect("postgres").map(|_| true))
     }
 
-    /// A fast, orderly stop: sessions are ended, a checkpoint is made.
+    /// A fast shutdown: PostgreSQL ends the sessions and makes a checkpoint.
     pub fn stop(&self) -> Result<()> {
         self.process.stop(Signal::INT, Duration::from_secs(30))
     }
 
-    /// SIGKILL to all of its processes.
+    /// Kills all of its processes with SIGKILL.
     pub fn kill(&self) -> Result<()> {
         self.process.kill()
     }
 
-    /// Stops all of its processes in their tracks: it accepts connections (the
-    /// kernel does) and never answers.
+    /// Suspends all of its processes with SIGSTOP. The kernel accepts connections for it, and it never
+    /// answers.
     pub fn freeze(&self) {
         self.process.signal_all(Signal::STOP);
     }
@@ -171,8 +171,8 @@ impl Postgres {
         self.process.signal_all(Signal::CONT);
     }
 
-    /// Its host is gone as far as anybody can tell: nothing runs, and every
-    /// packet is dropped, so that a connection is neither accepted nor refused.
+    /// Makes it look like a server whose host is gone: it is suspended, and every packet for it is
+    /// dropped, so that a connection is neither accepted nor refused.
     pub fn vanish(&self) -> Result<()> {
         self.process.vanish()
     }
@@ -182,7 +182,7 @@ impl Postgres {
         self.process.reappear()
     }
 
-    /// Where the log is, for a failed test to show.
+    /// The file with its log.
     pub fn log(&self) -> PathBuf {
         self.process.log()
     }
@@ -192,9 +192,8 @@ impl Postgres {
     }
 
     fn initialise(&self, settings: &[(String, String)]) -> Result<()> {
-        let output = self
-            .sandbox
-            .command(self.installation.program("initdb"))
+        let mut command = self.sandbox.command(self.installation.program("initdb"));
+        command
             .args([
                 "--username=postgres",
                 "--auth=trust",
@@ -202,9 +201,8 @@ impl Postgres {
                 "--encoding=UTF8",
             ])
             .args(["--locale=C.UTF-8", "--wal-segsize", WAL_SEGMENT_MB, "-D"])
-            .arg(self.data())
-            .output()
-            .context("running initdb")?;
+            .arg(self.data());
+        let output = self.sandbox.output(&mut command)?;
         ensure!(
             output.status.success(),
             "initdb of {} failed: {}",
@@ -232,8 +230,7 @@ impl Postgres {
     }
 }
 
-/// Settings that every server of a lab starts from: small, and what Citus and
-/// Patroni need.
+/// The settings of every server of a lab: small, and as Citus and Patroni need them.
 pub(crate) fn base_settings(citus: bool) -> Vec<(&'static str, &'static str)> {
     let mut settings = vec![
         ("shared_buffers", "16MB"),
@@ -245,14 +242,13 @@ pub(crate) fn base_settings(citus: bool) -> Vec<(&'static str, &'static str)> {
         ("min_wal_size", "32MB"),
         ("max_wal_size", "256MB"),
         ("log_line_prefix", "%m [%p] %a "),
-        // No sockets: their paths have a length limit, and one thing less to
-        // collide on.
+        // No sockets: their paths have a length limit.
         ("unix_socket_directories", ""),
-        // In the data folder, so that it goes with it; POSIX segments in
-        // /dev/shm would outlive a SIGKILL.
+        // Files in the data folder, removed with it. POSIX segments in /dev/shm would outlive a
+        // SIGKILL.
         ("dynamic_shared_memory_type", "mmap"),
-        // A cached connection to a silent host must not linger for minutes.
-        // The stand-in reads these two as well.
+        // Without these a cached connection to a silent host would stay open for minutes.
+        // The stand-in reads both settings too.
         (
             "citus.node_conninfo",
             "sslmode=disable connect_timeout=3 tcp_user_timeout=3000 \
@@ -266,7 +262,7 @@ pub(crate) fn base_settings(citus: bool) -> Vec<(&'static str, &'static str)> {
     settings
 }
 
-/// Who may enter: everybody from loopback, [`PASSWORD_ROLE`] with a password.
+/// The lines of `pg_hba.conf`: every role may connect from loopback, [`PASSWORD_ROLE`] with a password.
 pub(crate) fn hba_lines() -> Vec<String> {
     vec![
         format!("host all {PASSWORD_ROLE} 127.0.0.1/32 scram-sha-256"),
@@ -275,8 +271,8 @@ pub(crate) fn hba_lines() -> Vec<String> {
     ]
 }
 
-/// A superuser's connection to a lab server, within [`CONNECT_TIMEOUT`] even
-/// if the server accepts and never answers.
+/// A superuser's connection to a lab server. Fails after [`CONNECT_TIMEOUT`], even if the server
+/// accepts and never answers.
 pub fn connect(port: u16, database: &str) -> Result<Client> {
     let mut config = postgres::Config::new();
     config

@@ -1,6 +1,6 @@
-//! A database session of which no call blocks for longer than its caller
-//! allows. In: an address and statements, each with a limit. Out: answers, or
-//! the reason why there is none. After a missing answer the session is of no use.
+//! A database session with calls that never block for longer than their caller
+//! allows. In: a port and statements, each with a limit. Out: answers, or errors. After a
+//! missing answer the session is not usable any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +15,9 @@ use postgres::{CancelToken, Client, NoTls, SimpleQueryMessage, Statement};
 use crate::server::connect;
 use crate::traffic::Protocol;
 
-/// One statement, as [`crate::traffic`] sends.
+/// One statement of [`crate::traffic`].
 pub(crate) struct Request {
-    /// With `$1`, `$2`, … for the parameters.
+    /// The text, with `$1`, `$2`, … for the parameters.
     pub(crate) sql: &'static str,
     pub(crate) parameters: Vec<i64>,
 }
@@ -25,10 +25,10 @@ pub(crate) struct Request {
 /// The first column of the first row, if there is a row.
 type Answer = Result<Option<String>>;
 
-/// A connection with a thread of its own, which is left behind when it hangs.
+/// A connection with a thread of its own. A thread that hangs is left behind.
 pub(crate) struct Session {
-    ask: Sender<(Request, Protocol)>,
-    hear: Receiver<Answer>,
+    requests: Sender<(Request, Protocol)>,
+    answers: Receiver<Answer>,
     cancel: CancelToken,
     lost: Arc<AtomicBool>,
 }
@@ -38,14 +38,14 @@ impl Session {
     pub(crate) fn open(port: u16, database: &str) -> Result<Self> {
         let client = connect(port, database)?;
         let cancel = client.cancel_token();
-        let (ask, requests) = mpsc::channel();
-        let (tell, hear) = mpsc::channel();
+        let (requests, received) = mpsc::channel();
+        let (sent, answers) = mpsc::channel();
         let lost = Arc::new(AtomicBool::new(false));
-        let tell_lost = Arc::clone(&lost);
-        thread::spawn(move || serve(client, &requests, &tell, &tell_lost));
+        let set_lost = Arc::clone(&lost);
+        thread::spawn(move || serve(client, &received, &sent, &set_lost));
         Ok(Self {
-            ask,
-            hear,
+            requests,
+            answers,
             cancel,
             lost,
         })
@@ -58,15 +58,15 @@ impl Session {
 
     /// Runs one statement.
     pub(crate) fn run(&self, request: Request, protocol: Protocol, limit: Duration) -> Answer {
-        self.ask
+        self.requests
             .send((request, protocol))
             .map_err(|_| anyhow!("the session is over"))?;
-        match self.hear.recv_timeout(limit) {
+        match self.answers.recv_timeout(limit) {
             Ok(answer) => answer,
             Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the session is over"),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 self.lost.store(true, Ordering::SeqCst);
-                // The statement would run on: leaving it does not cancel it.
+                // The server would go on with the statement.
                 let cancel = self.cancel.clone();
                 thread::spawn(move || cancel.cancel_query(NoTls));
                 bail!("no answer within {:.1} s", limit.as_secs_f64())
@@ -78,7 +78,7 @@ impl Session {
 fn serve(
     mut client: Client,
     requests: &Receiver<(Request, Protocol)>,
-    tell: &Sender<Answer>,
+    answers: &Sender<Answer>,
     lost: &AtomicBool,
 ) {
     let mut prepared: Option<(&'static str, Statement)> = None;
@@ -90,13 +90,13 @@ fn serve(
         if client.is_closed() {
             lost.store(true, Ordering::SeqCst);
         }
-        if tell.send(answer).is_err() {
+        if answers.send(answer).is_err() {
             return;
         }
     }
 }
 
-/// One message, the values in the text.
+/// Sends one message, with the values in its text.
 fn query(client: &mut Client, request: &Request) -> Answer {
     let mut text = request.sql.to_owned();
     for (number, value) in request.parameters.iter().enumerate().rev() {
@@ -110,7 +110,7 @@ fn query(client: &mut Client, request: &Request) -> Answer {
     Ok(row.and_then(|row| row.get(0)).map(str::to_owned))
 }
 
-/// Prepared at its first use in the session.
+/// Executes a statement, prepared at its first use in the session.
 fn execute(
     client: &mut Client,
     prepared: &mut Option<(&'static str, Statement)>,
@@ -138,7 +138,7 @@ fn execute(
         .map(Option::flatten)
 }
 
-/// What the server said, without the wrapping that all errors share.
+/// The server's own message, without the prefix that all errors share.
 fn plain(error: &postgres::Error) -> anyhow::Error {
     match error.as_db_error() {
         Some(said) => anyhow!("{} ({})", said.message(), said.code().code()),

@@ -1,18 +1,17 @@
-//! A host that falls silent. In: processes. Out: they are stopped in their
-//! tracks and every packet for them is dropped, so that nobody gets as much as
-//! a refusal or the answer to a keepalive; and the undoing of it.
+//! A host that falls silent. In: processes. Out: they are suspended and every packet for
+//! them is dropped, so that no peer gets a refusal or an answer to a keepalive. And the same
+//! undone.
 //!
-//! A stopped process is not silent: the kernel goes on to accept connections, to
-//! acknowledge data and to answer keepalives for it. So each of its TCP sockets
-//! is borrowed (`pidfd_getfd`) and given a packet filter that lets nothing in;
-//! a listening socket drops the first packet of a connection then. The sockets'
-//! own keepalives and timeouts are switched off, as the kernel would otherwise
-//! give up the connection after a while and tell the other side.
+//! A suspended process is not silent: the kernel still accepts connections, acknowledges
+//! data and answers keepalives for it. So each of its TCP sockets is borrowed
+//! (`pidfd_getfd`) and gets a packet filter that lets nothing in. A listening socket then
+//! drops the first packet of a connection. The sockets' own keepalives and timeouts are
+//! switched off, because the kernel would use them to end the connection, and tell the peer.
 //!
-//! A connection that is made but not yet accepted by the process has no socket to
-//! borrow; the kernel goes on to answer for it.
+//! A connection that the process has not yet accepted has no socket to borrow. The
+//! kernel still answers for it.
 //!
-//! Borrowing takes what a debugger needs: root, or processes of one's own where
+//! Borrowing takes the rights of a debugger: root, or processes of the same user where
 //! `kernel.yama.ptrace_scope` is 0.
 
 use std::fs;
@@ -29,24 +28,24 @@ use socket2::{Domain, SockFilter, Socket};
 
 use crate::wait::wait_for;
 
-/// `BPF_RET | BPF_K` with 0 bytes to keep: every packet is dropped.
+/// `BPF_RET | BPF_K` with 0 bytes to keep, which drops every packet.
 const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
-/// A process in the middle of a flush to disk stops when that is done.
+/// A process that flushes to disk stops only after the flush.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Makes processes that were sent SIGSTOP silent.
+/// Silences processes that were sent SIGSTOP.
 pub(crate) fn silence(pids: &[Pid]) -> Result<()> {
     for pid in pids {
         // Until it has stopped it may open another socket.
         wait_for(&format!("process {pid} to stop"), STOP, || {
-            // Again each time: it may have been forked between the signal to its parent and ours.
+            // Again each time: its parent may have forked it between the two signals.
             let _ = kill_process(*pid, Signal::STOP);
             Ok(!matches!(state(*pid), Some('R' | 'S' | 'D')))
         })?;
     }
     for socket in sockets(pids)? {
-        // Without them the kernel would end the connection by and by, and say so. A listening
-        // socket has neither; that the filter is there is what counts.
+        // With these the kernel would end the connection after a while, and tell the peer. A listening
+        // socket has neither, so errors do not count.
         let _ = socket.set_keepalive(false);
         let _ = socket.set_tcp_user_timeout(None);
         socket
@@ -56,12 +55,11 @@ pub(crate) fn silence(pids: &[Pid]) -> Result<()> {
     Ok(())
 }
 
-/// Lets packets in again. What was sent meanwhile is sent again by its sender,
-/// unless that has given up.
+/// Lets packets in again. Peers that have not closed the connection send theirs again.
 pub(crate) fn unsilence(pids: &[Pid]) -> Result<()> {
     for socket in sockets(pids)? {
         match socket.detach_filter() {
-            // It has none.
+            // The socket has no filter.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             outcome => outcome.context("letting packets in again")?,
         }
@@ -69,7 +67,7 @@ pub(crate) fn unsilence(pids: &[Pid]) -> Result<()> {
     Ok(())
 }
 
-/// The TCP sockets of all these processes. Of processes that are gone: none.
+/// The TCP sockets of these processes. A process that is gone has none.
 fn sockets(pids: &[Pid]) -> Result<Vec<Socket>> {
     let mut found = Vec::new();
     for pid in pids {
@@ -109,7 +107,7 @@ fn socket_numbers(pid: Pid) -> Vec<i32> {
         .collect()
 }
 
-/// The letter that `/proc` has for what it is doing.
+/// The state of a process: a letter in `/proc`.
 fn state(pid: Pid) -> Option<char> {
     let stat = fs::read_to_string(of(pid, "stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()

@@ -1,11 +1,11 @@
-//! What happened, in order. In: lines from anywhere, stamped as they come. Out:
+//! Events in order of time. In: lines from any source, each with its moment. Out:
 //! text with milliseconds since a chosen moment.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// A shared list of moments; cheap to clone.
+/// A shared list of events; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     entries: Arc<Mutex<Vec<Entry>>>,
@@ -14,21 +14,21 @@ pub struct Timeline {
 /// One line of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// When.
+    /// When it happened.
     pub at: Instant,
-    /// Who or what.
+    /// Where it happened, or what reported it.
     pub source: String,
     /// What happened.
     pub text: String,
 }
 
 impl Timeline {
-    /// Notes something that happened now.
+    /// Adds an event that happened now.
     pub fn add(&self, source: &str, text: &str) {
         self.add_at(Instant::now(), source, text);
     }
 
-    /// Notes something that happened at a known moment.
+    /// Adds an event that happened at a known moment.
     pub fn add_at(&self, at: Instant, source: &str, text: &str) {
         let entry = Entry {
             at,
@@ -91,21 +91,21 @@ mod tests {
         let after = |ms: u64| zero + Duration::from_millis(ms);
         let timeline = Timeline::default();
         timeline.add_at(after(2500), "row", "moved");
-        timeline.add_at(after(0), "asked", "switchover");
-        timeline.add_at(after(9000), "late", "not shown");
+        timeline.add_at(after(0), "operator", "switchover");
+        timeline.add_at(after(9000), "too late", "not shown");
         let text = timeline.render(zero, after(3000), 80);
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         assert_eq!(
             lines,
             [
-                "0.0 ms  asked         switchover",
+                "0.0 ms  operator      switchover",
                 "2500.0 ms  row           moved"
             ]
         );
     }
 
     #[test]
-    fn long_lines_are_cut_and_say_so() {
+    fn a_long_line_is_cut_and_ends_with_an_ellipsis() {
         assert_eq!(shortened("ääää", 4), "ääää");
         assert_eq!(shortened("äääää", 4), "äää…");
     }

@@ -1,16 +1,15 @@
-//! A small application. In: doors to the cluster. Out: a record of every
-//! statement, from which failures, gaps and lost writes are read.
+//! A small application. In: a lab, and the entry nodes to use. Out: the outcome of every
+//! statement, which shows failures, gaps and lost writes.
 //!
-//! Each writer goes through a few keys of one group and writes 1, 2, 3 … to
-//! them in turn, and keeps a book of what was acknowledged; each reader reads the keys of
-//! a writer, and must not find less than that one was promised. So it is known per group when
-//! writes and reads stopped, and at the end whether an acknowledged write is missing or any write was
-//! executed twice.
+//! Each writer has a few keys of one group, writes 1, 2, 3 … to them in turn, and keeps a
+//! ledger of the acknowledged writes. Each reader reads the keys of one writer, and must not find
+//! an older value than the last acknowledged one. So the report shows for each group when writes and
+//! reads stopped, and at the end whether an acknowledged write is missing or a write was executed twice.
 
-mod book;
 mod builder;
 mod client;
-mod door;
+mod entry_node;
+mod ledger;
 mod statements;
 mod stream;
 mod verify;
@@ -30,19 +29,19 @@ use crate::cluster::Lab;
 use crate::report::{Outcome, Report};
 use crate::wait::wait_for;
 
-/// For every client to be served again, after whatever has happened.
+/// How long clients may wait until all of them are served again.
 const FLOWING: Duration = Duration::from_secs(60);
 
 /// How much is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Writing sessions for each worker group (and door, database, protocol).
+    /// Writing sessions for each worker group (and entry node, database, protocol).
     pub writers: usize,
-    /// Reading sessions for each worker group (and door, database, protocol).
+    /// Reading sessions for each worker group (and entry node, database, protocol).
     pub readers: usize,
-    /// Between two statements of a session.
+    /// The pause between two statements of a session.
     pub pause: Duration,
-    /// After this a statement counts as failed and its session is given up.
+    /// After this time without an answer a statement counts as failed, and its session is closed.
     pub patience: Duration,
 }
 
@@ -63,7 +62,7 @@ pub struct Traffic {
     shared: Arc<Shared>,
     clients: Vec<Client>,
     threads: Vec<JoinHandle<()>>,
-    /// Since when outcomes are kept.
+    /// Outcomes are kept from this moment on.
     since: Instant,
 }
 
@@ -91,13 +90,13 @@ impl Shared {
 }
 
 impl Traffic {
-    /// Traffic to be: through which doors, to which databases, how.
+    /// Traffic to configure: its entry nodes, databases and protocols.
     pub fn builder(lab: &Lab) -> TrafficBuilder<'_> {
         TrafficBuilder::new(lab)
     }
 
-    /// Prepared statements for every worker group through the coordinator's leader, who is
-    /// looked up in etcd for each new connection.
+    /// Prepared statements for every worker group through the coordinator's leader, which each new
+    /// connection looks up in etcd.
     pub fn start(lab: &Lab, database: &str, load: Load) -> Result<Self> {
         Self::builder(lab).databases([database]).load(load).start()
     }
@@ -138,25 +137,25 @@ impl Traffic {
         self.clients.len()
     }
 
-    /// The record up to now, since the start or the last [`Traffic::take_report`].
+    /// All outcomes since the start or the last [`Traffic::take_report`].
     pub fn report(&self) -> Report {
         Report::new(self.since, Instant::now(), self.shared.outcomes().clone())
     }
 
-    /// The record up to now, which is then forgotten. What was acknowledged is not.
+    /// All outcomes since the start or the last call, which are then forgotten. The ledgers are kept.
     pub fn take_report(&mut self) -> Report {
         let outcomes = std::mem::take(&mut *self.shared.outcomes());
         let from = std::mem::replace(&mut self.since, Instant::now());
         Report::new(from, self.since, outcomes)
     }
 
-    /// Stops and returns the whole record.
+    /// Stops the clients and returns all outcomes.
     pub fn finish(mut self) -> Report {
         self.halt();
         self.report()
     }
 
-    /// Waits until every client is served again from now on.
+    /// Waits until every client has sent a statement after this call, and it succeeded.
     pub fn wait_flowing(&self) -> Result<()> {
         let since = Instant::now();
         let waits = || {
@@ -182,16 +181,16 @@ impl Traffic {
         })
     }
 
-    /// Stops, and checks that every write that was acknowledged is there, and (with
-    /// Citus) none twice. Returns how many acknowledged writes were checked; with the stand-in, which
-    /// keeps the last write of each key only, how many keys.
+    /// Stops the clients, and checks that every acknowledged write is there and (with Citus) that no
+    /// write is there twice. Returns the number of acknowledged writes checked; with the stand-in, which
+    /// keeps the last write of each key only, the number of keys.
     pub fn verify(&mut self, lab: &Lab) -> Result<usize> {
         self.halt();
-        let books = self.clients.iter().filter_map(|client| match &client.task {
-            Task::Write(book) => Some((&*client.stream, &**book)),
+        let ledgers = self.clients.iter().filter_map(|client| match &client.task {
+            Task::Write(ledger) => Some((&*client.stream, &**ledger)),
             _ => None,
         });
-        verify::verify(lab, books)
+        verify::verify(lab, ledgers)
     }
 
     fn halt(&mut self) {

@@ -1,22 +1,20 @@
-//! Who the servers run as. In: the effective user and `/etc/passwd`. Out: the
-//! account to start servers under, and ownership of what they write.
+//! The account of the servers. In: the effective user and `/etc/passwd`. Out: the
+//! account to start servers under, and ownership of their files.
 //!
-//! PostgreSQL refuses to run as root, so a root caller runs every server as
-//! the `postgres` account that Debian's package creates. Anybody else runs
-//! them as themselves.
+//! PostgreSQL refuses to run as root. So root starts every server as the `postgres`
+//! account that Debian's package creates. Other users start servers under their own
+//! account.
 
 use std::fs;
 use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 /// The account that servers run under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// `Some((uid, gid))` when the caller is root and must step down.
+    /// `Some((uid, gid))` when the caller is root.
     switch_to: Option<(u32, u32)>,
 }
 
@@ -26,7 +24,7 @@ pub fn is_root() -> bool {
 }
 
 impl User {
-    /// `postgres` for root, oneself otherwise.
+    /// `postgres` for root, the caller's own account otherwise.
     pub fn for_servers() -> Result<Self> {
         if !is_root() {
             return Ok(Self { switch_to: None });
@@ -41,18 +39,19 @@ impl User {
         })
     }
 
-    /// Makes `command` run under this account.
-    pub fn apply(&self, command: &mut Command) {
-        if let Some((uid, gid)) = self.switch_to {
-            command.uid(uid).gid(gid);
-        }
+    /// Options that make `unshare` run a program under this account.
+    pub(crate) fn unshare_options(&self) -> Vec<String> {
+        let options = self
+            .switch_to
+            .map(|(uid, gid)| vec![format!("--setuid={uid}"), format!("--setgid={gid}")]);
+        options.unwrap_or_default()
     }
 
-    /// Hands a file or folder to this account.
+    /// Makes this account the owner of a file or folder.
     pub fn own(&self, path: &Path) -> Result<()> {
         if let Some((uid, gid)) = self.switch_to {
             chown(path, Some(uid), Some(gid))
-                .with_context(|| format!("handing {} to uid {uid}", path.display()))?;
+                .with_context(|| format!("making uid {uid} the owner of {}", path.display()))?;
         }
         Ok(())
     }
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_an_account_by_its_whole_name() {
+    fn an_account_is_found_by_its_whole_name() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\n\
                       postgres2:x:1:2::/:/bin/sh\n\
                       postgres:x:104:113:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";

@@ -1,5 +1,5 @@
 //! Patroni 4.1 in a virtual environment. In: the Python package index. Out: the
-//! program, made once per machine and readable by the account that runs it.
+//! program, installed once on each machine, and readable by the account that runs it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::user::is_root;
 
-/// Pinned, so that a new release does not change what the tests test.
+/// Pinned, so that a new release changes no test.
 const RELEASE: &str = "4.1.5";
-/// The system's Python: the servers' account cannot read another one in
-/// somebody's home.
+/// The system's Python: the servers' account cannot read one in a user's home.
 const PYTHON: &str = "/usr/bin/python3";
 
 /// Patroni's program; the first call on a machine takes some ten seconds.
@@ -23,8 +22,8 @@ pub(crate) fn patroni() -> Result<PathBuf> {
     let folder = cache.join(format!("patroni-{RELEASE}"));
     let done = folder.join("complete");
 
-    // One at a time: a virtual environment cannot be made aside and renamed,
-    // its scripts carry its path.
+    // One process at a time: a virtual environment cannot be made under another name and renamed,
+    // because its scripts contain its path.
     let lock = cache.join(format!("patroni-{RELEASE}.lock"));
     let lock = File::create(&lock).with_context(|| format!("creating {}", lock.display()))?;
     flock(&lock, FlockOperation::LockExclusive).context("locking the Patroni cache")?;
@@ -37,12 +36,12 @@ pub(crate) fn patroni() -> Result<PathBuf> {
 
 fn create(folder: &Path) -> Result<()> {
     if folder.exists() {
-        fs::remove_dir_all(folder).context("removing a half-made one")?;
+        fs::remove_dir_all(folder).context("removing an incomplete virtual environment")?;
     }
     run(Command::new(PYTHON).args(["-m", "venv"]).arg(folder))?;
     let package = format!("patroni[etcd3,psycopg2-binary]=={RELEASE}");
     run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package]))?;
-    // Whatever the caller's umask was.
+    // The caller's umask may be stricter.
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(folder))
 }
 
@@ -59,7 +58,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Where root's servers, which are not root, can read it.
+/// A folder that the servers' account can read.
 fn cache() -> Result<PathBuf> {
     if is_root() {
         return Ok(PathBuf::from("/var/cache/citus-sync-lab"));

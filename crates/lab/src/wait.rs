@@ -1,6 +1,5 @@
-//! The one place that polls. In: what is awaited, how long at most, and a
-//! question. Out: the answer, or an error that names what did not come and what
-//! was last heard.
+//! The one file that polls. In: what is awaited, a deadline, and a question to ask. Out: the
+//! answer, or an error that names what did not come and the last error.
 
 use std::fmt::Write as _;
 use std::sync::mpsc;
@@ -9,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Short enough not to show in a timeline, long enough to leave the two cores
-/// to the processes that are waited for.
+/// The pause between two questions: short enough not to show in a timeline, long enough to leave the
+/// processor to what is waited for.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Asks until the answer is `Some`, or `deadline` has passed.
 ///
-/// An error is taken as "not yet" (a server that is starting refuses
-/// connections) and is shown if it is still the last word at the deadline.
+/// An error counts as "not yet" (a server that is starting refuses
+/// connections). The error at the deadline becomes part of the message.
 pub fn wait_until<T>(
     what: &str,
     deadline: Duration,
@@ -31,9 +30,9 @@ pub fn wait_until<T>(
             Err(error) => last_error = Some(error),
         }
         if began.elapsed() >= deadline {
-            let mut message = format!("waited {:.1} s in vain for: {what}", deadline.as_secs_f64());
+            let mut message = format!("{what}: not within {:.1} s", deadline.as_secs_f64());
             if let Some(error) = last_error {
-                let _ = write!(message, " (last heard: {error:#})");
+                let _ = write!(message, " (last error: {error:#})");
             }
             bail!(message);
         }
@@ -50,20 +49,20 @@ pub fn wait_for(
     wait_until(what, deadline, || Ok(ask()?.then_some(())))
 }
 
-/// Runs `work` in a thread of its own and gives up on it after `limit`: the
-/// only sure way with a blocking call to a server that may be frozen. The
-/// thread is left to end when the server does.
+/// Runs `work` in a thread of its own, and gives up on it after `limit`. Nothing else bounds
+/// a blocking call to a server that may be frozen. The thread is left behind, and ends
+/// when its call returns.
 pub fn within<T: Send + 'static>(
     what: &str,
     limit: Duration,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (tell, hear) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody listens any more after the limit.
-        let _ = tell.send(work());
+        // After the limit the receiver is gone.
+        let _ = sender.send(work());
     });
-    match hear.recv_timeout(limit) {
+    match receiver.recv_timeout(limit) {
         Ok(outcome) => outcome,
         Err(mpsc::RecvTimeoutError::Timeout) => {
             bail!("{what}: no answer within {:.1} s", limit.as_secs_f64())
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_the_first_answer() {
+    fn wait_until_returns_the_first_answer() {
         let mut asked = 0;
         let answer = wait_until("the third", Duration::from_secs(5), || {
             asked += 1;
@@ -92,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_on_what_does_not_return() {
+    fn within_gives_up_on_a_call_that_does_not_return() {
         let (_keep, never) = mpsc::channel::<()>();
         let hang = move || Ok(never.recv()?);
-        let error = within("the deaf", Duration::from_millis(1), hang).unwrap_err();
+        let error = within("the frozen", Duration::from_millis(1), hang).unwrap_err();
         assert!(
-            error.to_string().starts_with("the deaf: no answer"),
+            error.to_string().starts_with("the frozen: no answer"),
             "{error}"
         );
         assert_eq!(
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_did_not_come_and_why() {
+    fn an_error_names_what_did_not_come_and_the_last_error() {
         let error = wait_until::<()>("the moon", Duration::ZERO, || Err(anyhow!("cloudy")))
             .unwrap_err()
             .to_string();

@@ -3,9 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Interruption, Kind, Lab, Load, Observer, Timeline, Traffic};
+use lab::{Interruption, Kind, Lab, Load, Member, Observer, Timeline, Traffic, wait_for};
 
 const LONG: Duration = Duration::from_secs(90);
+
+fn introduce(lab: &Lab) {
+    println!(
+        "{} with {}, up in {:.1?}",
+        lab.version(),
+        lab.flavour(),
+        lab.start_up_time()
+    );
+}
 
 #[test]
 fn a_formation_comes_up_switches_over_and_survives_a_crash() {
@@ -14,13 +23,7 @@ fn a_formation_comes_up_switches_over_and_survives_a_crash() {
         .databases(["postgres", "app2"])
         .start()
         .unwrap();
-    println!(
-        "{} with {}, up in {:.1?}",
-        lab.version(),
-        lab.flavour(),
-        lab.start_up_time()
-    );
-
+    introduce(&lab);
     let leaders = lab.leaders().unwrap();
     assert_eq!(leaders.len(), 4);
     for database in lab.databases() {
@@ -66,70 +69,71 @@ fn a_formation_comes_up_switches_over_and_survives_a_crash() {
 }
 
 #[test]
-fn clients_see_a_crash_and_lose_nothing() {
-    for stand_in in [true, false] {
-        let lab = Lab::builder()
-            .workers(2)
-            .stand_in(stand_in)
-            .start()
-            .unwrap();
-        println!(
-            "{} with {}, up in {:.1?}",
-            lab.version(),
-            lab.flavour(),
-            lab.start_up_time()
-        );
-        let mut traffic = Traffic::start(&lab, "postgres", Load::default()).unwrap();
-
-        let wk1 = lab.scope("wk1").unwrap();
-        let timeline = Timeline::default();
-        let observer = Observer::watch(&lab, wk1, &timeline).unwrap();
-        let began = Instant::now();
-        let victim = wk1.crash().unwrap();
-        wk1.expire_leader().unwrap();
-        let heir = wk1.wait_new_leader(victim.name(), LONG).unwrap();
-        // What the daemon is for, by hand.
-        let update = format!(
-            "SELECT citus_update_node(nodeid, '127.0.0.1', {}) FROM pg_dist_node WHERE groupid = 1",
-            heir.port()
-        );
-        lab.coordinator()
-            .connect("postgres")
-            .unwrap()
-            .batch_execute(&update)
-            .unwrap();
-        traffic.wait_flowing().unwrap();
-        drop(observer);
-
-        let report = traffic.report().between(began, Instant::now());
-        assert!(
-            !report.of_group(1).failures(Kind::Write).is_empty(),
-            "a crash went unseen"
-        );
-        assert!(
-            !report.of_group(1).failures(Kind::Read).is_empty(),
-            "a crash went unseen"
-        );
-        assert_eq!(
-            report.of_group(2).failures(Kind::Write).len(),
-            0,
-            "group 2 was not touched"
-        );
-        let seen = timeline.render(began, Instant::now(), 120);
-        println!("{seen}{:?}", report.longest_gap(Kind::Write).length());
-        for news in [
-            format!("{} does not answer", pad(victim.name())),
-            "etcd          leader key deleted".into(),
-            format!("etcd          leader key = {}", heir.name()),
-            format!("{} takes writes", pad(heir.name())),
-            format!("pg_dist_node  group 1 at {} (postgres)", heir.address()),
-        ] {
-            assert!(seen.contains(&news), "{news:?} is missing in\n{seen}");
-        }
-        assert!(traffic.verify(&lab).unwrap() > 0);
-    }
+fn clients_see_a_crash_and_lose_nothing_on_the_stand_in() {
+    clients_see_a_crash_and_lose_nothing(true);
 }
 
-fn pad(name: &str) -> String {
-    format!("{name:<13}")
+#[test]
+fn clients_see_a_crash_and_lose_nothing_on_citus() {
+    clients_see_a_crash_and_lose_nothing(false);
+}
+
+fn clients_see_a_crash_and_lose_nothing(stand_in: bool) {
+    let lab = Lab::builder()
+        .workers(2)
+        .stand_in(stand_in)
+        .start()
+        .unwrap();
+    introduce(&lab);
+    let mut traffic = Traffic::start(&lab, "postgres", Load::default()).unwrap();
+    let timeline = Timeline::default();
+    let began = Instant::now();
+    let (victim, successor) = crash_and_move(&lab, &timeline);
+    traffic.wait_flowing().unwrap();
+
+    let report = traffic.report().between(began, Instant::now());
+    for kind in [Kind::Write, Kind::Read] {
+        let failures = report.of_group(1).failures(kind).len();
+        assert!(failures > 0, "no {kind} of the crashed group failed");
+    }
+    let of_other = report.of_group(2).failures(Kind::Write).len();
+    assert_eq!(of_other, 0, "writes of a group that did not crash failed");
+
+    let seen = timeline.render(began, Instant::now(), 120);
+    println!("{seen}{:?}", report.longest_gap(Kind::Write).length());
+    for event in [
+        format!("{:<13} does not answer", victim.name()),
+        "etcd          leader key deleted".into(),
+        format!("etcd          leader key = {}", successor.name()),
+        format!("{:<13} takes writes", successor.name()),
+        format!(
+            "pg_dist_node  group 1 at {} (postgres)",
+            successor.address()
+        ),
+    ] {
+        assert!(seen.contains(&event), "{event:?} is missing in\n{seen}");
+    }
+    assert!(traffic.verify(&lab).unwrap() > 0);
+}
+
+/// Crashes the leader of `wk1` and, as the daemon would, moves the row to the new leader. Returns both
+/// members.
+fn crash_and_move<'a>(lab: &'a Lab, timeline: &Timeline) -> (&'a Member, &'a Member) {
+    let wk1 = lab.scope("wk1").unwrap();
+    let _observer = Observer::watch(lab, wk1, timeline).unwrap();
+    let victim = wk1.crash().unwrap();
+    wk1.expire_leader().unwrap();
+    let successor = wk1.wait_new_leader(victim.name(), LONG).unwrap();
+    let update = format!(
+        "SELECT citus_update_node(nodeid, '127.0.0.1', {}) FROM pg_dist_node WHERE groupid = 1",
+        successor.port()
+    );
+    let mut coordinator = lab.coordinator().connect("postgres").unwrap();
+    coordinator.batch_execute(&update).unwrap();
+    wait_for("the observer to see the move", LONG, || {
+        let moved = format!("group 1 at {} (postgres)", successor.address());
+        Ok(timeline.entries().iter().any(|entry| entry.text == moved))
+    })
+    .unwrap();
+    (victim, successor)
 }

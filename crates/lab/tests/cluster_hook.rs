@@ -1,4 +1,4 @@
-//! What Patroni runs before it stops a PostgreSQL.
+//! The hook that Patroni runs before it stops PostgreSQL.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 use std::fs;
@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(90);
 
 #[test]
 fn patroni_runs_the_hook_before_a_stop_and_waits_for_it() {
-    // Says how it was called, who called it, and that PostgreSQL was not stopped meanwhile.
+    // Prints its arguments, its parent and the token, and checks that PostgreSQL has not stopped yet.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
     let script = "#!/bin/sh\n\
@@ -33,7 +33,7 @@ fn patroni_runs_the_hook_before_a_stop_and_waits_for_it() {
     let config: serde_json::Value =
         serde_json::from_str(&lab.daemon_configuration(hook.listen()).unwrap()).unwrap();
     assert_eq!(config["token_file"], hook.token_file().to_str().unwrap());
-    assert_eq!(hook.log(), "", "nobody was stopped yet");
+    assert_eq!(hook.log(), "", "no PostgreSQL was stopped yet");
 
     let wk1 = lab.scope("wk1").unwrap();
     wk1.restart().unwrap();
@@ -65,7 +65,7 @@ fn patroni_runs_the_hook_before_a_stop_and_waits_for_it() {
     hook.turn_off().unwrap();
     wk1.restart().unwrap();
     wk1.wait_healthy(LONG).unwrap();
-    assert_eq!(hook.log(), said, "it was off");
+    assert_eq!(hook.log(), said, "the hook was off");
     hook.turn_on().unwrap();
     wk1.restart().unwrap();
     assert_ne!(hook.log(), said);

@@ -1,38 +1,45 @@
-//! The application of a lab: varied, and not to be fooled.
+//! The application of a lab: the clients it has, and the errors it finds.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use lab::{Kind, Lab, Load, Protocol, Traffic, wait_for};
+use lab::{Kind, Lab, Load, Protocol, Report, Traffic, wait_for};
 
 const BOTH: [Protocol; 2] = [Protocol::Simple, Protocol::Prepared];
 const SOON: Duration = Duration::from_secs(30);
 
-#[test]
-fn an_application_is_varied_and_its_ledger_tells_lost_from_doubled() {
-    let lab = Lab::builder()
+fn lab_with_two_databases() -> Lab {
+    Lab::builder()
         .members(1)
         .databases(["postgres", "app2"])
         .start()
-        .unwrap();
-    let citus = lab.flavour().is_citus();
+        .unwrap()
+}
+
+/// Every kind of client that the lab's flavour allows.
+fn every_kind(lab: &Lab) -> Traffic {
     let load = Load {
         pause: Duration::from_millis(20),
         ..Load::default()
     };
-    let mut builder = Traffic::builder(&lab).protocols(BOTH).load(load);
-    if citus {
+    let mut builder = Traffic::builder(lab).protocols(BOTH).load(load);
+    if lab.flavour().is_citus() {
         builder = builder.multi_shard(1).also_through("wk2").unwrap();
     } else {
-        assert!(Traffic::builder(&lab).also_through("wk2").is_err());
-        assert!(Traffic::builder(&lab).multi_shard(1).start().is_err());
+        assert!(Traffic::builder(lab).also_through("wk2").is_err());
+        assert!(Traffic::builder(lab).multi_shard(1).start().is_err());
     }
-    let mut traffic = builder.start().unwrap();
-    traffic.wait_flowing().unwrap();
+    builder.start().unwrap()
+}
 
-    let first = traffic.take_report();
-    let sorts: BTreeSet<(Kind, Protocol, String, String, Option<u32>)> = first
+#[test]
+fn traffic_uses_every_kind_protocol_database_group_and_entry_node() {
+    let lab = lab_with_two_databases();
+    let mut traffic = every_kind(&lab);
+    traffic.wait_flowing().unwrap();
+    let streams: BTreeSet<(Kind, Protocol, String, String, Option<u32>)> = traffic
+        .take_report()
         .streams()
         .into_iter()
         .map(|summary| {
@@ -41,60 +48,73 @@ fn an_application_is_varied_and_its_ledger_tells_lost_from_doubled() {
             (
                 stream.kind,
                 stream.protocol,
-                stream.door.to_string(),
+                stream.entry_node.to_string(),
                 stream.database.to_string(),
                 stream.group,
             )
         })
         .collect();
-    // 2 protocols, 2 databases; 2 groups with a writer and a reader each, and with Citus a
-    // writer and a reader of all, all of it through two doors.
-    assert_eq!(sorts.len(), if citus { 4 * 6 * 2 } else { 4 * 4 });
-    assert_eq!(sorts.len(), traffic.sessions());
+    // 2 protocols in 2 databases, a writer and a reader for each of 2 groups. With Citus also a
+    // writer and a reader of all shards, and everything through two entry nodes.
+    let expected = if lab.flavour().is_citus() {
+        4 * 6 * 2
+    } else {
+        4 * 4
+    };
+    assert_eq!((streams.len(), traffic.sessions()), (expected, expected));
+}
 
+#[test]
+fn a_report_begins_where_the_last_one_taken_ended() {
+    let lab = Lab::builder().workers(1).members(1).start().unwrap();
+    let mut traffic = Traffic::start(&lab, "postgres", Load::default()).unwrap();
+    let first = traffic.take_report();
     traffic.wait_flowing().unwrap();
     let second = traffic.take_report();
-    let begins = second
-        .outcomes()
-        .iter()
-        .map(|outcome| outcome.ended)
-        .min()
-        .unwrap();
-    assert!(
-        first
-            .outcomes()
-            .iter()
-            .all(|outcome| outcome.ended <= begins)
-    );
+    let ends = |report: &Report| -> Vec<Instant> {
+        let outcomes = report.outcomes().iter();
+        outcomes.map(|outcome| outcome.ended).collect()
+    };
+    let begins = ends(&second).into_iter().min().unwrap();
+    assert!(ends(&first).iter().all(|ended| *ended <= begins));
+    // The ledgers have the writes of both reports, and those until the end.
     let writes = first.succeeded(Kind::Write) + second.succeeded(Kind::Write);
+    let verified = traffic.verify(&lab).unwrap();
+    assert!(verified > 0);
+    if lab.flavour().is_citus() {
+        assert!(verified >= writes, "{verified} of {writes}");
+    }
+}
+
+#[test]
+fn a_write_that_is_lost_executed_twice_or_never_sent_is_found() {
+    let lab = lab_with_two_databases();
+    let mut traffic = every_kind(&lab);
     assert!(traffic.verify(&lab).unwrap() > 0);
-    if !citus {
+    if !lab.flavour().is_citus() {
         return;
     }
-    // What was written until the end, and the multi-shard writes.
-    assert!(traffic.verify(&lab).unwrap() >= writes);
-
     let mut sql = lab.coordinator().connect("app2").unwrap();
-    let mut spoiled = |spoil: &str, mend: &str, complaint: &str| {
-        sql.batch_execute(spoil).unwrap();
+    let mut broken = |break_it: &str, fix: &str, complaint: &str| {
+        sql.batch_execute(break_it).unwrap();
         let said = format!("{:#}", traffic.verify(&lab).unwrap_err());
         assert!(said.contains(complaint) && said.contains("app2"), "{said}");
-        sql.batch_execute(mend).unwrap();
+        sql.batch_execute(fix).unwrap();
         traffic.verify(&lab).unwrap();
     };
-    spoiled(
+    broken(
         "CREATE TABLE taken AS SELECT * FROM journal ORDER BY number LIMIT 1;
          DELETE FROM journal j USING taken t WHERE j.key = t.key AND j.number = t.number",
         "INSERT INTO journal SELECT * FROM taken",
         "is lost",
     );
-    spoiled(
+    broken(
         "INSERT INTO journal SELECT * FROM taken",
         "DELETE FROM journal j USING taken t WHERE j.key = t.key AND j.number = t.number;
          INSERT INTO journal SELECT * FROM taken",
         "executed twice",
     );
-    spoiled(
+    broken(
         "INSERT INTO journal SELECT key, writer, number + 1000000 FROM taken",
         "DELETE FROM journal j USING taken t WHERE j.key = t.key AND j.number = t.number + 1000000",
         "never sent",
@@ -102,7 +122,7 @@ fn an_application_is_varied_and_its_ledger_tells_lost_from_doubled() {
 }
 
 #[test]
-fn protocols_may_take_turns() {
+fn protocols_in_turn_give_each_database_one_protocol() {
     let lab = Lab::builder()
         .workers(1)
         .members(1)
@@ -111,7 +131,7 @@ fn protocols_may_take_turns() {
         .unwrap();
     let traffic = Traffic::builder(&lab).protocols(BOTH).in_turn();
     let report = traffic.start().unwrap().finish();
-    let sorts: BTreeSet<(String, Protocol)> = report
+    let streams: BTreeSet<(String, Protocol)> = report
         .streams()
         .into_iter()
         .map(|summary| (summary.stream.database.to_string(), summary.stream.protocol))
@@ -120,13 +140,13 @@ fn protocols_may_take_turns() {
         ("postgres".into(), Protocol::Simple),
         ("app2".into(), Protocol::Prepared),
     ];
-    assert_eq!(sorts, BTreeSet::from(expected));
+    assert_eq!(streams, BTreeSet::from(expected));
 }
 
 #[test]
 fn a_stale_answer_is_a_failed_read() {
     let lab = Lab::builder().workers(1).members(1).start().unwrap();
-    let (scope, take_away) = if lab.flavour().is_citus() {
+    let (scope, remove) = if lab.flavour().is_citus() {
         (lab.coordinator(), "TRUNCATE journal")
     } else {
         (&lab.workers()[0], "UPDATE ledger SET note = '1'")
@@ -134,8 +154,8 @@ fn a_stale_answer_is_a_failed_read() {
     let traffic = Traffic::start(&lab, "postgres", Load::default()).unwrap();
     let began = Instant::now();
     let mut sql = scope.connect("postgres").unwrap();
-    wait_for("a reader to miss what was acknowledged", SOON, || {
-        sql.batch_execute(take_away)?;
+    wait_for("a reader to miss an acknowledged write", SOON, || {
+        sql.batch_execute(remove)?;
         let report = traffic.report().between(began, Instant::now());
         let mut failures = report.failures(Kind::Read).into_iter();
         Ok(failures.any(|failure| {

@@ -1,9 +1,9 @@
-//! The ground everything else stands on: etcd and PostgreSQL come up, can be
-//! hurt and brought back, and nothing of them survives their owner.
+//! etcd and PostgreSQL start in a sandbox, survive faults, and end with their owner.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use lab::{Etcd, Postgres, Sandbox, wait_for, wait_until};
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
-fn etcd_keeps_keys_and_can_be_hurt() {
+fn etcd_keeps_keys_and_survives_freezing_killing_and_restoring() {
     let sandbox = Sandbox::new().unwrap();
     let etcd = Etcd::start(&sandbox).unwrap();
     let kv = etcd.kv();
@@ -74,7 +74,7 @@ fn three_etcds_survive_the_loss_of_one() {
     let sandbox = Sandbox::new().unwrap();
     let cluster = Etcd::start_cluster(&sandbox, 3).unwrap();
     cluster[0].kill().unwrap();
-    wait_until("a write without the first", SOON, || {
+    wait_until("a write without the first member", SOON, || {
         cluster[1].kv().put("/a", "1").map(Some)
     })
     .unwrap();
@@ -84,7 +84,7 @@ fn three_etcds_survive_the_loss_of_one() {
 }
 
 #[test]
-fn postgres_takes_citus_or_its_stand_in_and_comes_back() {
+fn postgres_keeps_settings_and_rows_over_a_kill_and_asks_for_passwords() {
     let sandbox = Sandbox::new().unwrap();
     let server = Postgres::builder(&sandbox, "pg")
         .setting("work_mem", "5MB")
@@ -133,34 +133,39 @@ fn postgres_takes_citus_or_its_stand_in_and_comes_back() {
 }
 
 #[test]
-fn what_the_owner_drops_is_gone() {
+fn a_dropped_server_and_a_dropped_sandbox_leave_no_process() {
     let sandbox = Sandbox::new().unwrap();
     let root = sandbox.root().to_owned();
     let etcd = Etcd::start(&sandbox).unwrap();
     assert!(!processes_in(&root).is_empty());
     drop(etcd);
     assert_eq!(processes_in(&root), [0_i32; 0]);
-    let mut stray = sandbox.command("sleep").arg("600").spawn().unwrap();
+    let mut stray = sandbox
+        .spawn(Command::new("sleep").arg("600").current_dir("/"))
+        .unwrap();
     drop(sandbox);
     assert!(!stray.wait().unwrap().success(), "the stray was not killed");
     assert!(!root.exists());
 }
 
-/// Run as a process of its own by the tests below.
+/// The tests below run this as a process of its own.
 #[test]
-#[ignore = "an owner for other tests to kill, not a test"]
+#[ignore = "not a test: other tests start and kill it"]
 fn owner() {
     let sandbox = Sandbox::new().unwrap();
     let _etcd = Etcd::start(&sandbox).unwrap();
     let server = Postgres::start(&sandbox, "pg").unwrap();
-    let mut daemon = Command::new("sleep");
     let mut daemon = sandbox
-        .mark(daemon.arg("600").current_dir("/"))
-        .spawn()
+        .spawn(Command::new("sleep").arg("600").current_dir("/"))
         .unwrap();
-    server.freeze(); // the dead cannot be frozen, but the frozen must die
+    // A process that left its parent, and every folder, session and variable of the lab.
+    let mut escaped = Command::new("setsid");
+    escaped.args(["--fork", "env", "-i", "sleep", "600"]);
+    let escaped = sandbox.spawn(escaped.current_dir("/")).unwrap().wait();
+    assert!(escaped.unwrap().success());
+    server.freeze(); // a frozen process must die too
     println!("\nroot {}", sandbox.root().display());
-    daemon.wait().unwrap(); // never: the reaper kills us all
+    daemon.wait().unwrap(); // the test kills this process first
 }
 
 #[test]
@@ -169,35 +174,23 @@ fn nothing_survives_an_owner_that_is_killed() {
 }
 
 #[test]
-fn nothing_survives_an_owner_that_is_interrupted_with_its_whole_group() {
+fn nothing_survives_an_owner_whose_process_group_is_interrupted() {
     nothing_survives(&["-INT", "--", "-"]);
 }
 
 fn nothing_survives(signal: &[&str]) {
-    use std::os::unix::process::CommandExt as _;
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "owner", "--ignored", "--nocapture"])
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    let root = announced_root(&mut owner);
-    let id = root.file_name().unwrap().to_str().unwrap().to_owned();
-    let before = members_of(&root, &id);
+    let mut owner = start_owner("owner");
+    let root = announced_root(owner.stdout.take().unwrap());
+    let inside = Namespaces::of(processes_in(&root)[0]).unwrap();
+    let before = inside.members();
     assert!(
-        before.len() >= 4,
-        "etcd, PostgreSQL and a daemon ought to run: {before:?}"
+        before.len() >= 5,
+        "init, etcd, PostgreSQL and two other processes must run: {before:?}"
     );
-    let segments = std::fs::read_to_string(root.join("pg/data/postmaster.pid")).unwrap();
-    let segment = segments
-        .lines()
-        .nth(6)
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .to_owned();
-    assert!(shared_memory().contains(&segment));
+    let lock_file = std::fs::read_to_string(root.join("pg/data/postmaster.pid")).unwrap();
+    let key = lock_file.lines().nth(6).unwrap();
+    let key = key.split_whitespace().next().unwrap();
+    assert!(shared_memory(Some(before[0])).contains(&key.to_owned()));
 
     let (last, options) = signal.split_last().unwrap();
     let target = if options.is_empty() {
@@ -213,50 +206,159 @@ fn nothing_survives(signal: &[&str]) {
     assert!(killed.unwrap().success());
     owner.wait().unwrap();
 
-    wait_for("the reaper's work", SOON, || Ok(!root.exists())).unwrap();
-    assert_eq!(members_of(&root, &id), [0_i32; 0]);
+    wait_for("the folder to be removed", SOON, || Ok(!root.exists())).unwrap();
+    wait_for("the end of every process", SOON, || {
+        Ok(inside.members().is_empty() && processes_in(&root).is_empty())
+    })
+    .unwrap();
     assert!(
-        !shared_memory().contains(&segment),
+        !shared_memory(None).contains(&key.to_owned()),
         "a shared memory segment was left"
     );
 }
 
-fn announced_root(owner: &mut Child) -> PathBuf {
-    BufReader::new(owner.stdout.take().unwrap())
+/// The test below runs this as a process of its own.
+#[test]
+#[ignore = "not a test: another test starts and kills it"]
+fn owner_that_removes() {
+    let sandbox = Sandbox::new().unwrap();
+    for number in 0..20_000 {
+        std::fs::write(sandbox.root().join(number.to_string()), "").unwrap();
+    }
+    println!("\nroot {}", sandbox.root().display());
+    sandbox.remove().unwrap();
+}
+
+#[test]
+fn nothing_survives_an_owner_that_is_killed_while_it_removes_its_lab() {
+    let mut owner = start_owner("owner_that_removes");
+    let root = announced_root(owner.stdout.take().unwrap());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait_for("the folder to be removed", SOON, || Ok(!root.exists())).unwrap();
+}
+
+/// The test below runs this as a process of its own.
+#[test]
+#[ignore = "not a test: another test starts it"]
+fn owner_that_detaches() {
+    let sandbox = Sandbox::new().unwrap();
+    let mut server = Command::new("setsid");
+    server.args(["--fork", "sleep", "600"]);
+    server.current_dir(sandbox.root());
+    server.stdout(Stdio::null()).stderr(Stdio::null());
+    let server = sandbox.spawn(&mut server).unwrap().wait();
+    assert!(server.unwrap().success());
+    sandbox.detach().unwrap();
+    println!("\nroot {}", sandbox.root().display());
+}
+
+#[test]
+fn a_detached_lab_outlives_its_owner_until_another_process_removes_it() {
+    let owner = start_owner("owner_that_detaches");
+    let owner = owner.wait_with_output().unwrap();
+    let root = announced_root(&*owner.stdout);
+    let _even_if_this_test_fails = RemovedWhenDropped(&root);
+    assert!(owner.status.success(), "{owner:?}");
+
+    let sandbox = Sandbox::attach(&root).unwrap();
+    let server = processes_in(&root);
+    assert_eq!(server.len(), 1);
+    let inside = Namespaces::of(server[0]).unwrap();
+    let mut late = sandbox.spawn(Command::new("sleep").arg("600")).unwrap();
+    let late_pid = i32::try_from(late.id()).unwrap();
+    assert!(inside.members().contains(&late_pid));
+    drop(sandbox);
+    assert!(late.try_wait().unwrap().is_none() && root.exists());
+
+    Sandbox::attach(&root).unwrap().remove().unwrap();
+    assert!(!root.exists());
+    assert!(!late.wait().unwrap().success());
+    wait_for("the end of every process", SOON, || {
+        Ok(inside.members().is_empty())
+    })
+    .unwrap();
+    // After a restart of the machine only the folder may be left.
+    std::fs::create_dir(&root).unwrap();
+    let sandbox = Sandbox::attach(&root).unwrap();
+    let error = sandbox.spawn(&mut Command::new("true")).unwrap_err();
+    assert!(error.to_string().contains("restart"), "{error:#}");
+    sandbox.remove().unwrap();
+    assert!(!root.exists());
+}
+
+/// Removes a detached lab when the test ends, even if it fails.
+struct RemovedWhenDropped<'a>(&'a Path);
+
+impl Drop for RemovedWhenDropped<'_> {
+    fn drop(&mut self) {
+        let _ = Sandbox::attach(self.0).map(|sandbox| sandbox.remove());
+    }
+}
+
+/// Runs one of the ignored functions above, in a process group of its own.
+fn start_owner(name: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+fn announced_root(stdout: impl Read) -> PathBuf {
+    BufReader::new(stdout)
         .lines()
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("root ").map(PathBuf::from))
         .expect("the owner came up")
 }
 
-/// Ids of the System V segments of this machine.
-fn shared_memory() -> Vec<String> {
-    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
-    table
+/// Keys of the System V segments in the namespace of a process, or in the machine's.
+fn shared_memory(pid: Option<i32>) -> Vec<String> {
+    let mut command = Command::new("cat");
+    if let Some(pid) = pid {
+        command = Command::new("nsenter");
+        command.args(["--ipc", "--target", &pid.to_string(), "cat"]);
+    }
+    let output = command.arg("/proc/sysvipc/shm").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .collect()
 }
 
-fn processes_in(root: &Path) -> Vec<i32> {
-    members_of(root, "no such mark")
+/// All processes of this machine.
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
-/// What the reaper would find, found here without it.
-fn members_of(root: &Path, id: &str) -> Vec<i32> {
-    let mark = format!("LAB_ID={id}");
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let inside =
-                std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
-            let marked = std::fs::read(entry.path().join("environ")).is_ok_and(|text| {
-                text.split(|byte| *byte == 0)
-                    .any(|var| var == mark.as_bytes())
-            });
-            (inside || marked).then_some(pid)
+fn processes_in(folder: &Path) -> Vec<i32> {
+    processes()
+        .filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
         })
         .collect()
+}
+
+/// A lab's namespaces: of process ids, and of System V shared memory. The kernel removes them with
+/// their last process.
+struct Namespaces([PathBuf; 2]);
+
+impl Namespaces {
+    fn of(pid: i32) -> Option<Self> {
+        let link = |name| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+        Some(Self([link("pid")?, link("ipc")?]))
+    }
+
+    /// All processes in at least one of them.
+    fn members(&self) -> Vec<i32> {
+        processes()
+            .filter(|pid| {
+                Self::of(*pid).is_some_and(|own| (0..2).any(|kind| own.0[kind] == self.0[kind]))
+            })
+            .collect()
+    }
 }

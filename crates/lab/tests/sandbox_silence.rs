@@ -1,5 +1,5 @@
-//! A vanished host is more than a frozen one: the kernel answers for a frozen
-//! process, and nobody answers for a vanished one.
+//! A vanished host differs from a frozen one: the kernel answers for frozen
+//! processes, and nothing answers for vanished ones.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -11,7 +11,7 @@ use lab::{Daemon, Postgres, Sandbox, wait_until};
 use socket2::{SockRef, TcpKeepalive};
 
 const SOON: Duration = Duration::from_secs(20);
-/// A loopback connection is made in less, or its first packet was dropped.
+/// A loopback connection takes less, unless its first packet was dropped.
 const CONNECT: Duration = Duration::from_millis(900);
 
 fn address(port: u16) -> SocketAddr {
@@ -25,14 +25,14 @@ fn accepts(port: u16) -> bool {
             assert_eq!(
                 error.kind(),
                 ErrorKind::TimedOut,
-                "a vanished host refuses nothing"
+                "a vanished host does not refuse connections"
             );
             false
         }
     }
 }
 
-/// A connection whose own keepalives give it up after three silent seconds.
+/// A connection that its own keepalives end after three seconds without an answer.
 fn connection(port: u16) -> TcpStream {
     let stream = TcpStream::connect(address(port)).unwrap();
     let second = Duration::from_secs(1);
@@ -84,15 +84,15 @@ fn data_for_a_vanished_server_is_not_acknowledged_until_it_is_back() {
     let server = Postgres::start(&sandbox, "pg").unwrap();
     let mut client = server.connect("postgres").unwrap();
     server.vanish().unwrap();
-    let (tell, hear) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(client.query_one("SELECT 7", &[])));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(client.query_one("SELECT 7", &[])));
     assert!(
-        hear.recv_timeout(CONNECT).is_err(),
+        receiver.recv_timeout(CONNECT).is_err(),
         "a vanished server answered"
     );
     server.reappear().unwrap();
-    // The question was lost on the way and is sent again by the kernel.
-    let row = hear.recv_timeout(SOON).unwrap().unwrap();
+    // The filter dropped the query, and the kernel sends it again.
+    let row = receiver.recv_timeout(SOON).unwrap().unwrap();
     assert_eq!(row.get::<_, i32>(0), 7);
 }
 
@@ -100,7 +100,7 @@ fn data_for_a_vanished_server_is_not_acknowledged_until_it_is_back() {
 fn a_vanished_daemon_is_silent_to_its_peers() {
     let sandbox = Sandbox::new().unwrap();
     let listen = sandbox.port().unwrap();
-    // Any program that listens where its configuration says.
+    // Any program that listens on the port in its configuration.
     let program = sandbox.root().join("daemon");
     let server = "import sys, http.server as h; H = h.SimpleHTTPRequestHandler; \
                   H.protocol_version = 'HTTP/1.1'; port = int(open(sys.argv[1]).read()); \
@@ -115,7 +115,7 @@ fn a_vanished_daemon_is_silent_to_its_peers() {
     let daemon = Daemon::start(&sandbox, &program, &listen.to_string(), listen).unwrap();
     wait_until("the daemon", SOON, || daemon.get("/").map(Some)).unwrap();
     let idle = connection(listen);
-    // Accepted, and answered: it is the daemon's own socket and not only the kernel's.
+    // After an answer the daemon has accepted the connection, and so has a socket for it.
     (&idle)
         .write_all(b"HEAD / HTTP/1.1\r\nHost: lab\r\n\r\n")
         .unwrap();

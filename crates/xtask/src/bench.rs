@@ -1,5 +1,5 @@
-//! `cargo xtask bench`. In: which bench, and its arguments. Out: what the bench
-//! prints; the benches themselves are the daemon's.
+//! `cargo xtask bench`. In: the name of a bench, and its arguments. Out: what the bench
+//! prints. The benches themselves belong to the crate `citus-sync`.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::{setup, shell};
 pub(crate) struct Arguments {
     /// What to measure
     which: Which,
-    /// Passed on to the bench
+    /// Arguments of the bench
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }

@@ -1,5 +1,5 @@
 //! `cargo xtask lab`. In: what to do to the lab. Out: a lab that outlives the
-//! command, until `down`. A file in `.lab/` says where it is.
+//! command, until `down`. The file `.lab/folder` has the name of its folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,42 +11,46 @@ use lab::{Lab, Scope, Version};
 
 use crate::{screen, setup, shell, traffic_command};
 
-/// A crashed leader's key lives for `ttl` (20 s) before anybody else can lead.
-const SETTLE: Duration = Duration::from_secs(90);
+/// A crashed leader's key lives for `ttl` (20 s) before another member can lead.
+const NEW_LEADER: Duration = Duration::from_secs(90);
+
+/// The lab to start.
+#[derive(clap::Args)]
+pub(crate) struct UpArguments {
+    /// Number of worker groups
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=9))]
+    workers: u32,
+    /// Number of members of each Patroni cluster
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3))]
+    members: u32,
+    /// Patroni: 3 (Debian's) or 4 (4.1)
+    #[arg(long, default_value = "3")]
+    patroni: Version,
+    /// Citus databases
+    #[arg(long, value_delimiter = ',', default_value = "postgres")]
+    databases: Vec<String>,
+    /// Use the Citus stand-in even where Citus is installed
+    #[arg(long)]
+    stand_in: bool,
+    /// Make Patroni run `citus-sync hold` before it stops PostgreSQL; needs --patroni 4
+    #[arg(long)]
+    hook: bool,
+}
 
 /// What to do.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Starts a lab that runs until `down`
-    Up {
-        /// Worker groups
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=9))]
-        workers: u32,
-        /// Members of each Patroni cluster
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3))]
-        members: u32,
-        /// 3 (Debian's) or 4 (4.1)
-        #[arg(long, default_value = "3")]
-        patroni: Version,
-        /// Citus databases
-        #[arg(long, value_delimiter = ',', default_value = "postgres")]
-        databases: Vec<String>,
-        /// The Citus stand-in even where Citus is installed
-        #[arg(long)]
-        stand_in: bool,
-        /// Have Patroni run `citus-sync hold` before it stops a PostgreSQL; needs --patroni 4
-        #[arg(long)]
-        hook: bool,
-    },
-    /// Writes and reads for a while, and says each second what failed and how long it waited
+    Up(UpArguments),
+    /// Writes and reads for a while, and prints every second what failed and how long clients waited
     Traffic(traffic_command::Arguments),
     /// Shows leaders, members and rows
     Status,
-    /// Plans a switchover of a scope's leader and waits for it
+    /// Asks Patroni for a switchover of a scope, and waits for it
     Switchover {
         /// cn, wk1, wk2, …
         scope: String,
-        /// The member to lead next
+        /// The next leader
         #[arg(long)]
         candidate: Option<String>,
     },
@@ -60,7 +64,7 @@ pub(crate) enum Command {
         /// cn, wk1, wk2, …
         scope: String,
     },
-    /// Stops the leader's Patroni and PostgreSQL in their tracks (SIGSTOP)
+    /// Suspends the leader's Patroni and PostgreSQL with SIGSTOP
     Freeze {
         /// cn, wk1, wk2, …
         scope: String,
@@ -77,7 +81,7 @@ pub(crate) enum Command {
     },
     /// Prints the smallest configuration of citus-sync for this lab
     Config {
-        /// Port that citus-sync shall listen on: 8009, or where the hook asks for it
+        /// Port for citus-sync to listen on [default: the hook's, or 8009]
         #[arg(long)]
         listen: Option<u16>,
     },
@@ -87,46 +91,20 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Up {
-            workers,
-            members,
-            patroni,
-            databases,
-            stand_in,
-            hook,
-        } => {
-            setup::for_lab(*patroni)?;
-            let mut builder = Lab::builder()
-                .workers(*workers)
-                .members(*members)
-                .patroni(*patroni)
-                .databases(databases)
-                .stand_in(*stand_in);
-            if *hook {
-                builder = builder.hook(&build()?);
-            }
-            up(builder)?;
-        }
+        Command::Up(arguments) => up(arguments)?,
         Command::Traffic(arguments) => traffic_command::run(&attach()?, arguments)?,
         Command::Status => status(&attach()?)?,
         Command::Switchover { scope, candidate } => {
-            let lab = attach()?;
-            let scope = lab.scope(scope)?;
-            let former = scope.leader()?.name().to_owned();
-            screen::line(scope.switchover(candidate.as_deref())?.trim());
-            let heir = scope.wait_new_leader(&former, SETTLE)?;
-            screen::line(&format!("{former} -> {}, which takes writes", heir.name()));
+            switchover(attach()?.scope(scope)?, candidate.as_deref())?;
         }
         Command::Restart { scope } => {
-            let lab = attach()?;
-            let scope = lab.scope(scope)?;
-            screen::line(scope.restart()?.trim());
+            screen::line(attach()?.scope(scope)?.restart()?.trim());
         }
         Command::Crash { scope } => {
             let lab = attach()?;
             let victim = lab.scope(scope)?.crash()?;
             screen::line(&format!(
-                "killed {}; its leader key lives on for up to 20 s. `cargo xtask lab revive {scope}` brings it back",
+                "killed {}; its leader key lives for up to 20 s. `cargo xtask lab revive {scope}` starts it again",
                 victim.name()
             ));
         }
@@ -140,32 +118,46 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
             let revived = lab.scope(scope)?.revive()?;
             screen::line(&format!("started: {}", revived.join(", ")));
         }
-        Command::Config { listen } => {
-            let lab = attach()?;
-            let hooked = lab.hook().map(lab::Hook::listen);
-            let listen = listen.or(hooked).unwrap_or(8009);
-            screen::put(&format!("{}\n", lab.daemon_configuration(listen)?));
-        }
+        Command::Config { listen } => config(&attach()?, *listen)?,
         Command::Down => down()?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The program, for the hook.
-fn build() -> Result<PathBuf> {
-    setup::for_build()?;
-    screen::step("building citus-sync", || {
-        shell::run_quietly(&mut shell::cargo(&["build", "--quiet", "-p", "citus-sync"]))
-    })?;
-    Ok(shell::target().join("debug/citus-sync"))
+fn switchover(scope: &Scope, candidate: Option<&str>) -> Result<()> {
+    let former = scope.leader()?.name().to_owned();
+    screen::line(scope.switchover(candidate)?.trim());
+    let successor = scope.wait_new_leader(&former, NEW_LEADER)?;
+    screen::line(&format!(
+        "{former} -> {}, which takes writes",
+        successor.name()
+    ));
+    Ok(())
 }
 
-fn up(builder: lab::LabBuilder) -> Result<()> {
+fn config(lab: &Lab, listen: Option<u16>) -> Result<()> {
+    let hooked = lab.hook().map(lab::Hook::listen);
+    let listen = listen.or(hooked).unwrap_or(8009);
+    screen::put(&format!("{}\n", lab.daemon_configuration(listen)?));
+    Ok(())
+}
+
+fn up(arguments: &UpArguments) -> Result<()> {
     if let Some(root) = known()? {
         bail!(
             "a lab is up already, in {}: `cargo xtask lab down` ends it",
             root.display()
         );
+    }
+    setup::for_lab(arguments.patroni)?;
+    let mut builder = Lab::builder()
+        .workers(arguments.workers)
+        .members(arguments.members)
+        .patroni(arguments.patroni)
+        .databases(&arguments.databases)
+        .stand_in(arguments.stand_in);
+    if arguments.hook {
+        builder = builder.hook(&setup::build_citus_sync("building citus-sync")?);
     }
     let lab = screen::step("starting etcd, Patroni and PostgreSQL", || builder.start())?;
     let file = pointer();
@@ -226,9 +218,9 @@ fn down() -> Result<()> {
         screen::line("no lab is up");
         return Ok(());
     };
-    // The processes and the folder, even if the lab never came up whole.
+    // This removes the processes and the folder even if the start of the lab had failed.
     lab::Sandbox::attach(&root)?.remove()?;
-    fs::remove_file(pointer()).context("removing the note where the lab is")?;
+    fs::remove_file(pointer()).context("removing the name of the lab's folder")?;
     screen::line("the lab is gone");
     Ok(())
 }
@@ -238,8 +230,7 @@ fn attach() -> Result<Lab> {
     Lab::attach(&root)
 }
 
-/// The lab's folder, if one is up. A note about a lab that is no more (the
-/// machine was restarted) counts as none.
+/// The folder of the lab that is up, if any. After a restart of the machine it may be gone.
 fn known() -> Result<Option<PathBuf>> {
     let file = pointer();
     if !file.exists() {

@@ -1,7 +1,7 @@
-//! `cargo xtask`: the demo, all checks and tests, the lab, the benches, the long run.
+//! `cargo xtask`: the demo, all checks and tests, the lab, the benches, the soak.
 //!
-//! It must build on a machine that has cargo and a C linker and nothing else:
-//! it is what installs the rest. So it depends on no product crate.
+//! It must build on a machine that has only cargo and a C linker, because it
+//! installs the rest. So it depends on no product crate.
 
 use std::process::ExitCode;
 
@@ -10,13 +10,13 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod demo;
-mod endure;
 mod lab_command;
+mod scenario;
 mod screen;
 mod setup;
 mod shell;
+mod soak;
 mod stages;
-mod story;
 pub mod structure;
 mod traffic_command;
 
@@ -32,18 +32,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows citus-sync at work: a planned switchover and a crash, about two minutes
+    /// Shows citus-sync at work: a planned switchover and a crash, in about two minutes
     Demo(demo::Arguments),
     /// Runs all checks and tests
     Test(stages::Arguments),
-    /// A lab to play with: etcd, Patroni, PostgreSQL, Citus on this machine
+    /// Runs a lab: etcd, Patroni, PostgreSQL and Citus on this machine
     #[command(subcommand)]
     Lab(lab_command::Command),
-    /// Measures: `follow` (latency of a move), `idle` (cost of doing nothing) or `continuity` (what
+    /// Measures `follow` (latency of a move), `idle` (cost of doing nothing) or `continuity` (what
     /// clients notice)
     Bench(bench::Arguments),
-    /// A long run: random switchovers, restarts, crashes, freezes and etcd restarts, from a seed
-    Endure(endure::Arguments),
+    /// Runs random switchovers, restarts, crashes, freezes and etcd restarts, from a seed
+    Soak(soak::Arguments),
     /// Checks what the compiler cannot see: dependencies, homes of libraries, circles of files
     Structure,
 }
@@ -55,7 +55,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Test(arguments) => Ok(stages::run(&arguments)),
         Command::Lab(command) => lab_command::run(&command),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Endure(arguments) => endure::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Structure => stages::structure(),
     }
 }

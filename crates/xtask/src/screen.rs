@@ -1,12 +1,12 @@
-//! What the terminal shows. In: headings and lines. Out: text, bold where the
-//! terminal can do it and nobody objects (`NO_COLOR`).
+//! Output on the terminal. In: headings and lines. Out: text, bold where the
+//! terminal can do it and `NO_COLOR` is not set.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// Lines of a timeline are cut here unless the terminal says otherwise.
+/// Lines of a timeline are cut at this column, unless `COLUMNS` is set.
 const WIDTH: usize = 110;
 
 /// A heading, with an empty line before it.
@@ -19,7 +19,7 @@ pub(crate) fn line(text: &str) {
     put(&format!("  {text}\n"));
 }
 
-/// Says what is being done, does it, and says how long it took.
+/// Prints what is being done, does it, and prints how long it took.
 pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     put(&format!("  {what:<66}"));
     let began = Instant::now();
@@ -31,8 +31,7 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     outcome
 }
 
-/// Text as it is. A reader that went away (`| head`) is no reason to fail: what
-/// is under way must still be finished.
+/// Prints text as it is. Ignores a closed output (`| head`): the command must still finish its work.
 pub(crate) fn put(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -52,7 +51,7 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
-/// Columns to print in.
+/// The width of the terminal.
 pub(crate) fn width() -> usize {
     std::env::var("COLUMNS")
         .ok()

@@ -1,23 +1,34 @@
-//! Brings the machine into the state that a command needs. In: needs. Out: a
-//! machine that has them, or an error with the command that would.
+//! Prepares the machine for a command. In: what the command needs. Out: installed
+//! packages and a built daemon, or an error that says what to do.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use lab::packages::{LAB, Need, ensure_installed};
 
-use crate::screen;
+use crate::{screen, shell};
 
-/// For building the product.
+/// Installs what building the product needs.
 pub(crate) fn for_build() -> Result<()> {
     install(&[Need::Protoc])
 }
 
-/// For a lab with Patroni `version`.
+/// Installs what a lab with Patroni `version` needs.
 pub(crate) fn for_lab(version: lab::Version) -> Result<()> {
     let mut needs = LAB.to_vec();
     if version == lab::Version::V4_1 {
         needs.push(Need::Venv);
     }
     install(&needs)
+}
+
+/// Builds citus-sync, announced as `what`. Returns the program.
+pub(crate) fn build_citus_sync(what: &str) -> Result<PathBuf> {
+    for_build()?;
+    screen::step(what, || {
+        shell::run_quietly(&mut shell::cargo(&["build", "--quiet", "-p", "citus-sync"]))
+    })?;
+    Ok(shell::target().join("debug/citus-sync"))
 }
 
 fn install(needs: &[Need]) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Commands of the workspace. In: a program and arguments. Out: whether they
-//! succeeded. All run at the workspace's root.
+//! Commands at the workspace's root. In: a program and arguments. Out: its output, or an
+//! error.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,13 @@ pub(crate) fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// Where cargo puts what it builds: `CARGO_TARGET_DIR` (relative to the root, where we call cargo) or
+/// Cargo's target folder: `CARGO_TARGET_DIR` (relative to the root, where cargo is called) or
 /// `target`.
 pub(crate) fn target() -> PathBuf {
     root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
-/// A cargo command, of the cargo that runs us.
+/// A cargo command, with the cargo that runs this program.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -50,7 +50,7 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// As one would type it.
+/// The command as a user would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program())
         .file_name()

@@ -1,6 +1,6 @@
-//! `cargo xtask test`. In: the workspace. Out: one line per stage, a summary,
-//! and a failure if any stage failed. Every stage runs, so that one look shows
-//! all that is wrong.
+//! `cargo xtask test`. In: the workspace. Out: one line for each stage, a summary,
+//! and a failure if any stage failed. Every stage runs, so that the summary shows
+//! all failures.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use lab::installation::Installation;
 use crate::structure::{findings, wall};
 use crate::{screen, setup, shell};
 
-/// The target that needs a lab, and a machine to itself.
+/// The target that needs a lab, and the machine for itself.
 const END_TO_END: &str = "e2e";
 
 /// The target that tests holds on PostgreSQL alone, without etcd and Patroni.
@@ -22,10 +22,10 @@ const HOLDS: &str = "holds";
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Leave out the end-to-end tests
+    /// Skip the end-to-end tests
     #[arg(long)]
     quick: bool,
-    /// End-to-end tests with this Patroni only: 3 (Debian's) or 4 (4.1)
+    /// Run end-to-end tests with this Patroni only: 3 (Debian's) or 4 (4.1)
     #[arg(long)]
     patroni: Option<Version>,
 }
@@ -157,7 +157,7 @@ fn check_structure() -> Result<()> {
     Ok(())
 }
 
-/// All tests but the end-to-end ones, which cannot be excluded by name.
+/// All tests except the end-to-end ones. Cargo cannot exclude a target by name.
 fn unit_tests() -> Result<()> {
     let metadata = shell::cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let metadata = shell::run_quietly(&mut { metadata })?;
@@ -170,7 +170,7 @@ fn unit_tests() -> Result<()> {
     shell::run(in_memory(&mut command))
 }
 
-/// Labs start and go quicker in memory; what they test is the same.
+/// Labs in memory start and end sooner.
 fn in_memory(command: &mut Command) -> &mut Command {
     if let (None, Some(folder)) = (std::env::var_os("TMPDIR"), lab::sandbox::memory_folder()) {
         command.env("TMPDIR", folder);
@@ -221,7 +221,7 @@ impl Stages {
         });
     }
 
-    /// Licences and advisories, where the tool for it is at hand.
+    /// Licences and advisories, if `cargo-deny` is installed.
     fn dependencies(&mut self) {
         if shell::run_quietly(&mut shell::cargo(&["deny", "--version"])).is_ok() {
             self.run("dependencies", || {
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_targets_come_from_cargo_once_each() {
+    fn each_test_target_of_cargos_metadata_is_named_once() {
         let metadata = r#"{"packages": [
             {"targets": [{"kind": ["lib"], "name": "a"}, {"kind": ["test"], "name": "e2e"}]},
             {"targets": [{"kind": ["test"], "name": "config"}, {"kind": ["test"], "name": "e2e"}]}
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_fails_it_all() {
+    fn one_failed_stage_fails_the_command() {
         let mut stages = Stages::default();
         stages.run("good", || Ok(()));
         stages.skip("skipped", "not here");

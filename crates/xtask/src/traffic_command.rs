@@ -1,5 +1,5 @@
-//! `cargo xtask lab traffic`. In: a lab that is up. Out: each second what its clients
-//! did, and at the end which of them failed, and whether every acknowledged write is there.
+//! `cargo xtask lab traffic`. In: a running lab. Out: every second what its clients
+//! did; at the end which of them failed, and whether every acknowledged write is there.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::screen;
 /// What to send.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// For how long
+    /// How long to send
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Between two statements of a client
+    /// Pause between two statements of a client
     #[arg(long, default_value_t = 10)]
     pause_ms: u64,
-    /// Also through the leader of this worker scope, which must have the metadata
+    /// Use the leader of this worker scope as an entry node too; it must have the metadata
     #[arg(long)]
-    door: Option<String>,
+    entry_node: Option<String>,
 }
 
 pub(crate) fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
@@ -36,8 +36,8 @@ pub(crate) fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
     if lab.flavour().is_citus() {
         builder = builder.multi_shard(1);
     }
-    if let Some(door) = &arguments.door {
-        builder = builder.also_through(door)?;
+    if let Some(entry_node) = &arguments.entry_node {
+        builder = builder.also_through(entry_node)?;
     }
     let mut traffic = screen::step("starting the clients", || builder.start())?;
     let end = Instant::now() + Duration::from_secs(arguments.seconds);

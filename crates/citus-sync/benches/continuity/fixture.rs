@@ -64,7 +64,7 @@ impl Fixture {
         let entry_node = fixture.lab.scope(ENTRY_NODE)?.group();
         let mut is_entry_node = true;
         for database in DATABASES {
-            is_entry_node &= fixture.lab.doors(database)?.contains(&entry_node);
+            is_entry_node &= fixture.lab.entry_nodes(database)?.contains(&entry_node);
         }
         fixture.entry_node = is_entry_node.then_some(ENTRY_NODE);
         Ok(fixture)

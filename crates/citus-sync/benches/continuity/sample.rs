@@ -164,7 +164,9 @@ fn by_entry_node(report: &Report, kind: Kind) -> BTreeMap<String, usize> {
     let mut failed = BTreeMap::new();
     for summary in report.streams() {
         if summary.stream.kind == kind {
-            *failed.entry(summary.stream.door.to_string()).or_insert(0) += summary.failed;
+            *failed
+                .entry(summary.stream.entry_node.to_string())
+                .or_insert(0) += summary.failed;
         }
     }
     failed
@@ -195,7 +197,7 @@ fn first_write(report: &Report, writable: Instant) -> f64 {
         if stream.kind == Kind::Write {
             let after = served(&outcomes, writable).map_or(f64::INFINITY, |end| ms(end - writable));
             let known = first
-                .entry((&stream.database, &stream.door))
+                .entry((&stream.database, &stream.entry_node))
                 .or_insert(f64::INFINITY);
             *known = known.min(after);
         }

@@ -22,12 +22,8 @@ impl Floor {
         command
             .args(["--bench", ARGUMENT, etcd])
             .stdin(Stdio::null());
-        Ok(Self(
-            sandbox
-                .mark(&mut command)
-                .spawn()
-                .context("starting the floor")?,
-        ))
+        let child = sandbox.spawn(&mut command);
+        Ok(Self(child.context("starting the floor")?))
     }
 
     /// Its process id.

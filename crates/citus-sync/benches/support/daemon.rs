@@ -56,10 +56,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        let child = sandbox
-            .mark(&mut command)
-            .spawn()
-            .context("starting citus-sync")?;
+        let child = sandbox.spawn(&mut command).context("starting citus-sync")?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(5)))
             .http_status_as_error(false)

@@ -30,7 +30,12 @@ pub(crate) fn clients(lab: &Lab, groups: &[u32], entry_node: Option<&str>) -> Tr
         .in_turn()
         .groups(groups.iter().copied());
     match entry_node.map(|name| (name, lab.scope(name).expect("the entry node").group())) {
-        Some((name, group)) if lab.doors("postgres").expect("entry nodes").contains(&group) => {
+        Some((name, group))
+            if lab
+                .entry_nodes("postgres")
+                .expect("entry nodes")
+                .contains(&group) =>
+        {
             builder = builder.also_through(name).expect("an entry node");
         }
         Some((name, _)) => {

@@ -16,7 +16,11 @@ use crate::fixture::{holders, in_sync, laboratory, scope};
 /// Waits until clients wait in a hold, on the coordinator and on the entry node.
 fn wait_until_writers_wait(lab: &Lab, daemon: &Daemon) {
     let mut nodes = vec![lab.coordinator()];
-    if lab.doors("postgres").expect("entry nodes").contains(&2) {
+    if lab
+        .entry_nodes("postgres")
+        .expect("entry nodes")
+        .contains(&2)
+    {
         nodes.push(scope(lab, "wk2"));
     }
     for node in nodes {

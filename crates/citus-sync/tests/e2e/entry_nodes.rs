@@ -12,7 +12,7 @@ use crate::fixture::{
 
 /// Whether `wk2` is an entry node here; says so if it is not.
 fn has_entry_nodes(lab: &Lab) -> bool {
-    let entry_nodes = lab.doors("postgres").expect("entry nodes");
+    let entry_nodes = lab.entry_nodes("postgres").expect("entry nodes");
     if !entry_nodes.contains(&2) {
         eprintln!("skipped: no worker is an entry node with {}", lab.flavour());
     }

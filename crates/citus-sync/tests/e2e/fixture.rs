@@ -205,7 +205,7 @@ pub(crate) fn in_sync(lab: &Lab, daemon: &Daemon) {
         let leaders = lab.leaders()?;
         for database in lab.databases() {
             rows_are_leaders(lab, database)?;
-            for group in lab.doors(database)? {
+            for group in lab.entry_nodes(database)? {
                 let entry_node = lab.workers().iter().find(|scope| scope.group() == group);
                 let entry_node = entry_node.context("an entry node that is no worker")?;
                 let rows = rows_at(entry_node, database)?;

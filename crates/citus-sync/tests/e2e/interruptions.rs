@@ -25,7 +25,7 @@ fn wait_held_fan_out(lab: &Lab, daemon: &Daemon) {
         let holders = holders(lab)?;
         for database in lab.databases() {
             let reads_at = &lab.rows(database)?[1];
-            for entry_node in lab.doors(database)? {
+            for entry_node in lab.entry_nodes(database)? {
                 let entry_node = lab
                     .workers()
                     .iter()
@@ -36,7 +36,7 @@ fn wait_held_fan_out(lab: &Lab, daemon: &Daemon) {
                 }
             }
         }
-        let mut entry_nodes = lab.doors("postgres")?;
+        let mut entry_nodes = lab.entry_nodes("postgres")?;
         entry_nodes.retain(|group| *group != 1);
         let mut nodes = lab
             .scopes()
@@ -156,7 +156,7 @@ fn when_the_candidate_dies_in_the_middle_the_old_leader_comes_back() {
         // Nobody could be read from while both were down. Writes waited all the time, but for those through
         // an entry node that may have been held too late.
         let held = moment(only, only.phases.held_us.expect("held"));
-        let report = traffic.report().only(|stream| &*stream.door == "cn");
+        let report = traffic.report().only(|stream| &*stream.entry_node == "cn");
         none_failed(&report, &daemon, Kind::Write, |write| write.began > held);
     } else {
         eprintln!("the candidate was promoted before it died: {transitions:#?}");
@@ -252,8 +252,12 @@ fn a_hold_outlives_the_coordinator_that_it_was_taken_on() {
     daemon.wait_logged(&["hold over, kept", "scope=wk1"]);
     // The clients of the coordinator were cut off with it. Those of another entry node were not, and are held
     // there all the time.
-    if lab.doors("postgres").expect("entry nodes").contains(&2) {
-        let report = traffic.report().only(|stream| &*stream.door == "wk2");
+    if lab
+        .entry_nodes("postgres")
+        .expect("entry nodes")
+        .contains(&2)
+    {
+        let report = traffic.report().only(|stream| &*stream.entry_node == "wk2");
         nothing_failed(&report, &daemon);
     }
     lost_nothing(traffic, &lab);

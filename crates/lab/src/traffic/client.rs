@@ -1,5 +1,5 @@
-//! One client of the application. In: a stream and what it works on. Out: the
-//! outcome of every statement, one after the other, until it is told to stop.
+//! One client of the application. In: a stream and a task. Out: the outcome of every
+//! statement, one after the other, until the traffic stops.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -8,46 +8,46 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::Shared;
-use super::book::Book;
-use super::door::Door;
+use super::entry_node::EntryNode;
+use super::ledger::Ledger;
 use super::statements::request;
 use super::stream::Stream;
 use crate::report::Outcome;
 use crate::session::Session;
 
-/// Between two tries to connect.
+/// The pause between two tries to connect.
 const RECONNECT: Duration = Duration::from_millis(5);
 
-/// The longest pause between a statement that failed and the next try: who waits for an answer does
-/// not rest.
+/// The longest pause between a failed statement and the next try: a user who waits for an answer
+/// tries again soon.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How much longer than others whoever works on all shards at once pauses: it concerns every node.
+/// Clients of all shards pause this many times as long as others: each statement reaches every node.
 pub(crate) const ALL_SHARDS: u32 = 10;
 
-/// What it works on.
+/// What the client does.
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
-    /// Writes in its own book.
-    Write(Arc<Book>),
-    /// Reads what another writes, and expects to find what was acknowledged to that one.
-    Read(Arc<Book>),
-    /// Expects this number of rows.
+    /// Writes, and keeps this ledger.
+    Write(Arc<Ledger>),
+    /// Reads the keys of another client's ledger, and expects its acknowledged writes.
+    Read(Arc<Ledger>),
+    /// Counts rows, and expects this number.
     Count(i64),
 }
 
-/// A client to be.
+/// A client, running or not.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) stream: Arc<Stream>,
-    pub(crate) door: Door,
+    pub(crate) entry_node: EntryNode,
     pub(crate) task: Task,
-    /// Between two statements.
+    /// The pause between two statements.
     pub(crate) pause: Duration,
     pub(crate) progress: Arc<Progress>,
 }
 
-/// How its latest statement went.
+/// When the latest statement of a client was sent, and whether it succeeded.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(Mutex<Option<(Instant, bool)>>);
 
@@ -89,12 +89,12 @@ impl Client {
         }
     }
 
-    /// One statement, on a new session if there is none. As in an application,
-    /// an error costs the session only if the server ended it.
+    /// Runs one statement, on a new session if there is none. As in an application,
+    /// the session is kept after an error unless the server ended it.
     fn step(&self, shared: &Shared, session: &mut Option<Session>, turn: usize) -> Result<()> {
         let open = match session.take() {
             Some(open) => open,
-            None => Session::open(self.door.find()?, &self.stream.database)?,
+            None => Session::open(self.entry_node.find()?, &self.stream.database)?,
         };
         let outcome = self.run(shared, &open, turn);
         if open.is_usable() {
@@ -111,15 +111,15 @@ impl Client {
             session.run(request, protocol, shared.load.patience)
         };
         match &self.task {
-            Task::Write(book) => {
-                let entry = book.next();
-                ask(entry.key, book.writer, entry.number)?;
-                book.acknowledge(entry);
+            Task::Write(ledger) => {
+                let entry = ledger.next();
+                ask(entry.key, ledger.writer, entry.number)?;
+                ledger.acknowledge(entry);
             }
-            Task::Read(book) => {
-                let key = book.keys[turn % book.keys.len()];
-                let acknowledged = book.acknowledged(key);
-                let found = ask(key, book.writer, 0)?;
+            Task::Read(ledger) => {
+                let key = ledger.keys[turn % ledger.keys.len()];
+                let acknowledged = ledger.acknowledged(key);
+                let found = ask(key, ledger.writer, 0)?;
                 let found = found.map(|text| text.parse::<i64>()).transpose()?;
                 ensure!(
                     found >= acknowledged,

@@ -1,10 +1,10 @@
-//! The statements of the application, and the tables that they need. In: what
-//! is to be done to which key. Out: SQL with its parameters.
+//! The statements of the application, and the tables that they need. In: a kind of statement
+//! and a key. Out: SQL with its parameters.
 //!
-//! With Citus a write appends a row to `journal` with a number that the client
-//! chose and uses once, without any `ON CONFLICT` and without a unique index: a
-//! statement that was executed twice leaves two rows. The stand-in has no planner, but
-//! a function for a write (of the last number, in `ledger`) and one for a read.
+//! With Citus a write appends a row to `journal`, with a number that the client uses
+//! once. There is no `ON CONFLICT` and no unique index, so a statement that was executed
+//! twice leaves two rows. The stand-in has no planner, but a function that writes the last
+//! number to `ledger` and one that reads it.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::citus::Flavour;
 use crate::session::Request;
 use crate::wait::wait_until;
 
-/// While Citus tells its workers of a moved row, no table can be distributed.
+/// While Citus copies a moved row to its workers, no table can be distributed.
 const SYNCED: Duration = Duration::from_secs(60);
-/// Any number that nobody else locks.
+/// The advisory lock that `create_tables` takes. Any number will do that nothing else locks.
 const TABLES_LOCK: i64 = 0x7472_6166_6669_6300;
-/// Keys to choose from: plenty for every shard.
+/// The keys to choose from, enough for every shard.
 const KEYS: &str = "generate_series(1::bigint, 2000) key";
 
-/// The statement of `kind` for one key, in the name of one writer.
+/// The statement of `kind` for one key of one writer.
 pub(crate) fn request(kind: Kind, citus: bool, key: i64, writer: i64, number: i64) -> Request {
     let (sql, parameters) = match (kind, citus) {
         (Kind::Write, true) => (
@@ -53,7 +53,7 @@ pub(crate) fn create_tables(client: &mut Client, flavour: &Flavour) -> Result<()
     if !flavour.is_citus() {
         return Ok(());
     }
-    // Another application may begin at the same time.
+    // Another application may start at the same time.
     client.execute("SELECT pg_advisory_lock($1)", &[&TABLES_LOCK])?;
     let created = wait_until("the application's tables", SYNCED, || {
         let row = client.query_one("SELECT to_regclass('marks') IS NOT NULL", &[])?;
@@ -112,7 +112,7 @@ pub(crate) fn create_marks(client: &mut Client, writer: i64) -> Result<()> {
     Ok(())
 }
 
-/// What [`Kind::ReadAll`] answers: nobody writes that table.
+/// The answer to [`Kind::ReadAll`]: no client writes to that table.
 pub(crate) fn count(client: &mut Client) -> Result<i64> {
     Ok(client
         .query_one("SELECT count(*) FROM customers", &[])?

@@ -1,5 +1,5 @@
-//! What a client does, over and over: which statement, how it is sent, through
-//! which door, to which database, for which group.
+//! What a client sends, over and over: which statement, over which protocol, through
+//! which entry node, to which database, for which group.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 /// What a statement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// It writes a row: one shard, one group.
+    /// Writes a row: one shard, one group.
     Write,
-    /// It reads a row: one shard, one group.
+    /// Reads a row: one shard, one group.
     Read,
-    /// It writes rows in all shards, in one distributed transaction. Citus only.
+    /// Writes rows in all shards, in one distributed transaction. Citus only.
     WriteAll,
-    /// It reads all shards. Citus only.
+    /// Reads all shards. Citus only.
     ReadAll,
 }
 
@@ -43,9 +43,9 @@ impl fmt::Display for Kind {
 /// How a statement is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// As text, the values in it: a simple query.
+    /// A simple query: text that contains the values.
     Simple,
-    /// Prepared on the server once a session, and executed with parameters.
+    /// Prepared once in each session, and executed with parameters.
     Prepared,
 }
 
@@ -58,18 +58,18 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Clients of one sort. Two clients that agree in all of this are one stream.
+/// Clients of one kind. Two clients that agree in all of this are one stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stream {
     /// What it does.
     pub kind: Kind,
     /// How it is sent.
     pub protocol: Protocol,
-    /// Through which node: the name of the scope whose leader it is, or a port.
-    pub door: Arc<str>,
+    /// The entry node: the scope whose leader it is, or a port.
+    pub entry_node: Arc<str>,
     /// In which database.
     pub database: Arc<str>,
-    /// The worker group that has the row; none when all groups are concerned.
+    /// The worker group that has the row; none for statements of all groups.
     pub group: Option<u32>,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Display for Stream {
         let Self {
             kind,
             protocol,
-            door,
+            entry_node,
             database,
             group,
         } = self;
@@ -86,6 +86,6 @@ impl fmt::Display for Stream {
             Some(group) => write!(f, "group {group} ")?,
             None => f.write_str("all groups ")?,
         }
-        write!(f, "{kind}, {protocol}, {database}, through {door}")
+        write!(f, "{kind}, {protocol}, {database}, through {entry_node}")
     }
 }

@@ -1,5 +1,5 @@
-//! The end of the application. In: what its writers were promised. Out: whether
-//! the tables keep the promise.
+//! The last check of the application. In: the ledgers of its writers. Out: whether the tables
+//! have every acknowledged write.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,31 +7,31 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use postgres::Client;
 
-use super::book::Book;
+use super::ledger::Ledger;
 use super::stream::{Kind, Stream};
 use crate::cluster::Lab;
 use crate::wait::wait_until;
 
-/// Citus recovers distributed transactions that were torn apart once a minute.
+/// Citus looks once a minute for distributed transactions that were committed on some nodes only.
 const RECOVERED: Duration = Duration::from_secs(100);
 
-/// Checks all books; returns how many writes were checked.
+/// Checks all ledgers. Returns the number of writes checked.
 pub(super) fn verify<'a>(
     lab: &Lab,
-    books: impl Iterator<Item = (&'a Stream, &'a Book)>,
+    ledgers: impl Iterator<Item = (&'a Stream, &'a Ledger)>,
 ) -> Result<usize> {
     let citus = lab.flavour().is_citus();
     let mut checked = 0;
     let mut sessions: BTreeMap<String, Client> = BTreeMap::new();
     let mut last_writes: BTreeMap<String, BTreeMap<i64, i64>> = BTreeMap::new();
-    for (stream, book) in books {
+    for (stream, ledger) in ledgers {
         let database = &*stream.database;
         checked += match (stream.kind, citus) {
             (_, false) => {
                 if !last_writes.contains_key(database) {
                     last_writes.insert(database.into(), of_the_stand_in(lab, database)?);
                 }
-                book.check_last(&last_writes[database])
+                ledger.check_last(&last_writes[database])
             }
             (kind, true) => {
                 if !sessions.contains_key(database) {
@@ -40,9 +40,9 @@ pub(super) fn verify<'a>(
                 }
                 let session = sessions.get_mut(database).context("a session")?;
                 if kind == Kind::WriteAll {
-                    marks(session, book)
+                    marks(session, ledger)
                 } else {
-                    journal(session, book)
+                    journal(session, ledger)
                 }
             }
         }
@@ -51,28 +51,28 @@ pub(super) fn verify<'a>(
     Ok(checked)
 }
 
-fn journal(session: &mut Client, book: &Book) -> Result<usize> {
+fn journal(session: &mut Client, ledger: &Ledger) -> Result<usize> {
     let rows = session.query(
         "SELECT number FROM journal WHERE key = ANY ($1) AND writer = $2",
-        &[&book.keys, &book.writer],
+        &[&ledger.keys, &ledger.writer],
     )?;
     let found: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-    book.check_all(&found)
+    ledger.check_all(&found)
 }
 
-/// A row in each shard, and all of them had to be written at once.
-fn marks(session: &mut Client, book: &Book) -> Result<usize> {
+/// Each shard has a row of this writer, and one transaction writes all of them.
+fn marks(session: &mut Client, ledger: &Ledger) -> Result<usize> {
     wait_until(
         "every shard to have what was acknowledged",
         RECOVERED,
         || {
             let row = session.query_one(
                 "SELECT min(number), max(number) FROM marks WHERE writer = $1",
-                &[&book.writer],
+                &[&ledger.writer],
             )?;
             let (min, max): (i64, i64) = (row.get(0), row.get(1));
-            let checked = book.check_last(&BTreeMap::from([(0, min)]))?;
-            book.check_last(&BTreeMap::from([(0, max)]))?;
+            let checked = ledger.check_last(&BTreeMap::from([(0, min)]))?;
+            ledger.check_last(&BTreeMap::from([(0, max)]))?;
             anyhow::ensure!(
                 min == max,
                 "shards disagree: some have {min}, some have {max}"
@@ -82,7 +82,7 @@ fn marks(session: &mut Client, book: &Book) -> Result<usize> {
     )
 }
 
-/// The stand-in's tables are on the workers only.
+/// Reads the workers: the stand-in has its tables there only.
 fn of_the_stand_in(lab: &Lab, database: &str) -> Result<BTreeMap<i64, i64>> {
     let mut found = BTreeMap::new();
     for scope in lab.workers() {

@@ -1,9 +1,9 @@
-//! Names, arguments, columns: what a client finds before it does anything.
+//! Names, arguments and columns in the catalogue, and the rights to use them.
 
 use anyhow::{Result, ensure};
 
 use crate::Case;
-use crate::ground::Ground;
+use crate::fixture::Fixture;
 
 pub(crate) const CASES: &[Case] = &[
     ("the functions have these signatures", signatures),
@@ -13,14 +13,17 @@ pub(crate) const CASES: &[Case] = &[
     ),
     ("everything is found by its pg_catalog name", qualified),
     (
-        "the version tells Citus from the stand-in, and so does pg_extension",
+        "citus_version and pg_extension tell Citus from the stand-in",
         version,
     ),
     (
-        "who may not move may read, and a right to execute is enough to move",
+        "a role without rights may read the rows, and the right to execute citus_update_node is enough to move",
         rights,
     ),
-    ("a key is in the same shard everywhere", same_shard),
+    (
+        "a key is in the same shard on Citus and on the stand-in",
+        same_shard,
+    ),
     (
         "recover_prepared_transactions has nothing to recover",
         recover,
@@ -34,8 +37,8 @@ const ADD_ARGUMENTS: &str = "nodename text, nodeport integer, groupid integer DE
 const NODE: &str = "nodename text, nodeport integer";
 const LOCK: &str = "lock_mode integer, shard_id bigint[]";
 
-/// Name, arguments, result, and whether everybody may call it. All are strict
-/// but `create_distributed_table`.
+/// Name, arguments, result, and whether every role may call it. All of them are strict,
+/// except `create_distributed_table`.
 const FUNCTIONS: &[(&str, &str, &str, bool)] = &[
     ("citus_update_node", MOVE_ARGUMENTS, "void", false),
     ("master_update_node", MOVE_ARGUMENTS, "void", false),
@@ -97,8 +100,8 @@ const FUNCTIONS: &[(&str, &str, &str, bool)] = &[
     ),
 ];
 
-fn signatures(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn signatures(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     for (name, arguments, result, public) in FUNCTIONS {
         let found = session.rows(&format!(
             "SELECT pg_get_function_arguments(oid), pg_get_function_result(oid), proisstrict,
@@ -149,8 +152,8 @@ const COLUMNS: &[(&str, &str)] = &[
     ),
 ];
 
-fn columns(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn columns(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     for (table, expected) in COLUMNS {
         let found = session.one(&format!(
             "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN '!' ELSE '' END, ', ' ORDER BY attnum)
@@ -161,8 +164,8 @@ fn columns(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn qualified(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn qualified(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     session.run("SET search_path = ''")?;
     let rows = session.one("SELECT count(*) FROM pg_dist_node")?;
     ensure!(rows == "3", "{rows} rows in pg_dist_node");
@@ -174,11 +177,11 @@ fn qualified(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn version(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn version(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     let version = session.one("SELECT citus_version()")?;
     let extension = session.one("SELECT count(*) FROM pg_extension WHERE extname = 'citus'")?;
-    if ground.flavour.is_citus() {
+    if fixture.flavour.is_citus() {
         ensure!(
             version.starts_with("Citus 1") && extension == "1",
             "{version}"
@@ -192,21 +195,21 @@ fn version(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn rights(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn rights(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     session.run("DROP ROLE IF EXISTS reader; CREATE ROLE reader")?;
-    ground.sync()?;
+    fixture.sync()?;
     session.run("SET ROLE reader")?;
     session.run("SELECT FROM pg_dist_node; SELECT FROM pg_dist_placement; SELECT FROM pg_dist_shard; SELECT FROM pg_dist_poolinfo")?;
     let denied = "permission denied for function citus_update_node";
-    session.refused(&ground.move_group(1, 1), "42501", denied)?;
+    session.refused(&fixture.move_group(1, 1), "42501", denied)?;
     session.refused(
         "UPDATE pg_dist_node SET noderack = 'default'",
         "42501",
         "permission denied for table pg_dist_node",
     )?;
     session.refused(
-        &format!("SELECT lock_shard_metadata(7, '{}')", ground.shards(1)?),
+        &format!("SELECT lock_shard_metadata(7, '{}')", fixture.shards(1)?),
         "42501",
         "must be owner of table kv",
     )?;
@@ -217,7 +220,7 @@ fn rights(ground: &Ground) -> Result<()> {
     ))?;
     let moved = session.run(&format!(
         "BEGIN; {}; ROLLBACK",
-        ground.move_group(1, crate::ground::DEAD_PORT)
+        fixture.move_group(1, crate::fixture::DEAD_PORT)
     ));
     session.run(&format!(
         "ROLLBACK; RESET ROLE; REVOKE EXECUTE ON {grant} FROM reader; DROP ROLE reader"
@@ -225,10 +228,10 @@ fn rights(ground: &Ground) -> Result<()> {
     moved
 }
 
-fn same_shard(ground: &Ground) -> Result<()> {
-    // Which of the eight shards; recorded from Citus 13.2.
+fn same_shard(fixture: &Fixture) -> Result<()> {
+    // The shards of the keys 1 to 10, of eight; recorded from Citus 13.2.
     const SHARDS: &str = "0,6,3,2,1,5,2,0,7,1";
-    let found = ground.session()?.one(
+    let found = fixture.session()?.one(
         "SELECT string_agg((get_shard_id_for_distribution_column('kv', k)
             - (SELECT min(shardid) FROM pg_dist_shard WHERE logicalrelid = 'kv'::regclass))::text, ',' ORDER BY k)
          FROM generate_series(1, 10) k",
@@ -237,8 +240,8 @@ fn same_shard(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn recover(ground: &Ground) -> Result<()> {
-    let recovered = ground
+fn recover(fixture: &Fixture) -> Result<()> {
+    let recovered = fixture
         .session()?
         .one("SELECT recover_prepared_transactions()")?;
     ensure!(recovered == "0", "{recovered}");

@@ -1,9 +1,9 @@
-//! Who waits for whom.
+//! Locks: which statement waits for which.
 
 use anyhow::{Result, ensure};
 
 use crate::Case;
-use crate::ground::{DEAD_PORT, Ground, Session, sqlstate};
+use crate::fixture::{DEAD_PORT, Fixture, Session, sqlstate};
 
 pub(crate) const CASES: &[Case] = &[
     ("a move to the same name and port takes no lock", no_op),
@@ -16,16 +16,19 @@ pub(crate) const CASES: &[Case] = &[
         move_waits_for_writers,
     ),
     (
-        "a pause holds writers of its group; readers and other groups pass",
+        "a pause blocks writers of its group, but not readers or other groups",
         pause,
     ),
-    ("pauses of two groups stand side by side", two_pauses),
     (
-        "lock_shard_metadata holds writers of its shards",
+        "pauses of two groups do not wait for each other",
+        two_pauses,
+    ),
+    (
+        "lock_shard_metadata blocks writers of its shards",
         hold_by_shards,
     ),
     (
-        "a reference table ties all groups together",
+        "with a reference table, pauses and moves of all groups wait for each other",
         reference_table,
     ),
     (
@@ -33,11 +36,11 @@ pub(crate) const CASES: &[Case] = &[
         open_move_blocks,
     ),
     (
-        "two moves that waited for a third deadlock",
+        "two moves that waited for a third one deadlock",
         three_moves_deadlock,
     ),
     (
-        "pause, then LOCK TABLE, then move: no deadlock",
+        "moves that first pause, then lock the table, do not deadlock",
         three_moves_in_order,
     ),
     (
@@ -49,14 +52,17 @@ pub(crate) const CASES: &[Case] = &[
         lock_timeout,
     ),
     (
-        "force terminates who is in the way, after the cooldown",
+        "force terminates the sessions that block the move, after the cooldown",
         force,
     ),
     (
-        "force with a lock_timeout shorter than the cooldown terminates nobody",
+        "force with a lock_timeout shorter than the cooldown terminates no session",
         force_too_short,
     ),
-    ("force terminates another's open move too", force_on_nodes),
+    (
+        "force terminates an open move of another group too",
+        force_on_nodes,
+    ),
     (
         "plain updates of pg_dist_node exclude each other and moves",
         plain_updates,
@@ -67,7 +73,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// What a session holds: advisory locks, and modes on `pg_dist_node`.
+/// The locks of a session: the number of advisory ones, and the modes on `pg_dist_node`.
 fn held(session: &mut Session) -> Result<(usize, Vec<String>)> {
     let locks = session.rows(
         "SELECT locktype, mode FROM pg_locks WHERE pid = pg_backend_pid() AND granted
@@ -82,9 +88,12 @@ fn held(session: &mut Session) -> Result<(usize, Vec<String>)> {
     Ok((advisory, nodes))
 }
 
-fn no_op(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    session.run(&format!("BEGIN; {}", ground.move_group(1, ground.port(1))))?;
+fn no_op(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    session.run(&format!(
+        "BEGIN; {}",
+        fixture.move_group(1, fixture.port(1))
+    ))?;
     let locks = held(&mut session)?;
     ensure!(locks == (0, vec![]), "{locks:?}");
     let synced = session.one("SELECT bool_and(metadatasynced) FROM pg_dist_node")?;
@@ -92,116 +101,116 @@ fn no_op(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn move_locks(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    session.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
+fn move_locks(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    session.run(&format!("BEGIN; {}", fixture.move_group(1, DEAD_PORT)))?;
     let (shards, nodes) = held(&mut session)?;
     ensure!(shards == 4, "{shards} of the group's four shards");
     ensure!(nodes == ["ExclusiveLock", "RowExclusiveLock"], "{nodes:?}");
-    // The mode is the one thing that SQL cannot imitate.
+    // The lock mode is the only thing that SQL cannot imitate.
     let modes = session.one(
         "SELECT string_agg(DISTINCT mode || ' ' || objsubid, ',') FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'",
     )?;
-    let expected = if ground.flavour.is_citus() {
+    let expected = if fixture.flavour.is_citus() {
         "AccessExclusiveLock 8"
     } else {
         "ExclusiveLock 2"
     };
     ensure!(modes == expected, "{modes}");
-    // A reader of the rows is not kept waiting and sees the old ones.
-    let row = ground.row(1)?;
-    ensure!(row == format!("127.0.0.1:{}", ground.port(1)), "{row}");
+    // A reader of the rows does not wait, and sees the old ones.
+    let row = fixture.row(1)?;
+    ensure!(row == format!("127.0.0.1:{}", fixture.port(1)), "{row}");
     Ok(())
 }
 
-fn move_waits_for_writers(ground: &Ground) -> Result<()> {
-    let mut writer = ground.session()?;
-    writer.run(&format!("BEGIN; {}", ground.write(1, "open")?))?;
-    let blocked = ground.start_and_block(&ground.move_group(1, DEAD_PORT))?;
+fn move_waits_for_writers(fixture: &Fixture) -> Result<()> {
+    let mut writer = fixture.session()?;
+    writer.run(&format!("BEGIN; {}", fixture.write(1, "open")?))?;
+    let blocked = fixture.start_and_block(&fixture.move_group(1, DEAD_PORT))?;
     writer.run("COMMIT")?;
     blocked.succeeds()?;
-    let mut writer = ground.session()?;
-    writer.run(&format!("BEGIN; {}", ground.write(2, "open")?))?;
-    let mut other = ground.session()?;
+    let mut writer = fixture.session()?;
+    writer.run(&format!("BEGIN; {}", fixture.write(2, "open")?))?;
+    let mut other = fixture.session()?;
     other.run("SET lock_timeout = '5s'")?;
-    other.retry(&ground.move_group(1, ground.port(1)))
+    other.retry(&fixture.move_group(1, fixture.port(1)))
 }
 
-fn pause(ground: &Ground) -> Result<()> {
-    let mut hold = ground.session()?;
-    let mut reader = ground.session()?;
-    reader.run(&ground.write(1, "before")?)?;
-    hold.run(&format!("BEGIN; {}", ground.pause_group(1)))?;
+fn pause(fixture: &Fixture) -> Result<()> {
+    let mut hold = fixture.session()?;
+    let mut reader = fixture.session()?;
+    reader.run(&fixture.write(1, "before")?)?;
+    hold.run(&format!("BEGIN; {}", fixture.pause_group(1)))?;
     let (shards, nodes) = held(&mut hold)?;
     ensure!(shards == 4 && nodes.is_empty(), "{shards} {nodes:?}");
-    let writer = ground.start_and_block(&ground.write(1, "after")?)?;
+    let writer = fixture.start_and_block(&fixture.write(1, "after")?)?;
     reader.run("SET lock_timeout = '5s'")?;
-    let value = reader.one(&ground.read(1)?)?;
+    let value = reader.one(&fixture.read(1)?)?;
     ensure!(value == "before", "{value}");
-    reader.run(&ground.write(2, "elsewhere")?)?;
+    reader.run(&fixture.write(2, "elsewhere")?)?;
     hold.run("COMMIT")?;
     writer.succeeds()?;
-    let value = reader.one(&ground.read(1)?)?;
+    let value = reader.one(&fixture.read(1)?)?;
     ensure!(value == "after", "{value}");
     Ok(())
 }
 
-fn two_pauses(ground: &Ground) -> Result<()> {
-    let mut one = ground.session()?;
-    let mut two = ground.session()?;
+fn two_pauses(fixture: &Fixture) -> Result<()> {
+    let mut one = fixture.session()?;
+    let mut two = fixture.session()?;
     one.run(&format!(
         "BEGIN; SET LOCAL lock_timeout = '5s'; {}",
-        ground.pause_group(1)
+        fixture.pause_group(1)
     ))?;
     two.run(&format!(
         "BEGIN; SET LOCAL lock_timeout = '5s'; {}",
-        ground.pause_group(2)
+        fixture.pause_group(2)
     ))?;
-    let mut zero = ground.session()?;
+    let mut zero = fixture.session()?;
     zero.run(&format!(
         "BEGIN; SET LOCAL lock_timeout = '5s'; {}",
-        ground.pause_group(0)
+        fixture.pause_group(0)
     ))?;
-    // The same group twice is another matter.
-    let again = ground.start_and_block(&ground.pause_group(1))?;
+    // A second pause of the same group waits.
+    let again = fixture.start_and_block(&fixture.pause_group(1))?;
     one.run("ROLLBACK")?;
     again.succeeds()?;
     Ok(())
 }
 
-fn hold_by_shards(ground: &Ground) -> Result<()> {
-    let mut hold = ground.session()?;
+fn hold_by_shards(fixture: &Fixture) -> Result<()> {
+    let mut hold = fixture.session()?;
     hold.run(&format!(
         "BEGIN; SELECT lock_shard_metadata(7, '{}')",
-        ground.shards(1)?
+        fixture.shards(1)?
     ))?;
-    let writer = ground.start_and_block(&ground.write(1, "held")?)?;
-    let paused = ground.start_and_block(&ground.pause_group(1))?;
-    let mut other = ground.session()?;
+    let writer = fixture.start_and_block(&fixture.write(1, "held")?)?;
+    let paused = fixture.start_and_block(&fixture.pause_group(1))?;
+    let mut other = fixture.session()?;
     other.run("SET lock_timeout = '5s'")?;
-    other.run(&ground.write(2, "free")?)?;
+    other.run(&fixture.write(2, "free")?)?;
     hold.run("COMMIT")?;
     writer.succeeds()?;
     paused.succeeds()?;
-    // A writer's own mode: two side by side.
+    // Two locks of a writer's mode do not wait for each other.
     hold.run(&format!(
         "BEGIN; SELECT lock_shard_metadata(5, '{}')",
-        ground.shards(1)?
+        fixture.shards(1)?
     ))?;
-    other.run(&ground.write(1, "shared")?)
+    other.run(&fixture.write(1, "shared")?)
 }
 
-fn reference_table(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn reference_table(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     session.run("CREATE TABLE countries (id bigint PRIMARY KEY, name text)")?;
     session.run("SELECT create_reference_table('countries')")?;
     let outcome = (|| {
-        let mut hold = ground.session()?;
-        hold.run(&format!("BEGIN; {}", ground.pause_group(1)))?;
+        let mut hold = fixture.session()?;
+        hold.run(&format!("BEGIN; {}", fixture.pause_group(1)))?;
         for tied in [
-            ground.pause_group(2),
-            ground.pause_group(0),
-            ground.move_group(2, DEAD_PORT),
+            fixture.pause_group(2),
+            fixture.pause_group(0),
+            fixture.move_group(2, DEAD_PORT),
         ] {
             session.refused(
                 &format!("SET lock_timeout = '200ms'; {tied}"),
@@ -209,38 +218,38 @@ fn reference_table(ground: &Ground) -> Result<()> {
                 "lock timeout",
             )?;
         }
-        // A hold by the group's own shards ties nobody.
+        // A hold of the group's own shards blocks no other group.
         hold.run(&format!(
             "ROLLBACK; BEGIN; SELECT lock_shard_metadata(7, '{}')",
-            ground.shards(1)?
+            fixture.shards(1)?
         ))?;
         session.run(&format!(
             "SET lock_timeout = '5s'; BEGIN; {}; ROLLBACK",
-            ground.pause_group(2)
+            fixture.pause_group(2)
         ))
     })();
     session.run("ROLLBACK; DROP TABLE countries")?;
     outcome
 }
 
-fn open_move_blocks(ground: &Ground) -> Result<()> {
-    let mut open = ground.session()?;
-    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
-    let other = ground.start_and_block(&ground.move_group(2, DEAD_PORT + 1))?;
+fn open_move_blocks(fixture: &Fixture) -> Result<()> {
+    let mut open = fixture.session()?;
+    open.run(&format!("BEGIN; {}", fixture.move_group(1, DEAD_PORT)))?;
+    let other = fixture.start_and_block(&fixture.move_group(2, DEAD_PORT + 1))?;
     open.run("COMMIT")?;
     other.succeeds()?;
     for (group, port) in [(1, DEAD_PORT), (2, DEAD_PORT + 1)] {
-        let row = ground.row(group)?;
+        let row = fixture.row(group)?;
         ensure!(row == format!("127.0.0.1:{port}"), "{row}");
     }
     Ok(())
 }
 
-fn three_moves_deadlock(ground: &Ground) -> Result<()> {
-    let mut open = ground.session()?;
-    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
-    let two = ground.start_and_block(&ground.move_group(2, DEAD_PORT + 1))?;
-    let zero = ground.start_and_block(&ground.move_group(0, DEAD_PORT + 2))?;
+fn three_moves_deadlock(fixture: &Fixture) -> Result<()> {
+    let mut open = fixture.session()?;
+    open.run(&format!("BEGIN; {}", fixture.move_group(1, DEAD_PORT)))?;
+    let two = fixture.start_and_block(&fixture.move_group(2, DEAD_PORT + 1))?;
+    let zero = fixture.start_and_block(&fixture.move_group(0, DEAD_PORT + 2))?;
     open.run("COMMIT")?;
     let outcomes = [two.outcome()?.1, zero.outcome()?.1];
     let codes: Vec<String> = outcomes
@@ -251,59 +260,59 @@ fn three_moves_deadlock(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn three_moves_in_order(ground: &Ground) -> Result<()> {
+fn three_moves_in_order(fixture: &Fixture) -> Result<()> {
     let in_order = |group, port| {
         format!(
             "BEGIN; {}; LOCK TABLE pg_catalog.pg_dist_node IN EXCLUSIVE MODE; {}; COMMIT",
-            ground.pause_group(group),
-            ground.move_group(group, port)
+            fixture.pause_group(group),
+            fixture.move_group(group, port)
         )
     };
-    let mut open = ground.session()?;
-    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
-    let two = ground.start_and_block(&in_order(2, DEAD_PORT + 1))?;
-    let zero = ground.start_and_block(&in_order(0, DEAD_PORT + 2))?;
+    let mut open = fixture.session()?;
+    open.run(&format!("BEGIN; {}", fixture.move_group(1, DEAD_PORT)))?;
+    let two = fixture.start_and_block(&in_order(2, DEAD_PORT + 1))?;
+    let zero = fixture.start_and_block(&in_order(0, DEAD_PORT + 2))?;
     open.run("COMMIT")?;
     two.succeeds()?;
     zero.succeeds()?;
     Ok(())
 }
 
-fn pause_beside_move(ground: &Ground) -> Result<()> {
-    let mut open = ground.session()?;
-    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
-    let mut other = ground.session()?;
+fn pause_beside_move(fixture: &Fixture) -> Result<()> {
+    let mut open = fixture.session()?;
+    open.run(&format!("BEGIN; {}", fixture.move_group(1, DEAD_PORT)))?;
+    let mut other = fixture.session()?;
     other.run(&format!(
         "SET lock_timeout = '5s'; BEGIN; {}",
-        ground.pause_group(2)
+        fixture.pause_group(2)
     ))
 }
 
-fn lock_timeout(ground: &Ground) -> Result<()> {
-    let mut hold = ground.session()?;
-    hold.run(&format!("BEGIN; {}", ground.pause_group(1)))?;
-    let mut session = ground.session()?;
+fn lock_timeout(fixture: &Fixture) -> Result<()> {
+    let mut hold = fixture.session()?;
+    hold.run(&format!("BEGIN; {}", fixture.pause_group(1)))?;
+    let mut session = fixture.session()?;
     session.run("SET lock_timeout = '100ms'")?;
-    let before = ground.row(1)?;
+    let before = fixture.row(1)?;
     let words = "canceling statement due to lock timeout";
-    session.refused(&ground.move_group(1, DEAD_PORT), "55P03", words)?;
-    session.refused(&ground.pause_group(1), "55P03", words)?;
-    session.refused(&ground.write(1, "x")?, "55P03", words)?;
+    session.refused(&fixture.move_group(1, DEAD_PORT), "55P03", words)?;
+    session.refused(&fixture.pause_group(1), "55P03", words)?;
+    session.refused(&fixture.write(1, "x")?, "55P03", words)?;
     hold.run("ROLLBACK")?;
-    ensure!(ground.row(1)? == before);
+    ensure!(fixture.row(1)? == before);
     let timeout = session.one("SHOW lock_timeout")?;
     ensure!(timeout == "100ms", "{timeout}");
     Ok(())
 }
 
-fn force(ground: &Ground) -> Result<()> {
-    let mut writer = ground.session()?;
-    writer.run(&format!("BEGIN; {}", ground.write(1, "in the way")?))?;
+fn force(fixture: &Fixture) -> Result<()> {
+    let mut writer = fixture.session()?;
+    writer.run(&format!("BEGIN; {}", fixture.write(1, "in the way")?))?;
     let pid = writer.pid;
-    let mut session = ground.session()?;
-    session.run(&ground.move_group_with(1, DEAD_PORT, ", force => true, lock_cooldown => 200"))?;
-    ground.wait_gone(pid)?;
-    let row = ground.row(1)?;
+    let mut session = fixture.session()?;
+    session.run(&fixture.move_group_with(1, DEAD_PORT, ", force => true, lock_cooldown => 200"))?;
+    fixture.wait_gone(pid)?;
+    let row = fixture.row(1)?;
     ensure!(row == format!("127.0.0.1:{DEAD_PORT}"), "{row}");
     let Err(error) = writer.run("SELECT 1") else {
         anyhow::bail!("the writer's session is still alive");
@@ -315,35 +324,35 @@ fn force(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn force_too_short(ground: &Ground) -> Result<()> {
-    let mut writer = ground.session()?;
-    writer.run(&format!("BEGIN; {}", ground.write(1, "safe")?))?;
-    let mut session = ground.session()?;
+fn force_too_short(fixture: &Fixture) -> Result<()> {
+    let mut writer = fixture.session()?;
+    writer.run(&format!("BEGIN; {}", fixture.write(1, "safe")?))?;
+    let mut session = fixture.session()?;
     session.run("SET lock_timeout = '100ms'")?;
     session.refused(
-        &ground.move_group_with(1, DEAD_PORT, ", true, 10000"),
+        &fixture.move_group_with(1, DEAD_PORT, ", true, 10000"),
         "55P03",
         "lock timeout",
     )?;
     writer.run("COMMIT")
 }
 
-fn force_on_nodes(ground: &Ground) -> Result<()> {
-    let mut open = ground.session()?;
-    open.run(&format!("BEGIN; {}", ground.move_group(1, DEAD_PORT)))?;
-    let mut session = ground.session()?;
-    session.run(&ground.move_group_with(2, DEAD_PORT + 1, ", true, 200"))?;
-    ground.wait_gone(open.pid)?;
-    let row = ground.row(1)?;
+fn force_on_nodes(fixture: &Fixture) -> Result<()> {
+    let mut open = fixture.session()?;
+    open.run(&format!("BEGIN; {}", fixture.move_group(1, DEAD_PORT)))?;
+    let mut session = fixture.session()?;
+    session.run(&fixture.move_group_with(2, DEAD_PORT + 1, ", true, 200"))?;
+    fixture.wait_gone(open.pid)?;
+    let row = fixture.row(1)?;
     ensure!(
-        row == format!("127.0.0.1:{}", ground.port(1)),
+        row == format!("127.0.0.1:{}", fixture.port(1)),
         "the open move was rolled back, but {row}"
     );
     Ok(())
 }
 
-fn plain_updates(ground: &Ground) -> Result<()> {
-    let mut open = ground.session()?;
+fn plain_updates(fixture: &Fixture) -> Result<()> {
+    let mut open = fixture.session()?;
     let update =
         |group| format!("UPDATE pg_dist_node SET noderack = 'default' WHERE groupid = {group}");
     open.run(&format!("BEGIN; {}", update(1)))?;
@@ -352,24 +361,24 @@ fn plain_updates(ground: &Ground) -> Result<()> {
         nodes == ["RowExclusiveLock", "ShareRowExclusiveLock"],
         "{nodes:?}"
     );
-    let other = ground.start_and_block(&update(2))?;
+    let other = fixture.start_and_block(&update(2))?;
     open.run("COMMIT")?;
     other.succeeds()?;
     open.run(&format!("BEGIN; {}", update(1)))?;
-    let other = ground.start_and_block(&ground.move_group(2, DEAD_PORT))?;
+    let other = fixture.start_and_block(&fixture.move_group(2, DEAD_PORT))?;
     open.run("COMMIT")?;
     other.succeeds()?;
     Ok(())
 }
 
-fn group_zero(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    session.run(&format!("BEGIN; {}", ground.move_group(0, DEAD_PORT)))?;
+fn group_zero(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    session.run(&format!("BEGIN; {}", fixture.move_group(0, DEAD_PORT)))?;
     let (shards, nodes) = held(&mut session)?;
     ensure!(shards == 0, "{shards} shard locks");
     ensure!(nodes == ["ExclusiveLock", "RowExclusiveLock"], "{nodes:?}");
     session.run("COMMIT")?;
-    let row = ground.row(0)?;
+    let row = fixture.row(0)?;
     ensure!(row == format!("127.0.0.1:{DEAD_PORT}"), "{row}");
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! What citus-sync relies on in Citus, as cases that run against Citus itself
-//! and against its stand-in (testdata/citus-stand-in.sql). In: two workers and
-//! a coordinator per flavour. Out: one test per flavour that names every case
-//! that does not hold. docs/citus.md tells the same in prose.
+//! What citus-sync relies on in Citus, as cases that run on Citus itself
+//! and on its stand-in (testdata/citus-stand-in.sql). In: a coordinator and two
+//! workers of each flavour. Out: one test of each flavour, which names every case
+//! that fails. docs/citus.md describes the same in prose.
 
 #![allow(clippy::unwrap_used)]
 
 mod catalogue;
-mod ground;
+mod fixture;
 mod holds;
 mod locks;
 mod moves;
@@ -14,11 +14,11 @@ mod nodes;
 mod reach;
 
 use anyhow::Result;
-use ground::Ground;
+use fixture::Fixture;
 use lab::installation::Installation;
 
-/// A story and its proof.
-type Case = (&'static str, fn(&Ground) -> Result<()>);
+/// What is relied on, and the function that checks it.
+type Case = (&'static str, fn(&Fixture) -> Result<()>);
 
 fn cases() -> impl Iterator<Item = Case> {
     [
@@ -34,23 +34,26 @@ fn cases() -> impl Iterator<Item = Case> {
     .copied()
 }
 
-/// Runs every case, each from the same beginning, and fails with all that did
-/// not hold.
+/// Runs every case from the same state, and fails with the names of those that failed.
 fn keeps_the_contract(stand_in: bool) {
-    let ground = Ground::prepare(stand_in).unwrap();
+    let fixture = Fixture::prepare(stand_in).unwrap();
     let only = std::env::var("CONTRACT_CASE").unwrap_or_default();
     let mut failed = Vec::new();
     for (name, case) in cases().filter(|(name, _)| name.contains(&only)) {
-        let outcome = ground.restore().and_then(|()| case(&ground));
+        let outcome = fixture.restore().and_then(|()| case(&fixture));
         match &outcome {
-            Ok(()) => println!("{}: {name}", ground.flavour),
+            Ok(()) => println!("{}: {name}", fixture.flavour),
             Err(error) => {
-                println!("{}: NOT SO: {name}: {error:#}", ground.flavour);
+                println!("{}: FAILED: {name}: {error:#}", fixture.flavour);
                 failed.push(name);
             }
         }
     }
-    assert!(failed.is_empty(), "{}: not so: {failed:#?}", ground.flavour);
+    assert!(
+        failed.is_empty(),
+        "{}: these cases failed: {failed:#?}",
+        fixture.flavour
+    );
 }
 
 #[test]
@@ -61,7 +64,7 @@ fn the_stand_in_keeps_the_contract() {
 #[test]
 fn citus_keeps_the_contract() {
     if lab::citus::stand_in_forced() || !Installation::find().unwrap().has_citus {
-        println!("Citus is not used here: only the stand-in was put to the test");
+        println!("skipped: Citus is not used here");
         return;
     }
     keeps_the_contract(false);

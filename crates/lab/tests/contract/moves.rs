@@ -1,9 +1,9 @@
-//! What a move does to rows, sessions and the workers' metadata.
+//! What a move changes: rows, open sessions and the workers' metadata.
 
 use anyhow::{Result, ensure};
 
 use crate::Case;
-use crate::ground::{DEAD_PORT, Ground, Session};
+use crate::fixture::{DEAD_PORT, Fixture, Session};
 use lab::wait_for;
 
 pub(crate) const CASES: &[Case] = &[
@@ -16,34 +16,34 @@ pub(crate) const CASES: &[Case] = &[
         plain_update_is_seen,
     ),
     (
-        "a move leaves the nodeid and marks the workers for resync, which then comes",
+        "a move keeps the nodeid and marks the workers for resync, and then the resync comes",
         resync,
     ),
     (
-        "a plain UPDATE marks nobody for resync",
-        plain_update_marks_nobody,
+        "a plain UPDATE marks no worker for resync",
+        plain_update_marks_no_worker,
     ),
     (
-        "primary and secondary swap in one transaction by way of a temporary name",
+        "a primary and a secondary swap in one transaction, through a temporary name",
         swap,
     ),
-    ("a swap that fails half-way leaves nothing", failed_swap),
+    ("a swap that fails half-way changes nothing", failed_swap),
     (
-        "a worker that never answers keeps the resync, and so all moves, waiting until it is cancelled",
+        "a worker that never answers blocks the resync, and so every move, until the resync is cancelled",
         silent_worker,
     ),
 ];
 
-fn held_write_follows(ground: &Ground) -> Result<()> {
-    let mut hold = ground.session()?;
-    hold.run(&format!("BEGIN; {}", ground.pause_group(1)))?;
-    let writer = ground.start_and_block(&ground.write(1, "late")?)?;
-    hold.run(&format!("{}; COMMIT", ground.move_group(1, DEAD_PORT)))?;
+fn held_write_follows(fixture: &Fixture) -> Result<()> {
+    let mut hold = fixture.session()?;
+    hold.run(&format!("BEGIN; {}", fixture.pause_group(1)))?;
+    let writer = fixture.start_and_block(&fixture.write(1, "late")?)?;
+    hold.run(&format!("{}; COMMIT", fixture.move_group(1, DEAD_PORT)))?;
     let (_, outcome) = writer.outcome()?;
     let Err(error) = outcome else {
         anyhow::bail!("the write went to the old address");
     };
-    let refusal = crate::ground::db_error(&error)?;
+    let refusal = crate::fixture::db_error(&error)?;
     let words = format!("connection to the remote node postgres@127.0.0.1:{DEAD_PORT} failed");
     ensure!(
         refusal.code().code() == "08006" && refusal.message().starts_with(&words),
@@ -52,34 +52,34 @@ fn held_write_follows(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn plain_update_is_seen(ground: &Ground) -> Result<()> {
-    let mut reader = ground.session()?;
-    reader.run(&ground.write(1, "seen")?)?;
-    let read = ground.read(1)?;
+fn plain_update_is_seen(fixture: &Fixture) -> Result<()> {
+    let mut reader = fixture.session()?;
+    reader.run(&fixture.write(1, "seen")?)?;
+    let read = fixture.read(1)?;
     reader.run(&read)?; // its connection to the worker is open, its plan may be cached
-    let mut session = ground.session()?;
+    let mut session = fixture.session()?;
     session.run(&format!(
         "UPDATE pg_dist_node SET nodeport = {DEAD_PORT} WHERE groupid = 1"
     ))?;
     reader.refused(&read, "08006", &format!("127.0.0.1:{DEAD_PORT} failed"))?;
     session.run(&format!(
         "UPDATE pg_dist_node SET nodeport = {} WHERE groupid = 1",
-        ground.port(1)
+        fixture.port(1)
     ))?;
     let value = reader.one(&read)?;
     ensure!(value == "seen", "{value}");
     Ok(())
 }
 
-fn resync(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn resync(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     let id = session.one("SELECT nodeid FROM pg_dist_node WHERE groupid = 1")?;
-    session.run(&format!("BEGIN; {}", ground.move_group(0, DEAD_PORT)))?;
+    session.run(&format!("BEGIN; {}", fixture.move_group(0, DEAD_PORT)))?;
     let synced = session
         .one("SELECT string_agg(metadatasynced::text, ',' ORDER BY groupid) FROM pg_dist_node")?;
     ensure!(synced == "true,false,false", "{synced}");
     session.run("COMMIT")?;
-    ground.sync()?;
+    fixture.sync()?;
     // Every worker now has the coordinator's rows.
     let rows = "SELECT string_agg(nodeid || ' ' || groupid || ' ' || nodename || ':' || nodeport, ', ' ORDER BY nodeid) FROM pg_dist_node";
     let expected = session.one(rows)?;
@@ -87,7 +87,7 @@ fn resync(ground: &Ground) -> Result<()> {
         expected.contains(&format!("127.0.0.1:{DEAD_PORT}")),
         "{expected}"
     );
-    for (worker, group) in ground.workers.iter().zip(["1", "2"]) {
+    for (worker, group) in fixture.workers.iter().zip(["1", "2"]) {
         let mut there = Session::open(worker.port())?;
         let found = there.one(rows)?;
         ensure!(found == expected, "{}: {found}", worker.name());
@@ -98,23 +98,23 @@ fn resync(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn plain_update_marks_nobody(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn plain_update_marks_no_worker(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     session.run(&format!(
         "UPDATE pg_dist_node SET nodeport = {DEAD_PORT} WHERE groupid = 0"
     ))?;
     let synced = session.one("SELECT bool_and(metadatasynced) FROM pg_dist_node")?;
     ensure!(synced == "t");
-    for worker in &ground.workers {
+    for worker in &fixture.workers {
         let port = Session::open(worker.port())?
             .one("SELECT nodeport FROM pg_dist_node WHERE groupid = 0")?;
-        ensure!(port == ground.port(0).to_string(), "{port}");
+        ensure!(port == fixture.port(0).to_string(), "{port}");
     }
     Ok(())
 }
 
-/// A group 1 with a secondary at port 2: ids of both, ordered by role.
-fn with_secondary(ground: &Ground, session: &mut Session) -> Result<(String, String)> {
+/// Adds a secondary at port 2 to group 1. Returns the ids of the primary and the secondary.
+fn with_secondary(fixture: &Fixture, session: &mut Session) -> Result<(String, String)> {
     session.run("SELECT citus_add_node('127.0.0.1', 2, 1, 'secondary')")?;
     Ok((
         session
@@ -122,13 +122,13 @@ fn with_secondary(ground: &Ground, session: &mut Session) -> Result<(String, Str
         session
             .one("SELECT nodeid FROM pg_dist_node WHERE groupid = 1 AND noderole = 'secondary'")?,
     ))
-    .and_then(|ids| ground.sync().map(|()| ids))
+    .and_then(|ids| fixture.sync().map(|()| ids))
 }
 
-fn swap(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    let (primary, secondary) = with_secondary(ground, &mut session)?;
-    let port = ground.port(1);
+fn swap(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    let (primary, secondary) = with_secondary(fixture, &mut session)?;
+    let port = fixture.port(1);
     session.run(&format!(
         "BEGIN;
          SELECT citus_update_node({primary}, 'temporary', 1);
@@ -150,9 +150,9 @@ fn swap(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn failed_swap(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    let (primary, secondary) = with_secondary(ground, &mut session)?;
+fn failed_swap(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    let (primary, secondary) = with_secondary(fixture, &mut session)?;
     let rows =
         "SELECT nodeid, nodename, nodeport, metadatasynced FROM pg_dist_node ORDER BY nodeid";
     let before = session.rows(rows)?;
@@ -161,7 +161,7 @@ fn failed_swap(ground: &Ground) -> Result<()> {
             "BEGIN;
              SELECT citus_update_node({primary}, 'temporary', 1);
              SELECT citus_update_node({secondary}, '127.0.0.1', {});",
-            ground.port(2) // not its group's
+            fixture.port(2) // an address of another group
         ),
         "55000",
         "there is already another node",
@@ -172,53 +172,57 @@ fn failed_swap(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn silent_worker(ground: &Ground) -> Result<()> {
-    // The one that plays the maintenance daemon where there is none. Its
-    // connection to the worker is open already: only then is it interruptible.
-    let mut daemon = ground.session()?;
-    if !ground.flavour.is_citus() {
+fn silent_worker(fixture: &Fixture) -> Result<()> {
+    // This session stands in for the maintenance daemon on the stand-in. Its connection to the worker
+    // is already open: only then can the sync be interrupted.
+    let mut daemon = fixture.session()?;
+    if !fixture.flavour.is_citus() {
         daemon.run(&format!(
             "{}; SELECT citus_stand_in_sync_metadata()",
-            ground.move_group(0, DEAD_PORT)
+            fixture.move_group(0, DEAD_PORT)
         ))?;
     }
-    ground.workers[1].freeze();
-    let mut session = ground.session()?;
-    session.run(&ground.move_group(0, DEAD_PORT + 1))?;
-    let daemon = if ground.flavour.is_citus() {
+    fixture.workers[1].freeze();
+    let mut session = fixture.session()?;
+    session.run(&fixture.move_group(0, DEAD_PORT + 1))?;
+    let daemon = if fixture.flavour.is_citus() {
         None
     } else {
         Some(daemon.start("SELECT citus_stand_in_sync_metadata()")?)
     };
-    let holder = lab::wait_until("a resync that is stuck", crate::ground::DEADLINE, || {
+    let holder = lab::wait_until("a resync that is stuck", crate::fixture::DEADLINE, || {
         let holders = session.rows(
             "SELECT pid, application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
              WHERE relation = 'pg_dist_node'::regclass AND pg_locks.mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()",
         )?;
         Ok(holders.into_iter().next())
     })?;
-    if ground.flavour.is_citus() {
+    if fixture.flavour.is_citus() {
         ensure!(holder[1] == "Citus Metadata Sync Daemon", "{holder:?}");
     }
     session.refused(
         &format!(
             "SET lock_timeout = '100ms'; {}",
-            ground.move_group(1, DEAD_PORT)
+            fixture.move_group(1, DEAD_PORT)
         ),
         "55P03",
         "lock timeout",
     )?;
     session.run(&format!("SELECT pg_cancel_backend({})", holder[0]))?;
-    wait_for("the resync to let go", crate::ground::DEADLINE, || {
-        let held = session.one(&format!(
+    wait_for(
+        "the resync to release its lock",
+        crate::fixture::DEADLINE,
+        || {
+            let held = session.one(&format!(
             "SELECT count(*) FROM pg_locks WHERE relation = 'pg_dist_node'::regclass AND mode = 'RowExclusiveLock' AND pid = {}",
             holder[0]
         ))?;
-        Ok(held == "0")
-    })?;
-    ground.workers[1].thaw();
+            Ok(held == "0")
+        },
+    )?;
+    fixture.workers[1].thaw();
     if let Some(daemon) = daemon {
-        let _ = daemon.outcome()?; // cancelled, and that is all
+        let _ = daemon.outcome()?; // it was cancelled
     }
     Ok(())
 }

@@ -1,19 +1,40 @@
-//! Rows of `pg_dist_node`: adding, removing, what may not be, and its words.
+//! Rows of `pg_dist_node`: adding and removing them, and which changes Citus refuses.
 
 use anyhow::{Result, ensure};
 
 use crate::Case;
-use crate::ground::{DEAD_PORT, Ground};
+use crate::fixture::{DEAD_PORT, Fixture, Session};
 
 pub(crate) const CASES: &[Case] = &[
     (
         "a name and port belong to one row, a group has one primary",
         uniqueness,
     ),
-    ("what cannot be done is refused in these words", refusals),
-    ("a NULL argument does nothing", null_arguments),
-    ("a move does not check where it goes", unchecked),
-    ("adding a known address gives its row's id", add_known),
+    (
+        "moves and pauses of unknown nodes, and moves to a taken address, are refused",
+        refused_moves,
+    ),
+    (
+        "locks of unknown shards, no shards or an unknown mode are refused",
+        refused_locks,
+    ),
+    (
+        "a second primary, an unknown node and an unknown property are refused",
+        refused_nodes,
+    ),
+    (
+        "a shard of a table that is not distributed, or of no key, is refused",
+        refused_keys,
+    ),
+    (
+        "a call with a NULL argument changes nothing",
+        null_arguments,
+    ),
+    ("a move does not check its new address", unchecked),
+    (
+        "adding a known address returns the id of its row",
+        add_known,
+    ),
     (
         "a group given by number does not advance the sequence of groups",
         group_sequence,
@@ -23,23 +44,26 @@ pub(crate) const CASES: &[Case] = &[
         add_unreachable,
     ),
     (
-        "a secondary is added without a look at it, in another cluster too",
+        "a secondary is added without a connection to it, in another cluster too",
         add_secondary,
     ),
     (
         "nodes are neither added nor removed while a worker's metadata is behind",
         add_unsynced,
     ),
-    ("a node with the only placement of a shard stays", remove),
     (
-        "the coordinator's row is set by citus_set_coordinator_host",
+        "a node with the only placement of a shard cannot be removed",
+        remove,
+    ),
+    (
+        "citus_set_coordinator_host sets the coordinator's row",
         coordinator_host,
     ),
 ];
 
-fn uniqueness(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    let (one, two) = (ground.port(1), ground.port(2));
+fn uniqueness(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    let (one, two) = (fixture.port(1), fixture.port(2));
     let key = "pg_dist_node_nodename_nodeport_key";
     session.refused(
         &format!(
@@ -71,130 +95,163 @@ fn uniqueness(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn refusals(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    let (one, two) = (ground.port(1), ground.port(2));
-    let shards = ground.shards(1)?;
-    let taken = "there is already another node with the specified hostname and port";
-    let table: &[(String, &str, String)] = &[
-        (ground.move_group(1, two), "55000", taken.into()),
-        (
-            "SELECT citus_update_node(99, 'x', 1)".into(),
-            "P0002",
-            "node 99 not found".into(),
-        ),
-        // Node ids are printed unsigned.
-        (
-            "SELECT citus_update_node(-5, 'x', 1)".into(),
-            "P0002",
-            "node 4294967291 not found".into(),
-        ),
-        (
-            "SELECT master_update_node(99, 'x', 1)".into(),
-            "P0002",
-            "node 99 not found".into(),
-        ),
-        (
-            "SELECT citus_pause_node_within_txn(99)".into(),
-            "P0002",
-            "node 99 not found".into(),
-        ),
-        // The address is looked at before the node.
-        (
-            format!("SELECT citus_update_node(99, '127.0.0.1', {one})"),
-            "55000",
-            taken.into(),
-        ),
-        (
-            format!("SELECT lock_shard_metadata(8, '{shards}')"),
-            "XX000",
-            "unsupported lockmode 8".into(),
-        ),
-        (
-            "SELECT lock_shard_metadata(7, '{}')".into(),
-            "XX000",
-            "no locks specified".into(),
-        ),
-        (
-            "SELECT lock_shard_resources(7, '{}')".into(),
-            "XX000",
-            "no locks specified".into(),
-        ),
-        (
-            "SELECT lock_shard_metadata(7, '{999999}')".into(),
-            "XX000",
-            "could not find valid entry for shard 999999".into(),
-        ),
-        (
-            "SELECT citus_add_node('127.0.0.1', 2, 1)".into(),
-            "XX000",
-            "group 1 already has a primary node".into(),
-        ),
-        (
-            "SELECT citus_add_node('127.0.0.1', 2, 9, 'primary', 'other')".into(),
-            "XX000",
-            "primaries must be added to the default cluster".into(),
-        ),
-        (
-            "SELECT citus_remove_node('127.0.0.1', 2)".into(),
-            "XX000",
-            "node at \"127.0.0.1:2\" does not exist".into(),
-        ),
-        (
-            format!("SELECT citus_set_node_property('127.0.0.1', {one}, 'x', true)"),
-            "XX000",
-            "only the 'shouldhaveshards' property can be set using this function".into(),
-        ),
-        (
-            "SELECT citus_set_node_property('127.0.0.1', 2, 'shouldhaveshards', true)".into(),
-            "XX000",
-            "node at \"127.0.0.1:2\" does not exist".into(),
-        ),
-        (
-            "SELECT get_shard_id_for_distribution_column('pg_class', 5)".into(),
-            "42P16",
-            "relation is not distributed".into(),
-        ),
-        (
-            "SELECT get_shard_id_for_distribution_column('kv')".into(),
-            "22004",
-            "distribution value cannot be NULL for tables other than reference tables.".into(),
-        ),
-    ];
+/// Statements that must fail, each with its SQLSTATE and its whole message.
+fn refuses_all(session: &mut Session, table: &[(String, &str, &str)]) -> Result<()> {
     for (sql, code, message) in table {
         let refusal = session.refused(sql, code, message)?;
         ensure!(
-            refusal.message() == message,
+            refusal.message() == *message,
             "{:?} from: {sql}",
             refusal.message()
         );
     }
-    // Shards that nobody knows: no lock, no complaint.
-    session.run("SELECT lock_shard_resources(7, '{999999}')")
-}
-
-fn null_arguments(ground: &Ground) -> Result<()> {
-    let before = ground.row(1)?;
-    let mut session = ground.session()?;
-    session.run("SELECT citus_update_node(NULL, 'x', 1), citus_update_node(1, NULL, 1), citus_pause_node_within_txn(NULL)")?;
-    ensure!(ground.row(1)? == before);
     Ok(())
 }
 
-fn unchecked(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn refused_moves(fixture: &Fixture) -> Result<()> {
+    let (one, two) = (fixture.port(1), fixture.port(2));
+    let taken = "there is already another node with the specified hostname and port";
+    let unknown = "node 99 not found";
+    refuses_all(
+        &mut fixture.session()?,
+        &[
+            (fixture.move_group(1, two), "55000", taken),
+            (
+                "SELECT citus_update_node(99, 'x', 1)".into(),
+                "P0002",
+                unknown,
+            ),
+            // Node ids are printed unsigned.
+            (
+                "SELECT citus_update_node(-5, 'x', 1)".into(),
+                "P0002",
+                "node 4294967291 not found",
+            ),
+            (
+                "SELECT master_update_node(99, 'x', 1)".into(),
+                "P0002",
+                unknown,
+            ),
+            (
+                "SELECT citus_pause_node_within_txn(99)".into(),
+                "P0002",
+                unknown,
+            ),
+            // Citus checks the address before the node.
+            (
+                format!("SELECT citus_update_node(99, '127.0.0.1', {one})"),
+                "55000",
+                taken,
+            ),
+        ],
+    )
+}
+
+fn refused_locks(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    refuses_all(
+        &mut session,
+        &[
+            (
+                format!("SELECT lock_shard_metadata(8, '{}')", fixture.shards(1)?),
+                "XX000",
+                "unsupported lockmode 8",
+            ),
+            (
+                "SELECT lock_shard_metadata(7, '{}')".into(),
+                "XX000",
+                "no locks specified",
+            ),
+            (
+                "SELECT lock_shard_resources(7, '{}')".into(),
+                "XX000",
+                "no locks specified",
+            ),
+            (
+                "SELECT lock_shard_metadata(7, '{999999}')".into(),
+                "XX000",
+                "could not find valid entry for shard 999999",
+            ),
+        ],
+    )?;
+    // This function takes no lock on unknown shards, and raises no error.
+    session.run("SELECT lock_shard_resources(7, '{999999}')")
+}
+
+fn refused_nodes(fixture: &Fixture) -> Result<()> {
+    let one = fixture.port(1);
+    refuses_all(
+        &mut fixture.session()?,
+        &[
+            (
+                "SELECT citus_add_node('127.0.0.1', 2, 1)".into(),
+                "XX000",
+                "group 1 already has a primary node",
+            ),
+            (
+                "SELECT citus_add_node('127.0.0.1', 2, 9, 'primary', 'other')".into(),
+                "XX000",
+                "primaries must be added to the default cluster",
+            ),
+            (
+                "SELECT citus_remove_node('127.0.0.1', 2)".into(),
+                "XX000",
+                "node at \"127.0.0.1:2\" does not exist",
+            ),
+            (
+                format!("SELECT citus_set_node_property('127.0.0.1', {one}, 'x', true)"),
+                "XX000",
+                "only the 'shouldhaveshards' property can be set using this function",
+            ),
+            (
+                "SELECT citus_set_node_property('127.0.0.1', 2, 'shouldhaveshards', true)".into(),
+                "XX000",
+                "node at \"127.0.0.1:2\" does not exist",
+            ),
+        ],
+    )
+}
+
+fn refused_keys(fixture: &Fixture) -> Result<()> {
+    refuses_all(
+        &mut fixture.session()?,
+        &[
+            (
+                "SELECT get_shard_id_for_distribution_column('pg_class', 5)".into(),
+                "42P16",
+                "relation is not distributed",
+            ),
+            (
+                "SELECT get_shard_id_for_distribution_column('kv')".into(),
+                "22004",
+                "distribution value cannot be NULL for tables other than reference tables.",
+            ),
+        ],
+    )
+}
+
+fn null_arguments(fixture: &Fixture) -> Result<()> {
+    let before = fixture.row(1)?;
+    let mut session = fixture.session()?;
+    session.run("SELECT citus_update_node(NULL, 'x', 1), citus_update_node(1, NULL, 1), citus_pause_node_within_txn(NULL)")?;
+    ensure!(fixture.row(1)? == before);
+    Ok(())
+}
+
+fn unchecked(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     session.run(
         "SELECT citus_update_node((SELECT nodeid FROM pg_dist_node WHERE groupid = 1), 'no such host', 70000)",
     )?;
-    let row = ground.row(1)?;
+    let row = fixture.row(1)?;
     ensure!(row == "no such host:70000", "{row}");
     Ok(())
 }
 
-fn add_known(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn add_known(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     let known = session.one("SELECT nodeid FROM pg_dist_node WHERE groupid = 1")?;
-    let port = ground.port(1);
+    let port = fixture.port(1);
     let again = session.one(&format!("SELECT citus_add_node('127.0.0.1', {port})"))?;
     ensure!(again == known, "{again}, not {known}");
     let old_name = session.one(&format!("SELECT master_add_node('127.0.0.1', {port})"))?;
@@ -202,8 +259,8 @@ fn add_known(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn group_sequence(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn group_sequence(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     session.run("SELECT setval('pg_catalog.pg_dist_groupid_seq', 1, false)")?;
     for group in [1, 2] {
         session.refused(
@@ -221,8 +278,8 @@ fn group_sequence(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn add_unreachable(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn add_unreachable(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     let refusal = session.refused(
         &format!("SELECT citus_add_node('127.0.0.1', {DEAD_PORT}, 9)"),
         "08006",
@@ -238,11 +295,11 @@ fn add_unreachable(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn add_secondary(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn add_secondary(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     session.run("SELECT citus_add_node('127.0.0.1', 2, 1, 'secondary')")?;
     session.run("SELECT citus_add_node('127.0.0.1', 3, 1, 'secondary', 'other')")?;
-    let port = ground.port(1);
+    let port = fixture.port(1);
     session.run(&format!(
         "SELECT citus_add_secondary_node('127.0.0.1', 4, '127.0.0.1', {port})"
     ))?;
@@ -265,9 +322,9 @@ fn add_secondary(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn add_unsynced(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    session.run(&ground.move_group(2, DEAD_PORT))?;
+fn add_unsynced(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    session.run(&fixture.move_group(2, DEAD_PORT))?;
     let refusal = session.refused(
         "SELECT citus_add_node('127.0.0.1', 2, 1, 'secondary')",
         "55000",
@@ -282,9 +339,9 @@ fn add_unsynced(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn remove(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    let port = ground.port(1);
+fn remove(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    let port = fixture.port(1);
     let refusal = session.refused(
         &format!("SELECT citus_remove_node('127.0.0.1', {port})"),
         "XX000",
@@ -300,23 +357,23 @@ fn remove(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn coordinator_host(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn coordinator_host(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     let id = "SELECT nodeid FROM pg_dist_node WHERE groupid = 0";
     let before = session.one(id)?;
     session.run(&format!(
         "SELECT citus_set_coordinator_host('localhost', {})",
-        ground.port(0)
+        fixture.port(0)
     ))?;
-    let row = ground.row(0)?;
-    ensure!(row == format!("localhost:{}", ground.port(0)), "{row}");
+    let row = fixture.row(0)?;
+    ensure!(row == format!("localhost:{}", fixture.port(0)), "{row}");
     ensure!(session.one(id)? == before, "the row has a new nodeid");
     let synced = session.one("SELECT bool_and(metadatasynced) FROM pg_dist_node")?;
     ensure!(synced == "t", "it is no move: nothing is marked for resync");
     session.refused(
         &format!(
             "SELECT citus_set_coordinator_host('127.0.0.1', {})",
-            ground.port(1)
+            fixture.port(1)
         ),
         "23505",
         "pg_dist_node_nodename_nodeport_key",

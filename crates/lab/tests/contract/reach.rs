@@ -1,32 +1,32 @@
-//! What a node that cannot be used looks like from the coordinator.
+//! What the coordinator says of a node that does not answer, or is read-only.
 
 use std::net::TcpListener;
 
 use anyhow::{Result, ensure};
 
 use crate::Case;
-use crate::ground::{DEAD_PORT, Ground, Session};
+use crate::fixture::{DEAD_PORT, Fixture, Session};
 use lab::wait_for;
 
 pub(crate) const CASES: &[Case] = &[
     (
-        "citus_check_connection_to_node says yes to a server that answers",
+        "citus_check_connection_to_node returns true for a server that answers",
         answers,
     ),
     (
-        "… no to a closed port, with a warning and not an error",
+        "citus_check_connection_to_node returns false for a closed port, with a warning and not an error",
         closed,
     ),
     (
-        "… no to a server that never answers, within citus.node_connection_timeout",
+        "citus_check_connection_to_node returns false for a server that never answers, within citus.node_connection_timeout",
         mute,
     ),
     (
-        "… to a server that fell silent between two questions of one session that keeps no connections",
+        "citus_check_connection_to_node returns false for a server that fell silent between two calls of one session that keeps no connections",
         silent_later,
     ),
     (
-        "recover_prepared_transactions ends what a dead session left prepared, and warns of a worker it cannot reach",
+        "recover_prepared_transactions ends prepared transactions of a dead session, and warns of a worker that it cannot reach",
         recover,
     ),
     (
@@ -45,15 +45,15 @@ fn check(session: &mut Session, port: u16) -> Result<String> {
     ))
 }
 
-fn answers(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    ensure!(check(&mut session, ground.port(1))? == "t");
+fn answers(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    ensure!(check(&mut session, fixture.port(1))? == "t");
     ensure!(session.notices.lock().unwrap().is_empty());
     Ok(())
 }
 
-fn closed(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
+fn closed(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
     ensure!(check(&mut session, DEAD_PORT)? == "f");
     let notices = session.notices.lock().unwrap().clone();
     let words = format!(
@@ -66,11 +66,11 @@ fn closed(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn mute(ground: &Ground) -> Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?; // the kernel accepts, nobody answers
-    let mut session = ground.session()?;
+fn mute(fixture: &Fixture) -> Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?; // the kernel accepts, and nothing answers
+    let mut session = fixture.session()?;
     session.run("SET citus.node_connection_timeout = 300")?;
-    // Bounded by the session's statement_timeout, if by nothing else.
+    // If nothing else bounds the call, the session's statement_timeout does.
     let port = listener.local_addr()?.port();
     ensure!(check(&mut session, port)? == "f");
     let notices = session.notices.lock().unwrap().clone();
@@ -82,39 +82,39 @@ fn mute(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn silent_later(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    // With a connection kept from the first question, Citus would put the
-    // second one there, and wait for its answer beyond any timeout.
+fn silent_later(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    // With a connection kept from the first call, Citus would use it for the second one, and
+    // wait for the answer beyond any timeout.
     session.run("SET citus.max_cached_conns_per_worker = 0")?;
     session.run("SET citus.node_connection_timeout = 300")?;
-    ensure!(check(&mut session, ground.port(1))? == "t");
-    ground.workers[0].freeze();
-    let asked = session.start(&format!(
+    ensure!(check(&mut session, fixture.port(1))? == "t");
+    fixture.workers[0].freeze();
+    let second = session.start(&format!(
         "SELECT citus_check_connection_to_node('127.0.0.1', {})",
-        ground.port(1)
+        fixture.port(1)
     ))?;
-    let outcome = asked.outcome();
-    ground.workers[0].thaw();
+    let outcome = second.outcome();
+    fixture.workers[0].thaw();
     let rows = outcome?.1?;
     ensure!(rows == [["f"]], "{rows:?}");
     Ok(())
 }
 
-fn recover(ground: &Ground) -> Result<()> {
-    // Named as Citus names them: group, process, transaction, connection.
+fn recover(fixture: &Fixture) -> Result<()> {
+    // Citus's own names: group, process, transaction, connection.
     for (group, name) in [(1, "citus_0_999999_1_1"), (2, "citus_0_999999_1_2")] {
-        ground.door(group)?.run(&format!(
+        fixture.entry_node(group)?.run(&format!(
             "BEGIN; CREATE TABLE left_behind (a int); PREPARE TRANSACTION '{name}'"
         ))?;
     }
     let left = |group| {
-        ground
-            .door(group)?
+        fixture
+            .entry_node(group)?
             .one("SELECT count(*) FROM pg_prepared_xacts")
     };
-    ground.session()?.run(&ground.move_group(1, DEAD_PORT))?;
-    let mut session = ground.session()?;
+    fixture.session()?.run(&fixture.move_group(1, DEAD_PORT))?;
+    let mut session = fixture.session()?;
     let recovered = session.one("SELECT recover_prepared_transactions()")?;
     let notices = session.notices.lock().unwrap().clone();
     let words = format!("01000: transaction recovery cannot connect to 127.0.0.1:{DEAD_PORT}");
@@ -123,31 +123,31 @@ fn recover(ground: &Ground) -> Result<()> {
         "{recovered} {notices:?}"
     );
     ensure!(left(1)? == "1" && left(2)? == "0");
-    ground
+    fixture
         .session()?
-        .run(&ground.move_group(1, ground.port(1)))?;
+        .run(&fixture.move_group(1, fixture.port(1)))?;
     let recovered = session.one("SELECT recover_prepared_transactions()")?;
     ensure!(recovered == "1" && left(1)? == "0", "{recovered}");
     Ok(())
 }
 
-fn gone(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    session.run(&ground.move_group(1, DEAD_PORT))?;
+fn gone(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    session.run(&fixture.move_group(1, DEAD_PORT))?;
     let words = format!(
         "connection to the remote node postgres@127.0.0.1:{DEAD_PORT} failed with the following error: Connection refused"
     );
-    session.refused(&ground.write(1, "x")?, "08006", &words)?;
-    session.refused(&ground.read(1)?, "08006", &words)?;
-    session.run(&ground.write(2, "x")?)
+    session.refused(&fixture.write(1, "x")?, "08006", &words)?;
+    session.refused(&fixture.read(1)?, "08006", &words)?;
+    session.run(&fixture.write(2, "x")?)
 }
 
-fn read_only(ground: &Ground) -> Result<()> {
-    let mut session = ground.session()?;
-    session.run(&ground.write(1, "old")?)?;
-    let mut worker = Session::open(ground.port(1))?;
+fn read_only(fixture: &Fixture) -> Result<()> {
+    let mut session = fixture.session()?;
+    session.run(&fixture.write(1, "old")?)?;
+    let mut worker = Session::open(fixture.port(1))?;
     let set = |worker: &mut Session, value: &str| {
-        // The session itself must stay able to write its settings.
+        // This session must still be able to write its settings.
         worker.run("SET default_transaction_read_only = off")?;
         worker.run(&format!(
             "ALTER SYSTEM SET default_transaction_read_only = {value}"
@@ -155,23 +155,23 @@ fn read_only(ground: &Ground) -> Result<()> {
         worker.run("SELECT pg_reload_conf()")?;
         wait_for(
             "the setting to take effect",
-            crate::ground::DEADLINE,
+            crate::fixture::DEADLINE,
             || {
                 let seen =
-                    Session::open(ground.port(1))?.one("SHOW default_transaction_read_only")?;
+                    Session::open(fixture.port(1))?.one("SHOW default_transaction_read_only")?;
                 Ok(seen == value)
             },
         )
     };
     set(&mut worker, "on")?;
     let outcome = (|| {
-        let mut client = ground.session()?;
+        let mut client = fixture.session()?;
         client.refused(
-            &ground.write(1, "new")?,
+            &fixture.write(1, "new")?,
             "25006",
             "cannot execute INSERT in a read-only transaction",
         )?;
-        let value = client.one(&ground.read(1)?)?;
+        let value = client.one(&fixture.read(1)?)?;
         ensure!(value == "old", "{value}");
         Ok(())
     })();

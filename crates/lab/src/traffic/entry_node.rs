@@ -1,5 +1,5 @@
-//! Where clients enter. In: a scope, or a port. Out: the port to connect to,
-//! found anew for each connection, as a proxy would.
+//! An entry node: a node through which clients send queries. In: a scope, or a port. Out: the
+//! port to connect to, looked up for each connection, as a proxy would.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result};
 
 use crate::scope::Scope;
 
-/// A node through which statements are sent.
+/// A node through which clients send queries.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct EntryNode {
     name: Arc<str>,
     find: Arc<dyn Fn() -> Result<u16> + Send + Sync>,
 }
 
-impl Door {
+impl EntryNode {
     /// The leader of a scope, by etcd's leader key.
     pub(crate) fn leader_of(scope: &Scope) -> Self {
         let (etcd, path) = (scope.etcd.clone(), scope.path("leader"));
@@ -42,7 +42,7 @@ impl Door {
         }
     }
 
-    /// Whoever listens on this port.
+    /// The server that listens on this port.
     pub(crate) fn port(port: u16) -> Self {
         Self {
             name: format!("port {port}").into(),
@@ -55,14 +55,14 @@ impl Door {
         &self.name
     }
 
-    /// Where to connect to now.
+    /// The port to connect to now.
     pub(crate) fn find(&self) -> Result<u16> {
         (self.find)()
     }
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for EntryNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Door").field(&self.name).finish()
+        f.debug_tuple("EntryNode").field(&self.name).finish()
     }
 }

@@ -1,10 +1,10 @@
-//! Chance that can be had again. In: a seed. Out: numbers, the same ones for the same seed, on
+//! Repeatable random numbers. In: a seed. Out: numbers, always the same ones for the same seed, on
 //! every machine and in every version of this program.
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014): small, and good enough to choose with.
-pub(super) struct Chance(u64);
+/// `SplitMix64` (Steele, Lea and Flood, 2014): small, and good enough for choices.
+pub(super) struct Random(u64);
 
-impl Chance {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -17,23 +17,23 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `from..to`.
+    /// A number in `from..to`.
     pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.next() % (to - from)
     }
 
-    /// True `percent` times of a hundred.
+    /// True in `percent` of the cases.
     pub(super) fn happens(&mut self, percent: u64) -> bool {
         self.between(0, 100) < percent
     }
 
-    /// One of them.
+    /// One of these.
     pub(super) fn one<T: Copy>(&mut self, of: &[T]) -> T {
         let last = of.len() as u64;
         of[usize::try_from(self.between(0, last)).unwrap_or(0)]
     }
 
-    /// One of them, each as often as its weight says.
+    /// One of these, each in proportion to its weight.
     pub(super) fn weighted<T: Copy>(&mut self, of: &[(u64, T)]) -> T {
         let mut left = self.between(0, of.iter().map(|(weight, _)| weight).sum());
         for (weight, one) in of {
@@ -45,7 +45,7 @@ impl Chance {
         of[0].1
     }
 
-    /// At least `least` of them, in their order.
+    /// At least `least` of these, in their order.
     pub(super) fn some<T: Copy>(&mut self, of: &[T], least: usize) -> Vec<T> {
         let wanted = self.between(least.min(of.len()) as u64, of.len() as u64 + 1);
         let mut left: Vec<usize> = (0..of.len()).collect();
@@ -62,28 +62,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_those_of_the_paper() {
-        let mut chance = Chance::new(1_234_567);
+    fn the_numbers_are_those_of_splitmix64() {
+        let mut random = Random::new(1_234_567);
         let expected = [
             6_457_827_717_110_365_317_u64,
             3_203_168_211_198_807_973,
             9_817_491_932_198_370_423,
         ];
-        assert_eq!([(); 3].map(|()| chance.next()), expected);
+        assert_eq!([(); 3].map(|()| random.next()), expected);
     }
 
     #[test]
     fn choices_stay_within_their_bounds_and_reach_them() {
-        let mut chance = Chance::new(7);
+        let mut random = Random::new(7);
         let mut sizes = [0; 4];
         for _ in 0..400 {
-            assert!((5..9).contains(&chance.between(5, 9)));
-            let some = chance.some(&[1, 2, 3], 2);
+            assert!((5..9).contains(&random.between(5, 9)));
+            let some = random.some(&[1, 2, 3], 2);
             assert!(some.is_sorted());
             sizes[some.len()] += 1;
         }
         assert!(sizes[0] + sizes[1] == 0 && sizes[2] > 0 && sizes[3] > 0);
-        let never = (0..400).any(|_| chance.weighted(&[(3, false), (0, true), (1, false)]));
-        assert!(!never, "what has no weight was chosen");
+        let never = (0..400).any(|_| random.weighted(&[(3, false), (0, true), (1, false)]));
+        assert!(!never, "a choice without weight was taken");
     }
 }

@@ -1,5 +1,5 @@
-//! What operations are done to: a lab, and the daemon that keeps its rows. In: which Patroni, how
-//! many workers. Out: both, whole again whenever that is asked for.
+//! The fixture of a soak: a lab, and the daemon that keeps its rows. In: the version of Patroni, the
+//! number of workers. Out: both, made healthy again after each operation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 
 use crate::screen;
 
-/// Each happening is in both.
+/// Every operation affects both.
 const DATABASES: [&str; 2] = ["postgres", "second"];
-/// Time for Patroni to make a scope whole again: rewind, restart, a synchronous standby.
+/// For Patroni to make a scope healthy: rewind, restart, synchronous standby.
 const HEALTHY: Duration = Duration::from_secs(120);
-/// A busy machine is no failure.
+/// For the daemon to become ready, even on a busy machine.
 const READY: Duration = Duration::from_secs(60);
-/// What a busy machine may add to what `citus-sync hold` promises: it is a process, and has to be started first.
+/// A busy machine may add this to [`HOLD_WAIT`]: the process has to be started first.
 const GRACE: Duration = Duration::from_secs(5);
-/// What `citus-sync hold` takes at most unless told otherwise.
+/// By default `citus-sync hold` takes no longer than this.
 const HOLD_WAIT: Duration = Duration::from_secs(5);
 
 /// A lab with a daemon.
-pub(super) struct World {
+pub(super) struct Fixture {
     pub(super) lab: Lab,
     pub(super) daemon: Daemon,
-    /// How often Patroni had to be started anew because it did not become healthy by itself.
-    pub(super) made_anew: usize,
-    /// The logs of daemons that are dead.
+    /// How often all Patronis were restarted because a scope did not become healthy by itself.
+    pub(super) patroni_restarts: usize,
+    /// The logs of earlier daemons.
     earlier_log: String,
     program: PathBuf,
     configuration: String,
@@ -37,8 +37,8 @@ pub(super) struct World {
     token_file: PathBuf,
 }
 
-impl World {
-    /// Starts it all; the hook is on where Patroni has one.
+impl Fixture {
+    /// Starts the lab and the daemon, with the hook if this Patroni has one.
     pub(super) fn start(
         program: &Path,
         patroni: Version,
@@ -51,7 +51,7 @@ impl World {
             .databases(DATABASES)
             .patroni(patroni)
             .stand_in(stand_in)
-            // Rounds shorter than usual, so that what was broken is whole again sooner.
+            // Short rounds, so that a scope becomes healthy sooner.
             .timing(Timing {
                 loop_wait: Duration::from_secs(2),
                 ..Timing::default()
@@ -67,7 +67,7 @@ impl World {
             ),
             || builder.start(),
         )?;
-        // A build meanwhile must not change what is started again.
+        // A copy, so that a build meanwhile does not change the program.
         let own = lab.sandbox().root().join("citus-sync");
         fs::copy(program, &own).with_context(|| format!("copying {}", program.display()))?;
         let (listen, token_file) = match lab.hook() {
@@ -77,8 +77,7 @@ impl World {
         let mut configuration: Value = serde_json::from_str(&lab.daemon_configuration(listen)?)
             .context("the daemon's configuration")?;
         if lab.hook().is_none() {
-            lab.sandbox()
-                .write(&token_file, "of-a-long-run-0123456789\n")?;
+            lab.sandbox().write(&token_file, "of-a-soak-0123456789\n")?;
             configuration["token_file"] = json!(token_file);
         }
         let configuration = configuration.to_string();
@@ -87,7 +86,7 @@ impl World {
         Ok(Self {
             lab,
             daemon,
-            made_anew: 0,
+            patroni_restarts: 0,
             earlier_log: String::new(),
             program: own,
             configuration,
@@ -96,7 +95,7 @@ impl World {
         })
     }
 
-    /// Clients of every sort: writers and readers of each group, simple and prepared, in both
+    /// Clients of every kind: writers and readers of each group, simple and prepared, in both
     /// databases, through the coordinator and through a worker.
     pub(super) fn clients(&self) -> Result<Traffic> {
         let citus = self.lab.flavour().is_citus();
@@ -114,7 +113,7 @@ impl World {
         builder.start()
     }
 
-    /// Starts the daemon again after its death, and does not wait.
+    /// Starts the daemon again after it was killed. Does not wait.
     pub(super) fn start_daemon_again(&mut self) -> Result<()> {
         self.earlier_log = self.log();
         let sandbox = self.lab.sandbox();
@@ -122,7 +121,7 @@ impl World {
         Ok(())
     }
 
-    /// The log of the daemon, and of those before it.
+    /// The log of the daemon and of the earlier ones.
     pub(super) fn log(&self) -> String {
         let mut text = self.earlier_log.clone();
         for entry in self.daemon.log().entries() {
@@ -132,34 +131,39 @@ impl World {
         text
     }
 
-    /// `citus-sync hold` or `citus-sync release`, as a person runs it. Returns what it said; that it took longer than
-    /// it promised is an error.
-    pub(super) fn order(&self, word: &str, scope: &str, more: &[&str]) -> Result<String> {
+    /// Runs `citus-sync hold` or `citus-sync release`. Returns its output if it failed. Fails if it took
+    /// longer than it promises.
+    pub(super) fn citus_sync(
+        &self,
+        command: &str,
+        scope: &str,
+        options: &[&str],
+    ) -> Result<String> {
         let began = Instant::now();
         let output = Command::new(&self.program)
-            .args([word, "--scope", scope])
+            .args([command, "--scope", scope])
             .args(["--url", &format!("http://127.0.0.1:{}", self.listen)])
             .arg("--token-file")
             .arg(&self.token_file)
-            .args(more)
+            .args(options)
             .output()
-            .with_context(|| format!("running citus-sync {word}"))?;
+            .with_context(|| format!("running citus-sync {command}"))?;
         let took = began.elapsed();
         ensure!(
             took < HOLD_WAIT + GRACE,
-            "citus-sync {word} took {took:?}, and promises to end within {HOLD_WAIT:?}"
+            "citus-sync {command} took {took:?}, and promises to end within {HOLD_WAIT:?}"
         );
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).trim().to_owned();
         let code = output.status.code();
         Ok(match code {
             Some(0) => String::new(),
-            code => format!("citus-sync {word} exits with {code:?}: {said}"),
+            code => format!("citus-sync {command} exits with {code:?}: {said}"),
         })
     }
 
-    /// Starts whatever does not run, and waits until every scope is healthy and the daemon is ready.
-    pub(super) fn make_whole(&mut self) -> Result<()> {
+    /// Starts what does not run, and waits until every scope is healthy and the daemon is ready.
+    pub(super) fn make_healthy(&mut self) -> Result<()> {
         let lab = &self.lab;
         lab.etcd().thaw();
         if lab.etcd().kv().status().is_err() {
@@ -170,15 +174,15 @@ impl World {
             scope.revive()?;
         }
         if lab.wait_healthy(HEALTHY).is_err() {
-            // A Patroni can be wedged by what it went through (3.0 may follow a leader that is gone,
-            // after etcd was restarted under it). That is not what this is about, but it is told.
-            self.made_anew += 1;
+            // Patroni may get stuck: after a restart of etcd, 3.0 may follow a leader that is gone. That
+            // is no violation of ours, but it is counted.
+            self.patroni_restarts += 1;
             for member in lab.scopes().iter().flat_map(lab::Scope::members) {
                 member.crash()?;
                 member.start()?;
             }
             lab.wait_healthy(HEALTHY)
-                .context("Patroni does not become healthy, not even when it is started anew")?;
+                .context("Patroni does not become healthy, not even after a restart")?;
         }
         self.daemon.wait_ready(READY)
     }

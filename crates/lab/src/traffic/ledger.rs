@@ -1,13 +1,13 @@
-//! The ledger of one writer. In: what it sent, and what was acknowledged. Out:
-//! whether what is in the tables can be: every acknowledged write once, none
-//! twice, one without an answer once or not at all.
+//! The ledger of one writer. In: the writes it sent, and those that were acknowledged. Out:
+//! whether the tables agree: each acknowledged write is there once, each write without an
+//! answer at most once, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 
-/// A write: its number is used once, whatever becomes of it.
+/// A write. Its number is never used again, even if the write fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) key: i64,
@@ -16,12 +16,12 @@ pub(crate) struct Entry {
 
 /// What one writer knows of its writes.
 #[derive(Debug)]
-pub(crate) struct Book {
-    /// Who writes, in the table.
+pub(crate) struct Ledger {
+    /// The writer's id in the table.
     pub(crate) writer: i64,
-    /// In turn.
+    /// The keys, written in turn.
     pub(crate) keys: Vec<i64>,
-    /// Numbers begin after it.
+    /// Numbers begin after this one.
     base: i64,
     state: Mutex<State>,
 }
@@ -30,13 +30,13 @@ pub(crate) struct Book {
 struct State {
     /// The last number that was sent.
     last: i64,
-    /// Sent, and not acknowledged (yet).
+    /// Numbers that were sent and are not acknowledged (yet).
     doubtful: BTreeSet<i64>,
     /// Key to the last number that was acknowledged.
     acknowledged: BTreeMap<i64, i64>,
 }
 
-impl Book {
+impl Ledger {
     pub(crate) fn new(writer: i64, keys: Vec<i64>, base: i64) -> Self {
         let state = State {
             last: base,
@@ -51,7 +51,7 @@ impl Book {
         }
     }
 
-    /// The next write. From now on it may be there.
+    /// The next write. From now on the table may have it.
     pub(crate) fn next(&self) -> Entry {
         let mut state = self.state();
         state.last += 1;
@@ -62,20 +62,20 @@ impl Book {
         Entry { key, number }
     }
 
-    /// From now on it must be there.
+    /// From now on the table must have this write.
     pub(crate) fn acknowledge(&self, entry: Entry) {
         let mut state = self.state();
         state.doubtful.remove(&entry.number);
         state.acknowledged.insert(entry.key, entry.number);
     }
 
-    /// The last acknowledged number of a key: no later read may answer less.
+    /// The last acknowledged number of a key: no later read may return a lower one.
     pub(crate) fn acknowledged(&self, key: i64) -> Option<i64> {
         self.state().acknowledged.get(&key).copied()
     }
 
-    /// Checks every number that the tables have in this writer's name, each as often as it is there. Returns
-    /// how many acknowledged writes there are.
+    /// Checks all numbers that the table has of this writer, repeated ones included. Returns the number
+    /// of acknowledged writes.
     pub(crate) fn check_all(&self, found: &[i64]) -> Result<usize> {
         let state = self.state();
         let mut there = BTreeSet::new();
@@ -103,8 +103,8 @@ impl Book {
         Ok(acknowledged)
     }
 
-    /// Checks the last number that each key has, for tables that have only that. A
-    /// key's number of before the first write counts as none. Returns how many keys were written.
+    /// Checks the last number of each key, for tables that keep only that. Returns the number of keys
+    /// that were written.
     pub(crate) fn check_last(&self, found: &BTreeMap<i64, i64>) -> Result<usize> {
         let state = self.state();
         for (key, last) in &state.acknowledged {
@@ -138,16 +138,16 @@ impl Book {
 mod tests {
     use super::*;
 
-    /// Writes 101 to 104, of which 103 has no answer.
-    fn book() -> Book {
-        let book = Book::new(1, vec![7, 8], 100);
+    /// Writes 101 to 104; 103 has no answer.
+    fn ledger() -> Ledger {
+        let ledger = Ledger::new(1, vec![7, 8], 100);
         for _ in 0..4 {
-            let entry = book.next();
+            let entry = ledger.next();
             if entry.number != 103 {
-                book.acknowledge(entry);
+                ledger.acknowledge(entry);
             }
         }
-        book
+        ledger
     }
 
     fn complaint<T: std::fmt::Debug>(outcome: Result<T>) -> String {
@@ -156,13 +156,13 @@ mod tests {
 
     #[test]
     fn a_write_without_an_answer_may_be_there_or_not() {
-        assert_eq!(book().check_all(&[101, 102, 104]).unwrap(), 3);
-        assert_eq!(book().check_all(&[104, 103, 102, 101]).unwrap(), 3);
+        assert_eq!(ledger().check_all(&[101, 102, 104]).unwrap(), 3);
+        assert_eq!(ledger().check_all(&[104, 103, 102, 101]).unwrap(), 3);
     }
 
     #[test]
     fn a_lost_write_is_found() {
-        let said = complaint(book().check_all(&[101, 103, 104]));
+        let said = complaint(ledger().check_all(&[101, 103, 104]));
         assert!(
             said.contains("write 2 of 4 was acknowledged, and is lost"),
             "{said}"
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_write_that_was_executed_twice_is_found_acknowledged_or_not() {
         for twice in [101, 103] {
-            let said = complaint(book().check_all(&[101, 102, 103, 104, twice]));
+            let said = complaint(ledger().check_all(&[101, 102, 103, 104, twice]));
             assert!(said.contains("executed twice"), "{said}");
         }
     }
@@ -180,19 +180,19 @@ mod tests {
     #[test]
     fn a_write_that_nobody_sent_is_found() {
         for stray in [100, 105] {
-            let said = complaint(book().check_all(&[101, 102, 104, stray]));
+            let said = complaint(ledger().check_all(&[101, 102, 104, stray]));
             assert!(said.contains("never sent"), "{said}");
         }
     }
 
     #[test]
-    fn where_only_the_last_write_is_kept_it_must_be_the_last() {
+    fn a_table_that_keeps_one_write_of_a_key_must_have_the_last_acknowledged_one() {
         // Keys in turn: 8 has 101 and 103, 7 has 102 and 104.
         let found = |seven, eight| BTreeMap::from([(7, seven), (8, eight)]);
-        assert_eq!(book().check_last(&found(104, 101)).unwrap(), 2);
-        assert_eq!(book().check_last(&found(104, 103)).unwrap(), 2);
-        assert!(complaint(book().check_last(&found(102, 101))).contains("lost"));
-        assert!(complaint(book().check_last(&BTreeMap::from([(7, 104)]))).contains("lost"));
-        assert!(complaint(book().check_last(&found(105, 101))).contains("never sent"));
+        assert_eq!(ledger().check_last(&found(104, 101)).unwrap(), 2);
+        assert_eq!(ledger().check_last(&found(104, 103)).unwrap(), 2);
+        assert!(complaint(ledger().check_last(&found(102, 101))).contains("lost"));
+        assert!(complaint(ledger().check_last(&BTreeMap::from([(7, 104)]))).contains("lost"));
+        assert!(complaint(ledger().check_last(&found(105, 101))).contains("never sent"));
     }
 }

@@ -1,5 +1,4 @@
-//! Whether the world is as it should be. In: the world, after an operation. Out: nothing, or what
-//! is wrong with it.
+//! The checks after an operation. In: the fixture. Out: nothing, or the first violation.
 
 use std::time::Duration;
 
@@ -7,41 +6,45 @@ use anyhow::{Context, Result, ensure};
 use lab::{Report, wait_for};
 use serde_json::Value;
 
-use super::world::World;
+use super::fixture::Fixture;
 
-/// For the daemon to follow, and for every hold to end: more than `hold_timeout`.
-const SETTLED: Duration = Duration::from_secs(60);
-/// For the doors to be told by Citus, which looks once a minute if it has to.
-const TOLD: Duration = Duration::from_secs(120);
+/// For the daemon to follow, and for every hold to end. It is more than `hold_timeout`.
+const IN_SYNC: Duration = Duration::from_secs(60);
+/// For Citus to sync the metadata to the entry nodes: it may look only once a minute.
+const METADATA: Duration = Duration::from_secs(120);
 
 const ROWS: &str = "SELECT groupid, nodename || ':' || nodeport FROM pg_dist_node \
                     WHERE noderole = 'primary' ORDER BY groupid";
-/// Sessions that hold call themselves so.
+/// Sessions that hold have this name.
 const HOLDING: &str = "SELECT count(*), max(application_name) FROM pg_stat_activity \
                        WHERE application_name LIKE 'citus-sync: hold%'";
 
-/// Rows are leaders, in every database, on the coordinator and on every door; nothing is held; the
-/// daemon says so too.
-pub(super) fn settled(world: &World) -> Result<()> {
-    wait_for("rows = leaders, and nothing held", SETTLED, || {
-        rows(world)?;
-        nothing_held(world)?;
-        state(world)?;
+/// Waits until the rows point at the leaders, in every database, on the coordinator and on every entry
+/// node; nothing is held; and the daemon reports every group in sync.
+pub(super) fn in_sync(fixture: &Fixture) -> Result<()> {
+    wait_for("rows at their leaders, and nothing held", IN_SYNC, || {
+        rows(fixture)?;
+        nothing_held(fixture)?;
+        state(fixture)?;
         Ok(true)
     })?;
-    if world.lab.flavour().is_citus() {
-        wait_for("every door to have the coordinator's rows", TOLD, || {
-            doors(world)?;
-            Ok(true)
-        })?;
+    if fixture.lab.flavour().is_citus() {
+        wait_for(
+            "the coordinator's rows on every entry node",
+            METADATA,
+            || {
+                entry_nodes(fixture)?;
+                Ok(true)
+            },
+        )?;
     }
     Ok(())
 }
 
-fn rows(world: &World) -> Result<()> {
-    let leaders = world.lab.leaders()?;
-    for database in world.lab.databases() {
-        let rows = world.lab.rows(database)?;
+fn rows(fixture: &Fixture) -> Result<()> {
+    let leaders = fixture.lab.leaders()?;
+    for database in fixture.lab.databases() {
+        let rows = fixture.lab.rows(database)?;
         ensure!(
             rows == leaders,
             "{database}: the rows are {rows:?}, the leaders are {leaders:?}"
@@ -50,8 +53,8 @@ fn rows(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn nothing_held(world: &World) -> Result<()> {
-    for scope in world.lab.scopes() {
+fn nothing_held(fixture: &Fixture) -> Result<()> {
+    for scope in fixture.lab.scopes() {
         let row = scope.connect("postgres")?.query_one(HOLDING, &[])?;
         let (count, name): (i64, Option<String>) = (row.get(0), row.get(1));
         ensure!(
@@ -64,12 +67,12 @@ fn nothing_held(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn state(world: &World) -> Result<()> {
-    let (_, body) = world.daemon.get("/api/v1/state")?;
+fn state(fixture: &Fixture) -> Result<()> {
+    let (_, body) = fixture.daemon.get("/api/v1/state")?;
     let state: Value = serde_json::from_str(&body).context("/api/v1/state")?;
     let groups = state["formations"][0]["groups"].as_array();
     let groups = groups.context("no groups in /api/v1/state")?;
-    let expected = world.lab.scopes().len();
+    let expected = fixture.lab.scopes().len();
     ensure!(
         groups.len() == expected,
         "{} of {expected} groups are followed",
@@ -78,18 +81,18 @@ fn state(world: &World) -> Result<()> {
     for group in groups {
         ensure!(
             group["in_sync"] == true && group["hold"].is_null(),
-            "not settled: {group}"
+            "not in sync: {group}"
         );
     }
     Ok(())
 }
 
-fn doors(world: &World) -> Result<()> {
-    let leaders = world.lab.leaders()?;
-    for database in world.lab.databases() {
-        let doors = world.lab.doors(database)?;
-        for scope in world.lab.workers() {
-            if !doors.contains(&scope.group()) {
+fn entry_nodes(fixture: &Fixture) -> Result<()> {
+    let leaders = fixture.lab.leaders()?;
+    for database in fixture.lab.databases() {
+        let entry_nodes = fixture.lab.entry_nodes(database)?;
+        for scope in fixture.lab.workers() {
+            if !entry_nodes.contains(&scope.group()) {
                 continue;
             }
             let rows: Vec<(u32, String)> = scope
@@ -108,7 +111,7 @@ fn doors(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// No client was told anything that was not so. Through the door `unfenced` old answers are possible,
+/// Checks that no client got a wrong answer. Through the entry node `unfenced` stale answers are possible,
 /// and counted: its old leader may have woken up.
 pub(super) fn answers(report: &Report, unfenced: Option<&str>) -> Result<usize> {
     let mut excused = 0;
@@ -117,7 +120,7 @@ pub(super) fn answers(report: &Report, unfenced: Option<&str>) -> Result<usize> 
             continue;
         };
         let wrong = error.contains("a stale answer") || error.contains("rows were counted");
-        if wrong && unfenced == Some(&*outcome.stream.door) {
+        if wrong && unfenced == Some(&*outcome.stream.entry_node) {
             excused += 1;
             continue;
         }

@@ -1,5 +1,5 @@
-//! What the daemon counts of itself. In: its metrics and its history, whenever it is asked, and over
-//! its deaths. Out: sums.
+//! The daemon's own counters. In: its metrics and its history, asked now and then. Out: sums that
+//! include the daemons that were killed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use anyhow::{Result, ensure};
 use lab::Daemon;
 use serde_json::Value;
 
-/// A bug if they are not 0.
+/// Counters that are 0 unless there is a bug.
 const NEVER: [&str; 2] = ["citus_sync_rule_violations", "citus_sync_task_restarts"];
-/// What is summed up at the end.
+/// Counters that are summed up at the end.
 const COUNTED: [&str; 8] = [
     "citus_sync_holds",
     "citus_sync_read_moves",
@@ -22,17 +22,18 @@ const COUNTED: [&str; 8] = [
     "citus_sync_task_restarts",
 ];
 
-/// Sums over all lives of the daemon.
+/// Sums over all daemons of the run.
 #[derive(Default)]
-pub(super) struct Numbers {
+pub(super) struct Counters {
+    /// Of daemons that were killed.
     earlier: BTreeMap<String, u64>,
     present: BTreeMap<String, u64>,
     /// The longest time that writes of one group were held in one database.
     pub(super) longest_hold: Duration,
 }
 
-impl Numbers {
-    /// Asks the daemon. A bug that it has counted is an error.
+impl Counters {
+    /// Asks the daemon. Fails if it has counted a bug.
     pub(super) fn ask(&mut self, daemon: &Daemon) -> Result<()> {
         let (_, text) = daemon.get("/metrics")?;
         self.present = counters(&text);
@@ -45,16 +46,16 @@ impl Numbers {
         Ok(())
     }
 
-    /// It is about to die, and will begin at 0 again.
-    pub(super) fn bank(&mut self, daemon: &Daemon) {
-        // It may be dying already, or hang: then its last answer counts.
+    /// Keeps the numbers of a daemon that is about to be killed.
+    pub(super) fn keep_before_kill(&mut self, daemon: &Daemon) {
+        // If it does not answer, its last answer counts.
         let _ = self.ask(daemon);
         for (name, count) in std::mem::take(&mut self.present) {
             *self.earlier.entry(name).or_default() += count;
         }
     }
 
-    /// Each counter with its outcome, over all lives.
+    /// Each counter by its outcome, over all daemons.
     pub(super) fn sums(&self) -> BTreeMap<String, u64> {
         let mut sums = self.earlier.clone();
         for (name, count) in &self.present {
@@ -64,7 +65,7 @@ impl Numbers {
     }
 }
 
-/// Counters by name, and by outcome where they have one.
+/// Reads counters, by name and outcome.
 fn counters(text: &str) -> BTreeMap<String, u64> {
     let mut counters = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -90,11 +91,11 @@ fn counters(text: &str) -> BTreeMap<String, u64> {
     counters
 }
 
-/// From held to released, of the database in which that was longest.
+/// The longest time from held to released, in any database.
 fn longest_hold(history: &str) -> Duration {
     let history: Value = serde_json::from_str(history).unwrap_or_default();
-    let passages = history["transitions"].as_array().into_iter().flatten();
-    let databases = passages.filter_map(|passage| passage["databases"].as_object());
+    let transitions = history["transitions"].as_array().into_iter().flatten();
+    let databases = transitions.filter_map(|transition| transition["databases"].as_object());
     let lengths = databases
         .flat_map(|databases| databases.values())
         .map(|one| {
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_summed_by_outcome() {
+    fn counters_of_all_groups_are_summed_by_outcome() {
         let text = "# HELP citus_sync_holds Holds\n\
             citus_sync_holds_total{group=\"1\",outcome=\"expired\"} 2\n\
             citus_sync_holds_total{group=\"2\",outcome=\"expired\"} 1\n\
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_hold_is_that_of_any_database() {
+    fn the_longest_hold_is_the_longest_of_any_database() {
         let history = r#"{"transitions": [
             {"databases": {"a": {"held_us": 10, "released_us": 50}, "b": {"held_us": null, "released_us": 900}}},
             {"databases": {"a": {"held_us": 100, "released_us": 190}}}

@@ -1,5 +1,5 @@
-//! What every case starts from: a coordinator and two workers with a
-//! distributed table, and sessions that can be watched while they wait.
+//! What every case starts with: a coordinator and two workers with a
+//! distributed table, and sessions that can be observed while they wait for locks.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -12,14 +12,14 @@ use lab::postgres::error::DbError;
 use lab::postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use lab::{Flavour, Postgres, Sandbox, wait_for};
 
-/// Nothing that a case waits for takes longer, even on a busy machine.
+/// The longest that a case waits for anything; a busy machine needs less.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-/// A port that nobody listens on: a move there is visible in the error of the
-/// next query. Reserved by IANA (tcpmux), so not in any lab's block.
+/// A port without a server: after a move to it the next query fails, and names it. It is reserved by
+/// IANA (tcpmux), and in no lab's block.
 pub(crate) const DEAD_PORT: u16 = 1;
 
-/// Tells Citus to send the metadata to all workers, but for the COMMIT: by way
-/// of a row that nobody else ever sees.
+/// Makes Citus send the metadata to all workers, by way of a row that no other transaction ever sees.
+/// The COMMIT is left to the case.
 pub(crate) const RESYNC: &str = "
     BEGIN; SET LOCAL lock_timeout = '5s'; LOCK TABLE pg_dist_node IN EXCLUSIVE MODE;
     UPDATE pg_dist_node SET metadatasynced = true WHERE hasmetadata AND groupid <> 0;
@@ -28,28 +28,28 @@ pub(crate) const RESYNC: &str = "
     SELECT citus_update_node(-1, 'two.invalid', 1);
     DELETE FROM pg_dist_node WHERE nodeid = -1";
 
-/// What a node knows of all nodes.
+/// The rows of all nodes, as one node has them.
 const ROWS: &str = "SELECT nodeid, groupid, nodename, nodeport FROM pg_dist_node ORDER BY nodeid";
 
-/// Where the cases happen.
-pub(crate) struct Ground {
+/// The servers of all cases.
+pub(crate) struct Fixture {
     pub(crate) flavour: Flavour,
     pub(crate) coordinator: Postgres,
     pub(crate) workers: [Postgres; 2],
     _sandbox: Sandbox,
 }
 
-impl Ground {
+impl Fixture {
     /// Starts the servers, registers them as groups 0, 1 and 2, and distributes
     /// table `kv` over the workers.
     pub(crate) fn prepare(stand_in: bool) -> Result<Self> {
         let sandbox = Sandbox::new()?;
         let start = |name: &str| {
             let builder = Postgres::builder(&sandbox, name)
-                // A case that has a worker out of sync must not keep the next waiting.
+                // A worker that one case leaves out of sync must not delay the next case.
                 .setting("citus.metadata_sync_interval", "200ms")
                 .setting("citus.metadata_sync_retry_interval", "100ms")
-                // What Citus does every now and then by itself, a case does.
+                // Citus does these from time to time; here only the cases do.
                 .setting("citus.distributed_deadlock_detection_factor", "-1")
                 .setting("citus.recover_2pc_interval", "-1");
             if stand_in {
@@ -65,18 +65,18 @@ impl Ground {
         for worker in &workers {
             worker.install_citus("postgres")?;
         }
-        let ground = Self {
+        let fixture = Self {
             flavour,
             coordinator,
             workers,
             _sandbox: sandbox,
         };
-        let mut session = ground.session()?;
-        let [one, two] = &ground.workers;
+        let mut session = fixture.session()?;
+        let [one, two] = &fixture.workers;
         for sql in [
             format!(
                 "SELECT citus_set_coordinator_host('127.0.0.1', {})",
-                ground.coordinator.port()
+                fixture.coordinator.port()
             ),
             format!("SELECT citus_add_node('127.0.0.1', {}, 1)", one.port()),
             format!("SELECT citus_add_node('127.0.0.1', {}, 2)", two.port()),
@@ -85,18 +85,18 @@ impl Ground {
         ] {
             session.run(&sql)?;
         }
-        Ok(ground)
+        Ok(fixture)
     }
 
-    /// Undoes whatever the last case (or its failure) left behind.
+    /// Undoes what the last case left behind, even if it failed.
     pub(crate) fn restore(&self) -> Result<()> {
         for worker in &self.workers {
             worker.thaw();
         }
         let mut session = self.session()?;
-        let mut doors = [self.door(1)?, self.door(2)?];
-        // Sessions of the last case may still be on their way out.
-        for session in doors.iter_mut().chain([&mut session]) {
+        let mut entry_nodes = [self.entry_node(1)?, self.entry_node(2)?];
+        // Sessions of the last case may not have ended yet.
+        for session in entry_nodes.iter_mut().chain([&mut session]) {
             session.run(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE backend_type = 'client backend' AND application_name = 'case' AND pid <> pg_backend_pid()",
@@ -109,11 +109,11 @@ impl Ground {
             session.retry(&self.move_group(group, self.port(group)))?;
         }
         self.sync()?;
-        // What was changed by hand, on either side, is nobody's to sync.
+        // Citus does not sync rows that a case changed with a plain UPDATE.
         let ours = session.rows(ROWS)?;
         let mut alike = true;
-        for door in &mut doors {
-            alike &= door.rows(ROWS)? == ours;
+        for entry_node in &mut entry_nodes {
+            alike &= entry_node.rows(ROWS)? == ours;
         }
         if !alike {
             session.retry(&format!("{RESYNC}; COMMIT"))?;
@@ -122,7 +122,7 @@ impl Ground {
         Ok(())
     }
 
-    /// The port of the server that a group really has.
+    /// The port of a group's server, whatever its row says.
     pub(crate) fn port(&self, group: usize) -> u16 {
         match group {
             0 => self.coordinator.port(),
@@ -202,8 +202,8 @@ impl Ground {
         ))
     }
 
-    /// Waits until all workers have the metadata: Citus's maintenance daemon
-    /// sends it, the stand-in's is us.
+    /// Waits until all workers have the metadata. Citus's maintenance daemon sends it; with the
+    /// stand-in this function does.
     pub(crate) fn sync(&self) -> Result<()> {
         let mut session = self.session()?;
         wait_for("the workers' metadata in sync", DEADLINE, || {
@@ -217,8 +217,8 @@ impl Ground {
         })
     }
 
-    /// A new session on the worker of a group, for clients that enter there.
-    pub(crate) fn door(&self, group: usize) -> Result<Session> {
+    /// A new session on the worker of a group, as an entry node.
+    pub(crate) fn entry_node(&self, group: usize) -> Result<Session> {
         Session::open(self.port(group))
     }
 
@@ -227,7 +227,7 @@ impl Ground {
         Session::open(self.coordinator.port())
     }
 
-    /// Starts a statement in a session of its own.
+    /// Starts a statement in a new session.
     pub(crate) fn start(&self, sql: &str) -> Result<Pending> {
         self.session()?.start(sql)
     }
@@ -246,13 +246,13 @@ impl Ground {
     }
 
     /// Starts a statement on a worker and waits until it waits for a lock there.
-    pub(crate) fn start_and_block_at(&self, door: usize, sql: &str) -> Result<Pending> {
-        let pending = self.door(door)?.start(sql)?;
-        wait_blocked(self.door(door)?, pending.pid).with_context(|| sql.to_owned())?;
+    pub(crate) fn start_and_block_at(&self, group: usize, sql: &str) -> Result<Pending> {
+        let pending = self.entry_node(group)?.start(sql)?;
+        wait_blocked(self.entry_node(group)?, pending.pid).with_context(|| sql.to_owned())?;
         Ok(pending)
     }
 
-    /// Waits until a backend is no more.
+    /// Waits until a backend has ended.
     pub(crate) fn wait_gone(&self, pid: i32) -> Result<()> {
         let mut session = self.session()?;
         wait_for("a session that is gone", DEADLINE, || {
@@ -274,7 +274,7 @@ fn wait_blocked(mut session: Session, pid: i32) -> Result<()> {
     })
 }
 
-/// One connection to a server, with limits so that nothing hangs.
+/// A connection to a server, with time limits on everything.
 pub(crate) struct Session {
     client: Client,
     pub(crate) pid: i32,
@@ -307,7 +307,7 @@ impl Session {
         })
     }
 
-    /// Runs statements; gives the rows of the last that had any, as text.
+    /// Runs statements, and returns all their rows as text.
     pub(crate) fn rows(&mut self, sql: &str) -> Result<Vec<Vec<String>>> {
         let messages = self
             .client
@@ -324,7 +324,7 @@ impl Session {
         Ok(rows.collect())
     }
 
-    /// Runs statements whose answer does not matter.
+    /// Runs statements, and ignores their rows.
     pub(crate) fn run(&mut self, sql: &str) -> Result<()> {
         self.rows(sql).map(drop)
     }
@@ -336,8 +336,7 @@ impl Session {
         Ok(rows.remove(0).remove(0))
     }
 
-    /// Runs a move again when it was the victim of a deadlock with the
-    /// maintenance daemon.
+    /// Runs a move, again if a deadlock with the maintenance daemon aborted it.
     pub(crate) fn retry(&mut self, sql: &str) -> Result<()> {
         for _ in 0..10 {
             match self.rows(sql) {
@@ -348,8 +347,7 @@ impl Session {
         bail!("ten deadlocks in a row: {sql}")
     }
 
-    /// Runs statements that must fail, with this SQLSTATE and a message that
-    /// contains this.
+    /// Runs statements that must fail with this SQLSTATE, and a message that contains `message`.
     pub(crate) fn refused(&mut self, sql: &str, code: &str, message: &str) -> Result<DbError> {
         let Err(error) = self.rows(sql) else {
             bail!("should have failed with {code} {message:?}: {sql}");
@@ -364,7 +362,7 @@ impl Session {
         Ok(refusal)
     }
 
-    /// Carries on in a thread with one more statement.
+    /// Runs one more statement, in a thread.
     pub(crate) fn start(mut self, sql: &str) -> Result<Pending> {
         let (sender, answer) = mpsc::channel();
         let pid = self.pid;
@@ -379,24 +377,24 @@ impl Session {
 
 type Answer = (Session, Result<Vec<Vec<String>>>);
 
-/// A statement that somebody else is running.
+/// A statement that runs in a thread.
 pub(crate) struct Pending {
     pub(crate) pid: i32,
     answer: Receiver<Answer>,
 }
 
 impl Pending {
-    /// Its session and outcome, once there.
+    /// Waits for its outcome.
     pub(crate) fn outcome(self) -> Result<Answer> {
         self.answer.recv_timeout(DEADLINE).map_err(|error| {
             anyhow!(match error {
-                RecvTimeoutError::Timeout => "the statement did not come to an end",
+                RecvTimeoutError::Timeout => "the statement did not end",
                 RecvTimeoutError::Disconnected => "the statement's thread is gone",
             })
         })
     }
 
-    /// It must succeed.
+    /// Waits for its success.
     pub(crate) fn succeeds(self) -> Result<Session> {
         let (session, outcome) = self.outcome()?;
         outcome?;
@@ -404,7 +402,7 @@ impl Pending {
     }
 }
 
-/// The server's words in an error.
+/// The server's own error in `error`.
 pub(crate) fn db_error(error: &anyhow::Error) -> Result<DbError> {
     error
         .downcast_ref::<PostgresError>()
@@ -413,7 +411,7 @@ pub(crate) fn db_error(error: &anyhow::Error) -> Result<DbError> {
         .with_context(|| format!("not an error of the server: {error:#}"))
 }
 
-/// The SQLSTATE of an error, or nothing.
+/// The SQLSTATE of an error, or an empty string.
 pub(crate) fn sqlstate(error: &anyhow::Error) -> String {
     db_error(error).map_or_else(
         |_| String::new(),
