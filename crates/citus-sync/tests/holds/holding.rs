@@ -47,7 +47,7 @@ fn a_writer_of_a_reference_table_who_waits_in_one_hold_is_not_in_the_way_of_the_
     Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
     fixture.release(two);
     writer.outcome().expect("it goes on");
-    assert_eq!(Servers::backends(&servers.coordinator, REFERENCES), 0);
+    fixture.wait_for_nobody(&servers.coordinator, REFERENCES);
 }
 
 /// As one that was started anew while the server has not ended the sessions of the one before it.
@@ -184,11 +184,7 @@ fn a_session_of_our_own_is_never_terminated_but_named() {
     );
     other.run("COMMIT");
     // The session bears the hold's name until it is closed, which is for its task to do.
-    fixture.run(async {
-        let port = servers.coordinator.port();
-        let gone = move || wait_for_nobody(port, &holder(1));
-        tokio::task::spawn_blocking(gone).await.expect("it is gone");
-    });
+    fixture.wait_for_nobody(&servers.coordinator, &holder(1));
 }
 
 /// It has nothing that anybody could want, and goes on when that hold does.

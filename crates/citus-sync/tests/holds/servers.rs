@@ -436,6 +436,16 @@ impl Fixture {
             .expect("done soon")
     }
 
+    /// Turns the runtime until no session bears this name: a session is closed, and bears its first
+    /// name again, by its task.
+    pub(crate) fn wait_for_nobody(&self, server: &Postgres, name: &str) {
+        let (port, name) = (server.port(), name.to_owned());
+        self.run(async move {
+            let gone = tokio::task::spawn_blocking(move || wait_for_nobody(port, &name));
+            gone.await.expect("it is gone");
+        });
+    }
+
     pub(crate) fn order(&self, group: i32, entry_nodes: &[HostPort]) -> HoldOrder {
         HoldOrder {
             group,
