@@ -94,16 +94,9 @@ impl Formation {
     }
 
     /// Runs until `shutdown` turns true, and every task of it has ended.
-    pub async fn run(
-        self,
-        index: usize,
-        store: StateStore,
-        views: Views,
-        mut shutdown: watch::Receiver<bool>,
-    ) {
+    pub async fn run(self, store: StateStore, views: Views, mut shutdown: watch::Receiver<bool>) {
         let context = Arc::new(Context {
             store,
-            formation: index,
             name: self.settings.name.clone(),
             policy: self.settings.policy.clone(),
             register: self.settings.register,
@@ -205,7 +198,7 @@ impl Crew<'_> {
         let complete = problems.is_empty();
         self.context
             .store
-            .post_unresolved(self.context.formation, problems);
+            .post_unresolved(&self.context.name, problems);
         complete
     }
 

@@ -70,12 +70,12 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
         let _ = until_stop.wait_for(|stop| *stop).await;
     });
     let formations: Vec<Formation> = config.formations.into_iter().map(Formation::new).collect();
-    let boards = formations.iter().map(Formation::store).collect();
-    let store = StateStore::new(views.clone(), Metrics::default(), boards);
+    let parts = formations.iter().map(Formation::store).collect();
+    let store = StateStore::new(views.clone(), Metrics::default(), parts);
 
     let mut tasks = JoinSet::new();
-    for (index, formation) in formations.into_iter().enumerate() {
-        let run = formation.run(index, store.clone(), views.clone(), stopping.clone());
+    for formation in formations {
+        let run = formation.run(store.clone(), views.clone(), stopping.clone());
         tasks.spawn(async move {
             run.await;
             anyhow::Ok("a formation")

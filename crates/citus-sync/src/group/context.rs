@@ -15,8 +15,6 @@ use crate::state::StateStore;
 pub struct Context {
     /// Where reports go.
     pub store: StateStore,
-    /// Which formation of the store this is.
-    pub formation: usize,
     /// Its name.
     pub name: String,
     /// Its policy.

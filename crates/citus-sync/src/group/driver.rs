@@ -98,10 +98,8 @@ impl GroupDriver {
         };
         Self {
             rows_changed: context.rows_changed.clone(),
-            commands: context
-                .store
-                .listen(context.formation, number, &whose.scope),
-            reporting: Reporting::new(context.store.clone(), context.formation, whose),
+            commands: context.store.listen(&context.name, number, &whose.scope),
+            reporting: Reporting::new(context.store.clone(), whose),
             group: Group::new(settings),
             context,
             number,

@@ -153,7 +153,7 @@ async fn every_outcome_has_its_status() {
         (HoldOutcome::Refused, 409),
     ] {
         let store = store(&["cn"]);
-        let mut told = reconciler(store.listen(0, 1, "wk1"), outcome);
+        let mut told = reconciler(store.listen("cn", 1, "wk1"), outcome);
         let server = serving(&store, Some(TOKEN)).await;
         let (found, body) = post(&server.url, HOLD_1, RIGHT, "").await;
         assert_eq!(found, status, "{outcome:?}: {body}");
@@ -168,8 +168,8 @@ async fn every_outcome_has_its_status() {
 #[tokio::test]
 async fn what_is_asked_for_reaches_the_reconciler_of_the_group_or_scope() {
     let store = store(&["cn"]);
-    let mut one = reconciler(store.listen(0, 1, "citus/1"), HoldOutcome::Held);
-    let mut two = reconciler(store.listen(0, 2, "citus/2"), HoldOutcome::Released);
+    let mut one = reconciler(store.listen("cn", 1, "citus/1"), HoldOutcome::Held);
+    let mut two = reconciler(store.listen("cn", 2, "citus/2"), HoldOutcome::Released);
     let server = serving(&store, Some(TOKEN)).await;
     let request = HoldRequest {
         member: Some("wk1-1".to_owned()),
@@ -203,7 +203,7 @@ async fn what_is_asked_for_reaches_the_reconciler_of_the_group_or_scope() {
 #[tokio::test]
 async fn without_the_right_token_nothing_is_told() {
     let store = store(&["cn"]);
-    let mut told = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let mut told = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     let server = serving(&store, Some(TOKEN)).await;
     for wrong in [
         "Bearer",
@@ -236,7 +236,7 @@ async fn without_the_right_token_nothing_is_told() {
 #[tokio::test]
 async fn a_daemon_without_a_token_says_how_to_get_one() {
     let store = store(&["cn"]);
-    let _reconciler = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let _reconciler = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     let server = serving(&store, None).await;
     let (status, body) = post(&server.url, HOLD_1, "Bearer ", "").await;
     assert_eq!(status, 403);
@@ -249,8 +249,8 @@ async fn a_daemon_without_a_token_says_how_to_get_one() {
 async fn unknown_and_ambiguous_groups_are_told_with_those_there_are() {
     let store = store(&["eu", "us"]);
     let _reconcilers = [
-        reconciler(store.listen(0, 1, "eu-wk1"), HoldOutcome::Held),
-        reconciler(store.listen(1, 1, "us-wk1"), HoldOutcome::Held),
+        reconciler(store.listen("eu", 1, "eu-wk1"), HoldOutcome::Held),
+        reconciler(store.listen("us", 1, "us-wk1"), HoldOutcome::Held),
     ];
     let server = serving(&store, Some(TOKEN)).await;
     let ask = async |path: &str| {
@@ -282,7 +282,7 @@ async fn unknown_and_ambiguous_groups_are_told_with_those_there_are() {
 #[tokio::test]
 async fn a_request_that_is_not_understood_is_told_why() {
     let store = store(&["cn"]);
-    let mut told = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let mut told = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     let server = serving(&store, Some(TOKEN)).await;
     let long = format!("{{\"member\": \"{}\"}}", "a".repeat(20_000));
     for (path, body, status) in [
@@ -306,8 +306,8 @@ async fn a_request_that_is_not_understood_is_told_why() {
 #[tokio::test]
 async fn the_answer_comes_in_time_whatever_the_reconciler_does() {
     let store = store(&["cn"]);
-    let (silent, full) = (store.listen(0, 1, "wk1"), store.listen(0, 2, "wk2"));
-    drop(store.listen(0, 3, "wk3"));
+    let (silent, full) = (store.listen("cn", 1, "wk1"), store.listen("cn", 2, "wk2"));
+    drop(store.listen("cn", 3, "wk3"));
     let server = serving(&store, Some(TOKEN)).await;
     let body = "{\"wait_ms\": 20}";
     // More than wait for a reconciler that does not even listen.
@@ -332,8 +332,8 @@ async fn the_answer_comes_in_time_whatever_the_reconciler_does() {
 #[tokio::test]
 async fn a_later_reconciler_takes_the_place_of_an_earlier_one() {
     let store = store(&["cn"]);
-    let earlier = store.listen(0, 1, "wk1");
-    let mut told = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let earlier = store.listen("cn", 1, "wk1");
+    let mut told = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     drop(earlier);
     let server = serving(&store, Some(TOKEN)).await;
     assert_eq!(post(&server.url, HOLD_1, RIGHT, "").await.0, 200);
@@ -404,7 +404,7 @@ async fn history_is_told_oldest_first_by_group_and_not_without_end() {
 #[tokio::test]
 async fn a_body_that_never_comes_is_given_up() {
     let store = store(&["cn"]);
-    let _reconciler = reconciler(store.listen(0, 1, "wk1"), HoldOutcome::Held);
+    let _reconciler = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     let server = serving(&store, Some(TOKEN)).await;
     let half = format!(
         "POST {HOLD_1} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {RIGHT}\r\n\

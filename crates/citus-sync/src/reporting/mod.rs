@@ -12,18 +12,13 @@ use crate::state::StateStore;
 /// The subscribers to one group's events.
 pub struct Reporting {
     store: StateStore,
-    formation: usize,
     whose: Whose,
 }
 
 impl Reporting {
-    /// For the group `whose`, of this formation of the store.
-    pub fn new(store: StateStore, formation: usize, whose: Whose) -> Self {
-        Self {
-            store,
-            formation,
-            whose,
-        }
+    /// For the group `whose`.
+    pub fn new(store: StateStore, whose: Whose) -> Self {
+        Self { store, whose }
     }
 
     /// Tells each subscriber.
@@ -38,6 +33,6 @@ impl Reporting {
     /// What the group is like now.
     pub fn report(&self, report: GroupReport) {
         counts::gauge(self.store.metrics(), &self.whose, &report);
-        self.store.post(self.formation, report);
+        self.store.post(&self.whose.formation, report);
     }
 }

@@ -57,7 +57,7 @@ pub struct FormationState {
 #[derive(Default)]
 struct Groups {
     reports: BTreeMap<i32, GroupReport>,
-    lines: BTreeMap<i32, GroupHandle>,
+    handles: BTreeMap<i32, GroupHandle>,
     unresolved: Vec<String>,
     resolved: bool,
 }
@@ -85,7 +85,7 @@ impl FormationState {
 }
 
 impl StateStore {
-    /// An empty board.
+    /// A store in which nothing is known of any group yet.
     pub fn new(views: Views, metrics: Metrics, formations: Vec<FormationState>) -> Self {
         let heartbeat = Mutex::new(Instant::now());
         let inner = Inner {
@@ -106,33 +106,40 @@ impl StateStore {
         &self.inner.metrics
     }
 
-    /// A group's latest report.
-    pub fn post(&self, formation: usize, report: GroupReport) {
-        self.inner.formations[formation]
-            .groups()
-            .reports
-            .insert(report.group, report);
+    fn formation(&self, name: &str) -> Option<&FormationState> {
+        let mut formations = self.inner.formations.iter();
+        formations.find(|formation| formation.name == name)
+    }
+
+    /// The latest report of a group of this formation.
+    pub fn post(&self, formation: &str, report: GroupReport) {
+        if let Some(formation) = self.formation(formation) {
+            formation.groups().reports.insert(report.group, report);
+        }
     }
 
     /// Which groups' scopes are not known yet.
-    pub fn post_unresolved(&self, formation: usize, unresolved: Vec<String>) {
-        let mut groups = self.inner.formations[formation].groups();
-        groups.unresolved = unresolved;
-        groups.resolved = true;
+    pub fn post_unresolved(&self, formation: &str, unresolved: Vec<String>) {
+        if let Some(formation) = self.formation(formation) {
+            let mut groups = formation.groups();
+            groups.unresolved = unresolved;
+            groups.resolved = true;
+        }
     }
 
     /// Where a group's reconciler hears what it is told. Takes the place of what an earlier reconciler of
     /// the group heard from.
-    pub fn listen(&self, formation: usize, group: i32, scope: &str) -> mpsc::Receiver<Command> {
+    pub fn listen(&self, formation: &str, group: i32, scope: &str) -> mpsc::Receiver<Command> {
         let (reconciler, heard) = mpsc::channel(group_handle::WAITING);
-        let store = &self.inner.formations[formation];
-        let line = GroupHandle {
-            formation: store.name.clone(),
+        let handle = GroupHandle {
+            formation: formation.to_owned(),
             group,
             scope: scope.to_owned(),
             reconciler,
         };
-        store.groups().lines.insert(group, line);
+        if let Some(formation) = self.formation(formation) {
+            formation.groups().handles.insert(group, handle);
+        }
         heard
     }
 
@@ -153,7 +160,7 @@ impl StateStore {
         }
         let lines: Vec<GroupHandle> = formations()
             .filter(|store| formation.is_none_or(|wanted| store.name == wanted))
-            .flat_map(|store| store.groups().lines.values().cloned().collect::<Vec<_>>())
+            .flat_map(|store| store.groups().handles.values().cloned().collect::<Vec<_>>())
             .collect();
         let by_number: Vec<&GroupHandle> = lines
             .iter()
