@@ -32,7 +32,27 @@ pub(crate) const CASES: &[Case] = &[
         "a worker that never answers blocks the resync, and so every move, until the resync is cancelled",
         silent_worker,
     ),
+    (
+        "a session that is named outside of its transactions changes pg_dist_node and lives",
+        named_session_lives,
+    ),
 ];
+
+/// Citus 11.2.0 to 12.1.6 crash PostgreSQL when the name is set inside the transaction, by SET LOCAL,
+/// and its end takes it back (citus#7791).
+fn named_session_lives(fixture: &Fixture) -> Result<()> {
+    let change = "UPDATE pg_dist_node SET noderack = noderack";
+    let mut session = fixture.session()?;
+    let mut bystander = fixture.session()?;
+    session.run("SET application_name = 'citus-sync: hold group 1'")?;
+    for end in ["COMMIT", "ROLLBACK"] {
+        session.run(&format!("BEGIN; {change}; {end}"))?;
+        session.run("SELECT 1")?;
+    }
+    session.run("SET application_name = 'citus-sync'")?;
+    session.run("SELECT 1")?;
+    bystander.run("SELECT 1")
+}
 
 fn held_write_follows(fixture: &Fixture) -> Result<()> {
     let mut hold = fixture.session()?;
