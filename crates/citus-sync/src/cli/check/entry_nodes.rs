@@ -1,5 +1,5 @@
 //! The entry nodes: worker leaders with metadata, through which clients can send queries as well. A
-//! client that is not held there writes past every hold.
+//! client on an entry node that is not held writes past every hold.
 
 use dcs_watch::HostPort;
 
