@@ -2,7 +2,7 @@
 //! the world.
 //!
 //! From the bottom up: [`session`] speaks to PostgreSQL; [`execute`] carries orders out on sessions;
-//! [`metrics`] are what Prometheus scrapes; [`state`] is what is known, for everybody who reads it;
+//! [`metrics`] are what Prometheus scrapes; [`state`] is what is known, for all that read it;
 //! [`reporting`] tells events to log, metrics and history; [`group`] drives one group's reconciler;
 //! [`formation`] is one Citus cluster; [`http`] serves the state and takes requests; [`daemon`] is all of
 //! it as one process; [`cli`] is the command line.

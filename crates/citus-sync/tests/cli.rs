@@ -11,6 +11,10 @@ mod fake;
 mod fixture;
 #[path = "cli/hold.rs"]
 mod hold;
+#[path = "cli/patroni.rs"]
+mod patroni;
+#[path = "cli/token.rs"]
+mod token;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
@@ -39,7 +43,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn bad_yaml_is_told_with_its_place() {
+fn bad_yaml_is_reported_with_its_line() {
     let file = file("etcd: [\n");
     let ran = with_file(&["check"], &file);
     ran.ended(2);
@@ -91,7 +95,7 @@ fn one_scope_cannot_serve_two_groups() {
 }
 
 #[test]
-fn wrong_words_are_usage_and_help_is_not() {
+fn wrong_arguments_exit_with_2_and_help_with_0() {
     for (arguments, code) in [
         (vec![], 2),
         (vec!["chekc"], 2),
@@ -111,9 +115,9 @@ fn wrong_words_are_usage_and_help_is_not() {
 }
 
 #[test]
-fn an_etcd_that_is_not_there_is_told_with_its_reason() {
+fn an_unreachable_etcd_is_reported_with_its_reason() {
     let (listener, port) = black_hole();
-    drop(listener); // now nobody listens there
+    drop(listener); // now nothing listens there
     let endpoint = format!("http://127.0.0.1:{port}");
     let text = native(
         &endpoint,
@@ -164,7 +168,7 @@ fn an_etcd_that_never_answers_is_given_up() {
 }
 
 #[test]
-fn one_dead_endpoint_of_two_is_only_to_know_of() {
+fn one_dead_endpoint_of_two_is_a_warning() {
     let (listener, port) = black_hole();
     drop(listener);
     FIXTURE.put_scope("two", "cn", &[("cn-1", port)]);
@@ -272,7 +276,7 @@ fn status_without_a_daemon_says_what_to_do() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let file = FIXTURE.file("empty", &["app"], &[(1, "wk1")], "");
     let path = file.path();
     let mut command = command(&["check", "-c", path.to_str().unwrap()]);
@@ -289,7 +293,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn the_log_is_for_whoever_reads_stderr() {
+fn the_log_goes_to_stderr_in_the_format_asked_for() {
     // A token that is too short is a warning in the log; the taken address ends it at once.
     let (_listener, port) = black_hole();
     let more = format!("listen: 127.0.0.1:{port}\n");

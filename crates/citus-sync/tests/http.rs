@@ -157,7 +157,7 @@ fn without_a_token_in_its_configuration_a_daemon_holds_nothing() {
 }
 
 #[test]
-fn who_has_the_token_is_told_which_groups_there_are() {
+fn a_client_with_the_token_learns_which_groups_there_are() {
     let sandbox = Sandbox::new().unwrap();
     let (_silent, etcd) = black_hole();
     let listen = sandbox.port().unwrap();
@@ -252,7 +252,7 @@ fn clients_that_neither_speak_nor_listen_do_not_delay_the_end() {
     let mut half = connect();
     half.write_all(b"GET /livez HTTP/1.1\r\nHost: ").unwrap();
     let mut deaf = connect();
-    // Requests whose answers nobody takes, until they fill every buffer between us.
+    // Requests whose answers are never read, until they fill every buffer between us.
     deaf.set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
@@ -268,7 +268,7 @@ fn clients_that_neither_speak_nor_listen_do_not_delay_the_end() {
 }
 
 #[test]
-fn a_keep_alive_client_is_told_that_the_daemon_stops() {
+fn a_keep_alive_connection_is_closed_when_the_daemon_stops() {
     let sandbox = Sandbox::new().unwrap();
     let (_silent, etcd) = black_hole();
     let (daemon, listen) = daemon(
@@ -340,7 +340,7 @@ fn a_second_signal_ends_the_daemon_at_once() {
 }
 
 #[test]
-fn an_address_in_use_is_told_with_its_key() {
+fn an_address_in_use_is_reported_with_its_key() {
     let (listener, port) = black_hole();
     let listen = format!("listen: 127.0.0.1:{port}\n");
     let text = native(

@@ -8,7 +8,7 @@ use super::outcome::{Done, Failed, Outcome};
 use super::runtime::block_on;
 use super::snapshot::etcd_settings;
 use super::source::Source;
-use super::stdout::{complain, print};
+use super::stdout::{print, print_error};
 use citus_core::config::{self, Config, Workers};
 
 /// Prints the native file. Where worker groups are known only by addresses, etcd is asked once
@@ -19,7 +19,7 @@ pub(super) fn convert(source: &Source) -> Outcome {
         match look_up(&config)? {
             Ok(scopes) => scopes,
             Err(why) => {
-                complain(&format!("citus-sync: {why}"));
+                print_error(&format!("citus-sync: {why}"));
                 return Ok(Done::No);
             }
         }
@@ -29,7 +29,7 @@ pub(super) fn convert(source: &Source) -> Outcome {
     match config::convert(&config, &scopes) {
         Ok(text) => print(&text).map(|_| Done::Yes),
         Err(error) => {
-            complain(&format!("citus-sync: {error}"));
+            print_error(&format!("citus-sync: {error}"));
             Ok(Done::No)
         }
     }

@@ -73,11 +73,11 @@ pub fn main() -> ExitCode {
         Ok(Done::Yes) => ExitCode::SUCCESS,
         Ok(Done::No) => ExitCode::from(1),
         Err(Failed::Configuration(text)) => {
-            stdout::complain(&text);
+            stdout::print_error(&text);
             ExitCode::from(2)
         }
         Err(Failed::Otherwise(text)) => {
-            stdout::complain(&format!("citus-sync: {text}"));
+            stdout::print_error(&format!("citus-sync: {text}"));
             ExitCode::from(1)
         }
     }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::address::{DEADLINE, DaemonAddress};
 use super::outcome::{Done, Failed, Outcome};
 use super::runtime::block_on;
-use super::stdout::{complain, json_line, print, print_json};
+use super::stdout::{json_line, print, print_error, print_json};
 use super::watch::watch;
 use crate::http::{ClientError, fetch_history};
 use citus_core::render;
@@ -67,7 +67,7 @@ pub(super) fn history(options: &Options) -> Outcome {
             return Err(Failed::Configuration(error.to_string()));
         }
         Err(error) => {
-            complain(&format!(
+            print_error(&format!(
                 "citus-sync: {error}; name the daemon with --url, or with -c FILE"
             ));
             return Ok(Done::No);

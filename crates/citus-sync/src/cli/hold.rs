@@ -1,7 +1,7 @@
 //! `citus-sync hold` and `citus-sync release`: for Patroni's `before_stop`, and for people.
 //!
 //! Patroni waits for the script before it stops a PostgreSQL, so the first duty is to end in time
-//! whatever happens; the second to say on one line of Patroni's log what became of it.
+//! whatever happens; the second to say in one line of Patroni's log what came of it.
 
 mod ancestors;
 mod ask;
@@ -19,7 +19,7 @@ use super::address::{DEFAULT_URL, url_of};
 use super::outcome::{Done, Failed, Outcome};
 use super::runtime::block_on;
 use super::source::load;
-use super::stdout::{complain, print, print_json};
+use super::stdout::{print, print_error, print_json};
 use crate::http::{Order, is_address};
 use citus_core::config::{Config, Member, Origin, Secret, TOKEN_VARIABLE, token};
 use citus_core::render;
@@ -38,7 +38,7 @@ there, only the token in a file that the user who runs Patroni may read:
     before_stop: citus-sync hold --url http://10.0.0.1:8009 --token-file /etc/citus-sync/token
 
 Patroni runs it before it stops a PostgreSQL, waits for it, and stops whatever it says; it never \
-takes longer than --wait. It finds out by itself who is about to stop, from PATRONI_NAME and \
+takes longer than --wait. It finds out by itself which member is about to stop, from PATRONI_NAME and \
 PATRONI_SCOPE or from the configuration of the Patroni that runs it, and nothing is held when that \
 member does not lead, as when a standby is restarted. Without a Patroni above it, it is a person's \
 hold, and needs --group or --scope.
@@ -52,12 +52,12 @@ Exit codes: 0 nothing is held any more; 1 not released; 2 usage, or no token.";
 /// The shortest wait that leaves time for anything.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
-/// The longest: as long as a daemon lets anybody wait.
+/// The longest: no daemon lets a request wait for longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Whom to ask, about which group.
+/// What both commands take: which daemons to ask, and about which group.
 #[derive(Debug, Args)]
-struct Whom {
+struct CommonOptions {
     /// The group, by its Citus groupid
     #[arg(long, value_name = "N", conflicts_with = "scope")]
     group: Option<u32>,
@@ -105,9 +105,9 @@ struct Whom {
 #[derive(Debug, Args)]
 pub(super) struct HoldOptions {
     #[command(flatten)]
-    whom: Whom,
-    /// The member that is about to stop: nothing is held when it does not lead. Empty for a hold
-    /// whoever leads [default: that of the Patroni that runs this]
+    common: CommonOptions,
+    /// The member that is about to stop: nothing is held when it does not lead. Empty to hold
+    /// whichever member leads [default: that of the Patroni that runs this]
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
     /// How long to hold at most [default and maximum: `policy.hold_timeout` of the daemon]
@@ -118,7 +118,7 @@ pub(super) struct HoldOptions {
 #[derive(Debug, Args)]
 pub(super) struct ReleaseOptions {
     #[command(flatten)]
-    whom: Whom,
+    common: CommonOptions,
 }
 
 fn wait(text: &str) -> Result<Duration, String> {
@@ -144,14 +144,14 @@ fn within(text: &str, least: Duration, greatest: Duration) -> Result<Duration, S
 
 /// `citus-sync hold`.
 pub(super) fn hold(options: &HoldOptions, started: Instant) -> Outcome {
-    let whom = &options.whom;
-    let bound = Bound::new(started, whom.wait, "not held");
-    let patroni = if options.member.is_some() && whom.names_a_group() {
+    let common = &options.common;
+    let bound = Bound::new(started, common.wait, "not held");
+    let patroni = if options.member.is_some() && common.names_a_group() {
         Member::default()
     } else {
         ancestors::member_above()?
     };
-    let target = whom.target(patroni.scope)?;
+    let target = common.target(patroni.scope)?;
     let member = options.member.clone().or(patroni.name);
     let member = member.filter(|name| !name.is_empty());
     let request = HoldRequest {
@@ -159,21 +159,21 @@ pub(super) fn hold(options: &HoldOptions, started: Instant) -> Outcome {
         timeout_ms: options.timeout.map(millis),
         wait_ms: None,
     };
-    whom.ask(&bound, &target, &Order::Hold(request), member.as_deref())
+    common.ask(&bound, &target, &Order::Hold(request), member.as_deref())
 }
 
 /// `citus-sync release`.
 pub(super) fn release(options: &ReleaseOptions, started: Instant) -> Outcome {
-    let whom = &options.whom;
-    let bound = Bound::new(started, whom.wait, "not released");
-    let patroni = if whom.names_a_group() {
+    let common = &options.common;
+    let bound = Bound::new(started, common.wait, "not released");
+    let patroni = if common.names_a_group() {
         Member::default()
     } else {
         ancestors::member_above()?
     };
-    let target = whom.target(patroni.scope)?;
+    let target = common.target(patroni.scope)?;
     let order = Order::Release(HoldRequest::default());
-    whom.ask(&bound, &target, &order, None)
+    common.ask(&bound, &target, &order, None)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -188,7 +188,7 @@ enum Target {
 }
 
 impl Target {
-    /// As the daemon is told.
+    /// As the request names it.
     fn name(&self) -> &str {
         let (Self::Group(name) | Self::Scope(name)) = self;
         name
@@ -204,7 +204,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl Whom {
+impl CommonOptions {
     fn names_a_group(&self) -> bool {
         self.group.is_some() || self.scope.is_some()
     }
@@ -237,13 +237,13 @@ impl Whom {
         };
         let asked = block_on(ask::ask(&daemons, order, bound.last_answer()))?;
         for failure in &asked.failures {
-            complain(&format!("citus-sync: {failure}"));
+            print_error(&format!("citus-sync: {failure}"));
         }
-        self.tell(bound, target, &asked.answer, member)
+        self.print(bound, target, &asked.answer, member)
     }
 
-    /// One line on stdout, whatever became of it; what to fix on stderr.
-    fn tell(
+    /// One line on stdout in every case; what to fix on stderr.
+    fn print(
         &self,
         bound: &Bound,
         target: &Target,
@@ -262,11 +262,11 @@ impl Whom {
                     RefusalKind::NotActive => "; name every instance with --url",
                     _ => "",
                 };
-                complain(&format!("citus-sync: {}{fix}", refusal.message));
+                print_error(&format!("citus-sync: {}{fix}", refusal.message));
                 format!("{target}: {what}, the daemon refused")
             }
             Err(None) => {
-                complain(
+                print_error(
                     "citus-sync: is the daemon running there, and is `listen` in its \
                      configuration an address that this host reaches?",
                 );
@@ -311,8 +311,7 @@ impl Whom {
         let value = std::env::var(TOKEN_VARIABLE).unwrap_or_default();
         if value.is_empty() {
             return Err(usage(&format!(
-                "there is no token, and a daemon obeys nobody without: {fix}, or set \
-                 {TOKEN_VARIABLE}"
+                "no API token was given: {fix}, or set {TOKEN_VARIABLE}"
             )));
         }
         let value = token(&value)

@@ -68,7 +68,7 @@ pub(super) fn start(logs: &Logs, daemon: bool) -> Result<(), Failed> {
             ))
         })?;
     let stderr = std::io::stderr;
-    // An internal error would be told with eprintln!, which panics when stderr is closed.
+    // An internal error would be printed with eprintln!, which panics when stderr is closed.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)

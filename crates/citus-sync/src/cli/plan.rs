@@ -10,11 +10,11 @@ use dcs_watch::client::list_once;
 use futures_util::future::{join, join_all};
 
 use super::outcome::{Done, Outcome};
-use super::remediation::say;
+use super::remediation::describe;
 use super::runtime::block_on;
 use super::snapshot::{self, Answers, Groups, Views};
 use super::source::load;
-use super::stdout::{complain, print, print_json};
+use super::stdout::{print, print_error, print_json};
 use crate::session::inspect;
 use citus_core::config::Formation;
 use citus_core::plan::{Rows, Step, Wait};
@@ -46,7 +46,7 @@ pub(super) fn plan(options: &Options) -> Outcome {
         Ok(lines) => lines,
         Err(error) => {
             let error: dcs_watch::client::ListError = error;
-            complain(&format!("citus-sync: {error}"));
+            print_error(&format!("citus-sync: {error}"));
             return Ok(Done::No);
         }
     };
@@ -68,7 +68,7 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
             None => Rows::Unknown(no_coordinator(formation, &groups)),
             Some(address) => match inspect::rows(&login, address, name).await {
                 Ok(rows) => Rows::known(rows),
-                Err(error) => Rows::Unknown(format!("{address}: {}", say(&error))),
+                Err(error) => Rows::Unknown(format!("{address}: {}", describe(&error))),
             },
         };
         (name.clone(), rows)
@@ -126,8 +126,8 @@ fn of_group(
         .collect()
 }
 
-/// Some reasons to wait are decisions (nobody leads, so nothing moves); others are ours: we could
-/// not see what `run` may well see.
+/// Some reasons to wait are decisions (there is no leader, so nothing moves); others come from this one
+/// look: `run` may well see more.
 fn undecided(step: &Step) -> Option<String> {
     match step {
         Step::Wait(

@@ -6,8 +6,8 @@ use strsim::levenshtein;
 use crate::session::SqlError;
 use citus_core::config::{Coordinator, Origin, Password};
 
-/// The error without words that only a developer needs.
-pub(super) fn say(error: &SqlError) -> String {
+/// The error, without what only a developer needs.
+pub(super) fn describe(error: &SqlError) -> String {
     match error {
         // It is our own sentence, wrapped: "there is no pg_dist_node: …".
         SqlError::Answer(text) => text.clone(),
@@ -15,7 +15,7 @@ pub(super) fn say(error: &SqlError) -> String {
     }
 }
 
-/// The fix for a failed login or statement at `address`. Empty where the error has said it.
+/// The fix for a failed login or statement at `address`. Empty where the error itself says it.
 pub(super) fn remediation(
     error: &SqlError,
     coordinator: &Coordinator,
@@ -29,7 +29,7 @@ pub(super) fn remediation(
     match code.as_str() {
         "28P01" => format!(
             "correct the password of role {user}: {}",
-            whence(&coordinator.password)
+            password_source(&coordinator.password)
         ),
         "28000" if message.contains("does not exist") => {
             format!("create role {user}, or correct `coordinator.user`")
@@ -44,10 +44,10 @@ pub(super) fn remediation(
         ),
         "42501" => format!(
             "GRANT CONNECT ON DATABASE {} TO {}",
-            name(database),
-            name(user)
+            quoted(database),
+            quoted(user)
         ),
-        "53300" => "raise max_connections there, or end sessions that nobody needs".to_owned(),
+        "53300" => "raise max_connections there, or end idle sessions".to_owned(),
         "57P03" => "wait until it has started, then look again".to_owned(),
         "57014" => format!("see in pg_stat_activity of {address} what it waits for"),
         _ => String::new(),
@@ -82,7 +82,7 @@ fn without_answer(error: &SqlError, coordinator: &Coordinator) -> String {
 }
 
 /// Where the password that was used comes from; never the password.
-fn whence(password: &Password) -> String {
+fn password_source(password: &Password) -> String {
     match password {
         Password::None => "none is configured; set PGPASSWORD, or name `password_file` or \
                            `passfile` under `coordinator`"
@@ -97,7 +97,7 @@ fn whence(password: &Password) -> String {
 }
 
 /// An SQL name, quoted.
-pub(super) fn name(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_is_told_by_its_place_and_never_shown() {
+    fn a_wrong_password_is_named_by_its_source_and_never_shown() {
         let secret = |origin| Password::Literal(Secret::new("hunter2", origin));
         for (password, place) in [
             (secret(Origin::Env("PGPASSWORD")), "PGPASSWORD"),

@@ -33,7 +33,7 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    let (tell, told) = oneshot::channel();
+    let (listening, started) = oneshot::channel();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -42,11 +42,11 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
                     .and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
                 let (mut int, mut term) = match streams {
                     Ok(streams) => {
-                        let _ = tell.send(Ok(()));
+                        let _ = listening.send(Ok(()));
                         streams
                     }
                     Err(error) => {
-                        let _ = tell.send(Err(error));
+                        let _ = listening.send(Err(error));
                         return;
                     }
                 };
@@ -63,6 +63,7 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
                 std::process::exit(code);
             });
         })?;
-    told.blocking_recv()
+    started
+        .blocking_recv()
         .unwrap_or_else(|_| Err(io::Error::other("the signal thread ended")))
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::address::{DEADLINE, DaemonAddress};
 use super::outcome::{Done, Failed, Outcome};
 use super::runtime::block_on;
-use super::stdout::{complain, json_line, print, print_json};
+use super::stdout::{json_line, print, print_error, print_json};
 use super::watch::watch;
 use crate::http::{ClientError, fetch_history, fetch_state};
 use citus_core::render;
@@ -48,7 +48,7 @@ pub(super) fn status(options: &Options) -> Outcome {
         }
         Err(error) => {
             let file = options.daemon.file();
-            complain(&format!(
+            print_error(&format!(
                 "citus-sync: {error}; `citus-sync plan -c {file}` looks without a daemon"
             ));
             return Ok(Done::No);

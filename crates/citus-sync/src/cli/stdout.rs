@@ -10,7 +10,7 @@ use dcs_watch::text::{escape_control, is_control};
 
 use super::outcome::Failed;
 
-/// Prints a page, or what is left of it that somebody wants to read.
+/// Prints a page, or as much of it as the reader takes.
 pub(super) fn print(text: &str) -> Result<Reader, Failed> {
     write(&clean_lines(text))
 }
@@ -71,7 +71,7 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failed>
     Ok(clean_json(&text))
 }
 
-/// Whether anybody still reads.
+/// Whether the other end of the pipe is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reader {
     /// Yes.
@@ -80,8 +80,8 @@ pub(super) enum Reader {
     Gone,
 }
 
-/// Says on stderr what went wrong. If even that is closed there is nobody to tell.
-pub(super) fn complain(text: &str) {
+/// Prints a message on stderr. If that is closed as well, the message is lost.
+pub(super) fn print_error(text: &str) {
     let _ = writeln!(io::stderr(), "{}", clean_lines(text));
 }
 

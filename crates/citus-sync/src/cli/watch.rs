@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use super::outcome::{Done, Failed, Outcome};
-use super::stdout::{Reader, complain, print, print_anew};
+use super::stdout::{Reader, print, print_anew, print_error};
 use crate::http::ClientError;
 
 /// How often `--watch` looks again.
@@ -28,7 +28,7 @@ pub(super) async fn watch(
                 return Err(Failed::Configuration(error.to_string()));
             }
             Err(error) if json => {
-                complain(&format!("citus-sync: {error}"));
+                print_error(&format!("citus-sync: {error}"));
                 String::new()
             }
             Err(error) => format!("{error}\n"),

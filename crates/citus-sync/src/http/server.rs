@@ -44,9 +44,9 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const CONNECTIONS: usize = 128;
 
 /// How long answers under way may take once the daemon stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is served, for the front page and for those who asked for something else.
+/// What is served, for the front page and for the answer to an unknown path.
 const PATHS: [(&str, &str); 6] = [
     ("/metrics", "OpenMetrics"),
     ("/livez", "whether the loops turn"),
@@ -139,7 +139,7 @@ async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Rece
         result
     } else {
         connection.as_mut().graceful_shutdown();
-        timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
+        timeout(SHUTDOWN_LIMIT, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = result {
         debug!("HTTP: {error}");

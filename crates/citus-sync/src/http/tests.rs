@@ -89,23 +89,23 @@ fn answer(outcome: HoldOutcome) -> HoldAnswer {
     }
 }
 
-/// A reconciler that says this to everything, and tells what it was told.
+/// A reconciler that answers every command with this, and passes on each command it received.
 fn reconciler(
     mut heard: mpsc::Receiver<Command>,
-    says: HoldOutcome,
+    outcome: HoldOutcome,
 ) -> mpsc::UnboundedReceiver<Option<HoldRequest>> {
-    let (tell, told) = mpsc::unbounded_channel();
+    let (received, commands) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(command) = heard.recv().await {
             let (request, reply) = match command {
                 Command::Hold { request, reply } => (Some(request), reply),
                 Command::Release { reply } => (None, reply),
             };
-            let _ = tell.send(request);
-            let _ = reply.send(answer(says));
+            let _ = received.send(request);
+            let _ = reply.send(answer(outcome));
         }
     });
-    told
+    commands
 }
 
 /// The status code of a request as it is written here.
@@ -153,13 +153,13 @@ async fn every_outcome_has_its_status() {
         (HoldOutcome::Refused, 409),
     ] {
         let store = store(&["cn"]);
-        let mut told = reconciler(store.listen("cn", 1, "wk1"), outcome);
+        let mut commands = reconciler(store.listen("cn", 1, "wk1"), outcome);
         let server = serving(&store, Some(TOKEN)).await;
         let (found, body) = post(&server.url, HOLD_1, RIGHT, "").await;
         assert_eq!(found, status, "{outcome:?}: {body}");
         let body: HoldAnswer = serde_json::from_str(&body).unwrap();
         assert_eq!(body, answer(outcome));
-        let request = told.recv().await.unwrap().unwrap();
+        let request = commands.recv().await.unwrap().unwrap();
         assert_eq!((request.member, request.timeout_ms), (None, None));
         assert_eq!(request.wait_ms, Some(4900), "a little less than we wait");
     }
@@ -201,9 +201,9 @@ async fn what_is_asked_for_reaches_the_reconciler_of_the_group_or_scope() {
 }
 
 #[tokio::test]
-async fn without_the_right_token_nothing_is_told() {
+async fn without_the_right_token_nothing_reaches_the_reconciler() {
     let store = store(&["cn"]);
-    let mut told = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
+    let mut commands = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     let server = serving(&store, Some(TOKEN)).await;
     for wrong in [
         "Bearer",
@@ -214,7 +214,7 @@ async fn without_the_right_token_nothing_is_told() {
         "Basic right-token-of-this-daemon",
         "right-token-of-this-daemon",
     ] {
-        // Neither does a group that is not there: it is not told whether it is.
+        // Nor does the answer show whether a group exists.
         for path in [HOLD_1, "/api/v1/groups/77/hold"] {
             let (status, body) = post(&server.url, path, wrong, "").await;
             assert_eq!(status, 401, "{wrong}: {body}");
@@ -225,8 +225,8 @@ async fn without_the_right_token_nothing_is_told() {
     let bare = format!("DELETE {HOLD_1} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(raw(&server.url, &bare).await.0, 401);
     assert!(
-        told.try_recv().is_err(),
-        "the reconciler was told something"
+        commands.try_recv().is_err(),
+        "the reconciler received something"
     );
 
     let (status, _) = post(&server.url, HOLD_1, "bearer right-token-of-this-daemon", "").await;
@@ -246,7 +246,7 @@ async fn a_daemon_without_a_token_says_how_to_get_one() {
 }
 
 #[tokio::test]
-async fn unknown_and_ambiguous_groups_are_told_with_those_there_are() {
+async fn a_refusal_of_an_unknown_or_ambiguous_group_names_those_there_are() {
     let store = store(&["eu", "us"]);
     let _reconcilers = [
         reconciler(store.listen("eu", 1, "eu-wk1"), HoldOutcome::Held),
@@ -280,9 +280,9 @@ async fn unknown_and_ambiguous_groups_are_told_with_those_there_are() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_understood_is_told_why() {
+async fn a_malformed_request_is_refused_with_the_reason() {
     let store = store(&["cn"]);
-    let mut told = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
+    let mut commands = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     let server = serving(&store, Some(TOKEN)).await;
     let long = format!("{{\"member\": \"{}\"}}", "a".repeat(20_000));
     for (path, body, status) in [
@@ -298,8 +298,8 @@ async fn a_request_that_is_not_understood_is_told_why() {
         assert_eq!(refusal(&answer).error, RefusalKind::BadRequest);
     }
     assert!(
-        told.try_recv().is_err(),
-        "the reconciler was told something"
+        commands.try_recv().is_err(),
+        "the reconciler received something"
     );
 }
 
@@ -333,11 +333,11 @@ async fn the_answer_comes_in_time_whatever_the_reconciler_does() {
 async fn a_later_reconciler_takes_the_place_of_an_earlier_one() {
     let store = store(&["cn"]);
     let earlier = store.listen("cn", 1, "wk1");
-    let mut told = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
+    let mut commands = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
     drop(earlier);
     let server = serving(&store, Some(TOKEN)).await;
     assert_eq!(post(&server.url, HOLD_1, RIGHT, "").await.0, 200);
-    assert!(told.recv().await.is_some());
+    assert!(commands.recv().await.is_some());
 }
 
 fn transition(group: i32, scope: &str, number: usize) -> Transition {
@@ -364,7 +364,7 @@ fn transition(group: i32, scope: &str, number: usize) -> Transition {
 }
 
 #[tokio::test]
-async fn history_is_told_oldest_first_by_group_and_not_without_end() {
+async fn history_comes_oldest_first_by_group_and_limited() {
     let store = store(&["cn"]);
     let server = serving(&store, None).await;
     let reasons = async |group: Option<&str>, limit: usize| -> Vec<String> {
@@ -400,7 +400,7 @@ async fn history_is_told_oldest_first_by_group_and_not_without_end() {
     assert_eq!(status, 400);
 }
 
-/// Whoever waits longer than the answer takes is not held up by the connection.
+/// A client that waits longer than the answer takes is not held up by the connection.
 #[tokio::test]
 async fn a_body_that_never_comes_is_given_up() {
     let store = store(&["cn"]);

@@ -1,5 +1,5 @@
-//! What people and hooks tell a group: from HTTP through the state store to the group's reconciler, and the
-//! answer back.
+//! The way of a command to a group's reconciler, from HTTP through the state store, and of its answer
+//! back.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use citus_core::report::{HoldAnswer, HoldRequest};
 /// Commands that may wait for one reconciler. More wait at their senders.
 pub(super) const WAITING: usize = 16;
 
-/// A command to a group's reconciler. A reply that is closed means that nobody waits for it any more.
+/// A command to a group's reconciler. A closed reply means that its receiver no longer waits.
 #[derive(Debug)]
 pub enum Command {
     /// Hold the group's writes.
     Hold {
-        /// For whom and how long.
+        /// For which member, and for how long.
         request: HoldRequest,
         /// Takes the answer.
         reply: oneshot::Sender<HoldAnswer>,
@@ -40,18 +40,18 @@ pub struct GroupHandle {
 }
 
 impl GroupHandle {
-    /// Asks for a hold. `None` when the reconciler is gone; otherwise the answer comes when the reconciler
-    /// has one: whoever waits sets a limit.
+    /// Asks for a hold. `None` when the reconciler is gone. Otherwise the answer comes when the
+    /// reconciler has one: the caller sets a limit.
     pub async fn hold(&self, request: HoldRequest) -> Option<HoldAnswer> {
-        self.tell(|reply| Command::Hold { request, reply }).await
+        self.send(|reply| Command::Hold { request, reply }).await
     }
 
     /// Asks for the end of a hold; as [`GroupHandle::hold`].
     pub async fn release(&self) -> Option<HoldAnswer> {
-        self.tell(|reply| Command::Release { reply }).await
+        self.send(|reply| Command::Release { reply }).await
     }
 
-    async fn tell(
+    async fn send(
         &self,
         command: impl FnOnce(oneshot::Sender<HoldAnswer>) -> Command,
     ) -> Option<HoldAnswer> {
@@ -61,7 +61,7 @@ impl GroupHandle {
     }
 }
 
-/// Nobody could be told.
+/// Why no group's handle was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupError {
     /// There is no such formation; there are these.

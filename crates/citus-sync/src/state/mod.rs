@@ -1,4 +1,4 @@
-//! What the daemon knows, for everybody who reads it: HTTP today, pages and sinks later; and the way to each
+//! What the daemon knows, for all that read it: HTTP today, pages and sinks later; and the way to each
 //! group's reconciler.
 //!
 //! `store` uses `group_handle`.

@@ -1,5 +1,5 @@
-//! Where the tasks put what they know, and HTTP and metrics read it; and where HTTP finds the way to a
-//! group's reconciler.
+//! The state store: the tasks put in what they know, HTTP and metrics read it, and HTTP finds the handle
+//! of a group's reconciler.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -158,31 +158,37 @@ impl StateStore {
                 known: formations().map(|store| store.name.clone()).collect(),
             });
         }
-        let lines: Vec<GroupHandle> = formations()
+        let handles: Vec<GroupHandle> = formations()
             .filter(|store| formation.is_none_or(|wanted| store.name == wanted))
             .flat_map(|store| store.groups().handles.values().cloned().collect::<Vec<_>>())
             .collect();
-        let by_number: Vec<&GroupHandle> = lines
+        let by_number: Vec<&GroupHandle> = handles
             .iter()
-            .filter(|line| line.group.to_string() == name)
+            .filter(|handle| handle.group.to_string() == name)
             .collect();
         let found = if by_number.is_empty() {
-            lines.iter().filter(|line| line.scope == name).collect()
+            handles
+                .iter()
+                .filter(|handle| handle.scope == name)
+                .collect()
         } else {
             by_number
         };
         match found.as_slice() {
-            [line] => Ok((*line).clone()),
+            [handle] => Ok((*handle).clone()),
             [] => Err(LookupError::UnknownGroup {
                 name: name.to_owned(),
-                known: lines
+                known: handles
                     .iter()
-                    .map(|line| format!("{} ({})", line.group, line.scope))
+                    .map(|handle| format!("{} ({})", handle.group, handle.scope))
                     .collect(),
             }),
             several => Err(LookupError::Ambiguous {
                 name: name.to_owned(),
-                formations: several.iter().map(|line| line.formation.clone()).collect(),
+                formations: several
+                    .iter()
+                    .map(|handle| handle.formation.clone())
+                    .collect(),
             }),
         }
     }
@@ -295,7 +301,7 @@ impl StateStore {
         reasons
     }
 
-    /// Everything, as `/api/v1/state` tells it.
+    /// Everything, as `/api/v1/state` shows it.
     pub fn state(&self) -> State {
         let health = self.inner.views.health().borrow().clone();
         let counters = self.inner.views.counters();

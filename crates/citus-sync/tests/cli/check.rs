@@ -3,7 +3,7 @@
 use crate::fixture::{FIXTURE, File, Ran, black_hole, command, file, native, run, with_file};
 
 #[test]
-fn what_patroni_left_broken_is_told_by_scope() {
+fn what_patroni_left_broken_is_listed_by_scope() {
     let kv = FIXTURE.etcd.kv();
     let (_listener, port) = black_hole();
     FIXTURE.put_scope("broken", "cn", &[("cn-1", port), ("cn-2", port)]);
@@ -31,7 +31,7 @@ fn what_patroni_left_broken_is_told_by_scope() {
     ran.ended(1);
     let line = ran.line("fail", "scope wk1 (group 1)");
     assert!(
-        line.contains("nobody holds the leader key; members: a (replica, running)"),
+        line.contains("no member holds the leader key; members: a (replica, running)"),
         "{line}"
     );
     ran.line("warn", "Patroni is paused");
@@ -47,7 +47,7 @@ fn what_patroni_left_broken_is_told_by_scope() {
 }
 
 #[test]
-fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
+fn a_healthy_formation_passes() {
     FIXTURE.citus_database("healthy");
     FIXTURE.put_both("healthy");
     let file = FIXTURE.file("healthy", &["healthy"], &[(1, "wk1")], "");
@@ -78,11 +78,15 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
     let ran = with_file(&["plan"], &file);
     ran.ended(0);
     assert!(ran.stdout.contains("0 rows would change"), "{}", ran.stdout);
+}
 
-    // The coordinator's server leads group 1 now: the row must follow, but it is taken.
-    FIXTURE.put_scope("moved", "cn", &[("cn-1", FIXTURE.coordinator.port())]);
-    FIXTURE.put_scope("moved", "wk1", &[("wk1-1", FIXTURE.coordinator.port())]);
-    let file = FIXTURE.file("moved", &["healthy"], &[(1, "wk1")], "");
+#[test]
+fn a_leader_at_an_address_of_another_group_fails() {
+    FIXTURE.citus_database("taken");
+    let port = FIXTURE.coordinator.port();
+    FIXTURE.put_scope("taken", "cn", &[("cn-1", port)]);
+    FIXTURE.put_scope("taken", "wk1", &[("wk1-1", port)]);
+    let file = FIXTURE.file("taken", &["taken"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file);
     ran.ended(1);
     let line = ran.line("fail", "row of group 1 (wk1)");
@@ -90,17 +94,16 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
         line.contains("already belongs to node") && line.contains("of group 0"),
         "{line}"
     );
+}
 
-    // The row is elsewhere: a move, which check only tells of.
-    FIXTURE
-        .coordinator
-        .execute(
-            "healthy",
-            "SELECT citus_update_node(nodeid, 'localhost', nodeport) \
-                 FROM pg_dist_node WHERE groupid = 1",
-        )
-        .unwrap();
-    let file = FIXTURE.file("healthy", &["healthy"], &[(1, "wk1")], "");
+#[test]
+fn a_row_that_is_not_at_its_leader_is_a_warning_and_a_planned_move() {
+    FIXTURE.citus_database("moved");
+    FIXTURE.put_both("moved");
+    let elsewhere = "SELECT citus_update_node(nodeid, 'localhost', nodeport) \
+                     FROM pg_dist_node WHERE groupid = 1";
+    FIXTURE.coordinator.execute("moved", elsewhere).unwrap();
+    let file = FIXTURE.file("moved", &["moved"], &[(1, "wk1")], "");
     let ran = with_file(&["check"], &file);
     ran.ended(0);
     let line = ran.line("warn", "row of group 1 (wk1)");
@@ -125,7 +128,7 @@ fn a_healthy_formation_passes_and_a_moved_leader_is_planned() {
 }
 
 #[test]
-fn a_wrong_password_is_told_by_where_it_comes_from_and_never_shown() {
+fn a_wrong_password_is_named_by_its_source_and_never_shown() {
     FIXTURE.put_both("password");
     let role = "CREATE ROLE scram_only LOGIN PASSWORD 'right'";
     FIXTURE.coordinator.execute("postgres", role).unwrap();
@@ -244,10 +247,10 @@ fn a_worker_that_never_answers_hides_nothing_of_the_others() {
 }
 
 #[test]
-fn groups_without_rows_and_rows_without_groups_are_told_apart() {
+fn groups_without_rows_and_rows_without_groups_are_both_listed() {
     FIXTURE.citus_database("gaps");
     FIXTURE.put_both("gaps");
-    // Group 1 of the rows is nobody's here; group 7 of the file has no row.
+    // Group 1 of the rows is not in the file; group 7 of the file has no row.
     let file = |more: &str| FIXTURE.file("gaps", &["gaps"], &[(7, "wk1")], more);
     let ran = with_file(&["check"], &file(""));
     ran.ended(1);

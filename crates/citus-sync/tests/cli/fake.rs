@@ -1,4 +1,4 @@
-//! A daemon that says what the test wants, and keeps what it was told.
+//! A daemon that answers as the test says, and keeps the requests it received.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

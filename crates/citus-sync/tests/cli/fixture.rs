@@ -1,4 +1,4 @@
-//! The command under test and the world it looks at: one etcd and two PostgreSQL servers for all
+//! The command under test and the servers it looks at: one etcd and two PostgreSQL servers for all
 //! tests of this file. Each test has a namespace and databases of its own.
 
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ pub(crate) static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
 impl Fixture {
     /// A database on both servers that know each other: group 0 and group 1.
     pub(crate) fn citus_database(&self, name: &str) {
-        // CREATE DATABASE copies template1, which allows nobody else in it meanwhile.
+        // CREATE DATABASE copies template1, which allows no other session in it meanwhile.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _turn = ONE_AT_A_TIME.lock();
         for server in [&self.worker, &self.coordinator] {
@@ -116,7 +116,7 @@ pub(crate) fn native(
     text + more
 }
 
-/// A configuration file that is gone with this value.
+/// A configuration file. It is removed when this value is dropped.
 pub(crate) struct File {
     folder: tempfile::TempDir,
 }
@@ -144,7 +144,7 @@ pub(crate) struct Ran {
 /// The command, in an environment of its own.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_citus-sync"));
-    // Whoever runs the tests may have PGPASSWORD or a ~/.pgpass.
+    // The user that runs the tests may have PGPASSWORD or a ~/.pgpass.
     command
         .args(arguments)
         .env_clear()
@@ -181,7 +181,7 @@ pub(crate) fn run(mut command: Command) -> Ran {
     });
     let code = end_of(&mut child);
     let (stdout, stderr) = (writer.join().unwrap(), reader.join().unwrap());
-    // Shown when the test fails, or with --nocapture to whoever wants to see the pages.
+    // Shown when the test fails, or with --nocapture.
     println!("{command:?}\n{stdout}{stderr}");
     Ran {
         code,

@@ -1,38 +1,13 @@
-//! `hold` and `release`: what they say and how they end, with daemons that the test plays, and a
-//! Patroni that is a shell script.
+//! `hold` and `release`: what they print and how they end, with daemons that the test plays.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::fake::{Fake, answer};
-use crate::fixture::{Ran, black_hole, command, file, native, run};
-
-/// A token file that is gone with this value.
-struct Token(tempfile::TempDir);
-
-fn token() -> Token {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("token"), "0123456789abcdef\n").unwrap();
-    Token(folder)
-}
-
-impl Token {
-    fn path(&self) -> String {
-        self.0.path().join("token").to_str().unwrap().to_owned()
-    }
-}
-
-/// Runs `citus-sync ARGUMENTS… --token-file FILE`.
-fn ask(arguments: &[&str]) -> Ran {
-    let token = token();
-    let path = token.path();
-    let mut all = arguments.to_vec();
-    all.extend(["--token-file", &path]);
-    run(command(&all))
-}
+use crate::fixture::{black_hole, command, file, native, run};
+use crate::token::{ask, token};
 
 #[test]
 fn each_outcome_has_its_line_and_its_exit_code() {
@@ -65,7 +40,7 @@ fn each_outcome_has_its_line_and_its_exit_code() {
 }
 
 #[test]
-fn what_is_asked_for_is_what_the_daemon_is_told() {
+fn what_is_asked_for_is_what_the_daemon_receives() {
     let daemon = Fake::says(200, &answer("held"));
     let hold = [
         "hold",
@@ -98,7 +73,7 @@ fn what_is_asked_for_is_what_the_daemon_is_told() {
 }
 
 #[test]
-fn a_person_is_no_member() {
+fn a_hold_by_a_person_names_no_member() {
     let daemon = Fake::says(200, &answer("held"));
     ask(&["hold", "--group", "1", "--url", &daemon.url()]).ended(0);
     assert_eq!(daemon.only().body["member"], Value::Null);
@@ -106,7 +81,7 @@ fn a_person_is_no_member() {
 }
 
 #[test]
-fn a_refusal_is_told_with_its_fix() {
+fn a_refusal_is_printed_as_the_daemon_words_it() {
     let message = "the token is not the one this daemon was started with";
     let body = json!({"error": "unauthorized", "message": message});
     let daemon = Fake::says(401, &body);
@@ -121,9 +96,9 @@ fn a_refusal_is_told_with_its_fix() {
 
 #[test]
 fn the_first_daemon_that_answers_decides() {
-    let (listener, nobody) = black_hole();
+    let (listener, closed) = black_hole();
     drop(listener);
-    let nobody = format!("http://127.0.0.1:{nobody}");
+    let closed = format!("http://127.0.0.1:{closed}");
     let stranger = Fake::says(200, &json!({"hello": "world"}));
     let stranger = stranger.url();
     let (yes, never) = (
@@ -132,7 +107,7 @@ fn the_first_daemon_that_answers_decides() {
     );
     let urls = [
         "--url",
-        &nobody,
+        &closed,
         "--url",
         &stranger,
         "--url",
@@ -267,6 +242,10 @@ fn it_ends_in_time_whatever_hangs() {
     ]));
     ran.ended(1);
     assert_eq!(ran.stdout, "citus-sync: not held, no answer in time\n");
+    assert_eq!(
+        ran.stderr,
+        "citus-sync: timed out locally; check DNS and disk\n"
+    );
 }
 
 #[test]
@@ -323,43 +302,40 @@ fn a_proxy_in_the_environment_is_not_asked() {
     assert_eq!((daemon.count(), proxy.count()), (1, 0));
 }
 
+/// Runs `citus-sync ARGUMENTS…`, which must be refused before any daemon is asked.
+#[track_caller]
+fn refused(arguments: &[&str], words: &str) {
+    let ran = run(command(arguments));
+    ran.ended(2);
+    assert!(ran.stderr.contains(words), "{arguments:?}: {ran:?}");
+    assert_eq!(ran.stdout, "");
+}
+
 #[test]
-fn what_is_missing_is_told_at_once() {
+fn without_a_group_or_a_usable_token_no_daemon_is_asked() {
     let daemon = Fake::says(200, &answer("held"));
     let url = daemon.url();
-    let with = |arguments: &[&str], words: &str| {
-        let ran = run(command(arguments));
-        ran.ended(2);
-        assert!(ran.stderr.contains(words), "{arguments:?}: {ran:?}");
-        assert_eq!(ran.stdout, "");
-    };
     let token = token();
     let path = token.path();
-    with(
+    refused(
         &["hold", "--url", &url, "--token-file", &path],
         "which group?",
     );
-    with(
-        &["hold", "--group", "1", "--url", &url],
-        "there is no token",
-    );
-    let nowhere = ["--token-file", "/nonexistent/token"];
-    with(
-        &[&["hold", "--group", "1", "--url", &url], &nowhere[..]].concat(),
+    let hold = ["hold", "--group", "1", "--url", &url];
+    refused(&hold, "no API token was given");
+    refused(
+        &[&hold[..], &["--token-file", "/nonexistent/token"]].concat(),
         "--token-file /nonexistent/token: cannot be read: No such file",
     );
-    for wrong in ["", "two words\n"] {
+    for (wrong, words) in [("", "it is empty"), ("two words\n", "it has spaces")] {
         std::fs::write(&path, wrong).unwrap();
-        let words = if wrong.is_empty() {
-            "it is empty"
-        } else {
-            "it has spaces"
-        };
-        with(
-            &["hold", "--group", "1", "--url", &url, "--token-file", &path],
-            words,
-        );
+        refused(&[&hold[..], &["--token-file", &path]].concat(), words);
     }
+    assert_eq!(daemon.count(), 0);
+}
+
+#[test]
+fn a_wrong_argument_is_refused_with_what_is_expected() {
     for (arguments, words) in [
         (
             vec!["--group", "1", "--scope", "wk1"],
@@ -374,28 +350,21 @@ fn what_is_missing_is_told_at_once() {
             "cannot be used with",
         ),
     ] {
-        with(&[&["hold"], &arguments[..]].concat(), words);
+        refused(&[&["hold"], &arguments[..]].concat(), words);
     }
-    std::fs::write(&path, "0123456789abcdef").unwrap();
+    let token = token();
+    let path = token.path();
+    let https = ["--url", "https://here:1", "--token-file", &path];
     for verb in ["hold", "release"] {
-        with(
-            &[
-                verb,
-                "--group",
-                "1",
-                "--url",
-                "https://here:1",
-                "--token-file",
-                &path,
-            ],
+        refused(
+            &[&[verb, "--group", "1"], &https[..]].concat(),
             "plain HTTP",
         );
     }
-    assert_eq!(daemon.count(), 0);
 }
 
 #[test]
-fn the_daemons_own_file_tells_where_it_is_and_its_token() {
+fn the_daemons_own_file_says_where_it_is_and_its_token() {
     let daemon = Fake::says(200, &answer("held"));
     let token = token();
     let text = |more: &str| {
@@ -431,120 +400,4 @@ fn the_daemons_own_file_tells_where_it_is_and_its_token() {
     command.env("CITUS_SYNC_TOKEN", "fedcba9876543210");
     run(command).ended(0);
     assert_eq!(daemon.count(), 2);
-}
-
-/// A script named `patroni` that runs `citus-sync ARGUMENTS…` as a child of its own.
-fn patroni(folder: &Path, config: &str, arguments: &[&str]) -> Command {
-    let program = env!("CARGO_BIN_EXE_citus-sync");
-    let quoted: Vec<String> = arguments.iter().map(|word| format!("'{word}'")).collect();
-    // Not exec: Patroni stays the parent. What comes after the command keeps a shell from it.
-    let script = format!(
-        "#!/bin/sh\nunset PATRONI_NAME PATRONI_SCOPE\n{program} {}\ncode=$?\nexit $code\n",
-        quoted.join(" ")
-    );
-    let path = folder.join("patroni");
-    std::fs::write(&path, script).unwrap();
-    let mut command = Command::new("/bin/sh");
-    command.arg(&path).arg(config);
-    command
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(folder);
-    command
-}
-
-#[test]
-fn a_script_of_patroni_knows_who_stops() {
-    let daemon = Fake::says(200, &answer("not_the_leader"));
-    let (url, token) = (daemon.url(), token());
-    let path = token.path();
-    let hold = ["hold", "--url", &url, "--token-file", &path];
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let yaml = "scope: wk1\nname: wk1-2\npostgresql: {listen: '0:5432'}\n";
-    std::fs::write(folder.join("p.yml"), yaml).unwrap();
-    let split = folder.join("split");
-    std::fs::create_dir(&split).unwrap();
-    std::fs::write(split.join("1.yaml"), "name: wrong\nscope: citus\n").unwrap();
-    std::fs::write(split.join("2.yml"), "name: split-1\n").unwrap();
-    std::fs::write(split.join("3.yml"), "citus: {group: 3, database: app}\n").unwrap();
-    std::fs::write(split.join("4.txt"), "name: ignored\n").unwrap();
-
-    let absolute = folder.join("p.yml").to_str().unwrap().to_owned();
-    let mut seen = 0;
-    let mut asks = |command: Command| {
-        let ran = run(command);
-        ran.ended(0);
-        seen += 1;
-        let heard = daemon.last(seen);
-        let path = heard.line.split(' ').nth(1).unwrap().to_owned();
-        (path, heard.body["member"].clone(), ran.stdout)
-    };
-    let wk1 = "/api/v1/groups/wk1/hold";
-    for config in [&absolute, "p.yml"] {
-        let (path, member, stdout) = asks(patroni(folder, config, &hold));
-        assert_eq!((path.as_str(), member), (wk1, json!("wk1-2")), "{config}");
-        assert!(
-            stdout.contains("nothing to hold, wk1-2 does not lead"),
-            "{stdout}"
-        );
-    }
-    let (path, member, _) = asks(patroni(folder, "split", &hold));
-    assert_eq!(path, "/api/v1/groups/citus%2F3/hold");
-    assert_eq!(member, "split-1");
-
-    // Patroni takes its variables out of the environment that it hands on, and so does the script.
-    let mut command = patroni(folder, "p.yml", &hold);
-    command.env("PATRONI_NAME", "by-variable");
-    let (path, member, _) = asks(command);
-    assert_eq!((path.as_str(), member), (wk1, json!("by-variable")));
-
-    // A shell in between, as in `before_stop: sh -c '…'`.
-    let wrapped = format!("{} {}", env!("CARGO_BIN_EXE_citus-sync"), hold.join(" "));
-    let script = folder.join("patroni");
-    let line = format!("#!/bin/sh\nsh -c \"{wrapped}; true\"\ntrue\n");
-    let command = patroni(folder, "p.yml", &hold);
-    std::fs::write(&script, line).unwrap();
-    let (path, member, _) = asks(command);
-    assert_eq!((path.as_str(), member), (wk1, json!("wk1-2")));
-
-    // What is said goes before what is found, and nobody is nobody.
-    let given = [&hold[..], &["--group", "7", "--member", "other"]].concat();
-    let (path, member, _) = asks(patroni(folder, "p.yml", &given));
-    assert_eq!(
-        (path.as_str(), member),
-        ("/api/v1/groups/7/hold", json!("other"))
-    );
-    let given = [&hold[..], &["--member", ""]].concat();
-    let (_, member, _) = asks(patroni(folder, "p.yml", &given));
-    assert_eq!(member, Value::Null);
-}
-
-#[test]
-fn a_patroni_that_cannot_be_understood_is_told_and_nothing_held() {
-    let daemon = Fake::says(200, &answer("held"));
-    let (url, token) = (daemon.url(), token());
-    let path = token.path();
-    let hold = ["hold", "--group", "1", "--url", &url, "--token-file", &path];
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    std::fs::write(folder.join("broken.yml"), "a: [\n").unwrap();
-    std::fs::write(folder.join("nameless.yml"), "scope: wk1\n").unwrap();
-    for (config, words) in [
-        ("missing.yml", "missing.yml: No such file"),
-        ("broken.yml", "text that is no YAML"),
-        ("nameless.yml", "has no `name`"),
-    ] {
-        let ran = run(patroni(folder, config, &hold));
-        ran.ended(2);
-        assert!(
-            ran.stderr.contains(words) && ran.stderr.contains("--member"),
-            "{ran:?}"
-        );
-    }
-    assert_eq!(daemon.count(), 0);
-    // Who is told does not need to look.
-    let given = [&hold[..], &["--member", "wk1-1"]].concat();
-    run(patroni(folder, "missing.yml", &given)).ended(0);
-    assert_eq!(daemon.only().body["member"], "wk1-1");
 }

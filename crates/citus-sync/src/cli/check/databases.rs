@@ -4,7 +4,7 @@ use dcs_watch::HostPort;
 
 use super::answers::{Inspected, facts};
 use super::per_database::{PerDatabase, databases_named};
-use crate::cli::remediation::{remediation, say};
+use crate::cli::remediation::{describe, remediation};
 use crate::cli::snapshot::Groups;
 use crate::session::SqlError;
 use crate::session::inspect::Facts;
@@ -77,7 +77,7 @@ fn database(
     let what = format!("database {name}");
     let failed = |error: &SqlError| {
         let fix = remediation(error, coordinator, address, name);
-        Finding::fail(&what, format!("{address}: {}", say(error)), fix)
+        Finding::fail(&what, format!("{address}: {}", describe(error)), fix)
     };
     match answer {
         Err(error)

@@ -1,11 +1,11 @@
 //! The entry nodes: worker leaders with metadata, through which clients can send queries as well. A
-//! client that is not held there writes past every hold.
+//! client on an entry node that is not held writes past every hold.
 
 use dcs_watch::HostPort;
 
 use super::answers::EntryNodes;
 use super::per_database::PerDatabase;
-use crate::cli::remediation::{name, remediation, say};
+use crate::cli::remediation::{describe, quoted, remediation};
 use crate::cli::snapshot::{Answers, Groups};
 use crate::session::SqlError;
 use crate::session::inspect::EntryNodeFacts;
@@ -21,7 +21,7 @@ pub(super) fn judge(
     let mut found = Vec::new();
     for (group, view) in &groups.views {
         if answers.get(group).is_some_and(Result::is_err) {
-            // `leaders` has said so.
+            // `server::leaders` says so.
             continue;
         }
         let Some(address) = view.leader_address() else {
@@ -60,7 +60,7 @@ fn entry_node(
                 format!(
                     "{address}: {}: clients that enter there are not held, and see the group \
                      stop",
-                    say(error)
+                    describe(error)
                 ),
                 remediation(error, coordinator, address, database),
             );
@@ -93,7 +93,7 @@ fn entry_node(
 
 /// What the role may not do there, and the statements that grant it.
 fn missing(user: &str, facts: EntryNodeFacts) -> Vec<(&'static str, String)> {
-    let role = name(user);
+    let role = quoted(user);
     let needed = [
         (
             facts.locks,

@@ -76,7 +76,7 @@ fn judge(settings: &Settings, answers: &[(String, Answer)]) -> Vec<Finding> {
     if !any {
         found.push(Finding::warn(
             "everything else",
-            "was not looked at: who leads where stands in etcd",
+            "was not looked at: the leaders are in etcd",
             "fix etcd first, then look again",
         ));
     }
@@ -84,9 +84,9 @@ fn judge(settings: &Settings, answers: &[(String, Answer)]) -> Vec<Finding> {
     found
 }
 
-/// Endpoints of one cluster tell of the same scopes.
+/// Endpoints of one cluster list the same scopes.
 fn two_clusters(answers: &[(String, Answer)]) -> Option<Finding> {
-    let told = answers.iter().filter_map(|(endpoint, answer)| {
+    let listed = answers.iter().filter_map(|(endpoint, answer)| {
         let views = answer.as_ref().ok()?;
         let scopes: BTreeSet<_> = views
             .values()
@@ -95,9 +95,9 @@ fn two_clusters(answers: &[(String, Answer)]) -> Option<Finding> {
             .collect();
         Some((endpoint, scopes))
     });
-    let told: Vec<_> = told.collect();
-    let (first, scopes) = told.first()?;
-    let (other, _) = told.iter().find(|(_, theirs)| theirs != scopes)?;
+    let listed: Vec<_> = listed.collect();
+    let (first, scopes) = listed.first()?;
+    let (other, _) = listed.iter().find(|(_, theirs)| theirs != scopes)?;
     Some(Finding::fail(
         "etcd",
         format!("{first} and {other} list different scopes: they are not of one etcd cluster"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn one_dead_endpoint_of_two_is_only_to_know_of() {
+    fn one_dead_endpoint_of_two_is_a_warning() {
         let found = verdicts(&[
             unreachable("http://10.0.0.1:2379"),
             Ok(views(&["cn", "wk1"])),

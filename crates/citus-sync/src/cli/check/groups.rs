@@ -117,7 +117,7 @@ fn in_sync(what: String, primary: Option<&Row>) -> Finding {
 }
 
 /// A row that `run` would not change now. Without a leader there is nothing to compare it with, and
-/// `scopes` and `server` say so; that a row is missing is a finding even then, unless `may_lack` says that it is not needed.
+/// `scopes` and `server` say so; that a row is missing is a finding even then, unless it `may_lack`.
 fn waiting(
     what: String,
     group: i32,

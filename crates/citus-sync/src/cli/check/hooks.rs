@@ -10,7 +10,7 @@ use citus_core::plan::{COORDINATOR_GROUP, Writes};
 use citus_core::render::Finding;
 
 /// Hosts that are named; more have the same cause.
-const HOSTS_TOLD: usize = 3;
+const HOSTS_SHOWN: usize = 3;
 
 /// The token, unless everything here is only observed.
 pub(super) fn token(config: &Config) -> Option<Finding> {
@@ -66,8 +66,8 @@ fn from_afar<'a>(listen: SocketAddr, hosts: impl Iterator<Item = &'a str>) -> Op
     if !listen.ip().is_loopback() || hosts.is_empty() {
         return None;
     }
-    let named: Vec<&str> = hosts.iter().take(HOSTS_TOLD).copied().collect();
-    let more = match hosts.len().saturating_sub(HOSTS_TOLD) {
+    let named: Vec<&str> = hosts.iter().take(HOSTS_SHOWN).copied().collect();
+    let more = match hosts.len().saturating_sub(HOSTS_SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -78,8 +78,8 @@ fn from_afar<'a>(listen: SocketAddr, hosts: impl Iterator<Item = &'a str>) -> Op
             named.join(", ")
         ),
         format!(
-            "set `listen` to an address of this host that they reach, or to 0.0.0.0:{}; everybody \
-             who reaches it can read, but only who has the token can hold",
+            "set `listen` to an address of this host that they reach, or to 0.0.0.0:{}; every \
+             client that reaches it can read, but only one with the token can hold",
             listen.port()
         ),
     ))
@@ -114,25 +114,25 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_it_is_said_what_goes_unheld() {
-        let told = |more: &str| token(&config(more)).unwrap().detail;
-        assert!(told("").ends_with("restarts of a leader are noticed"));
-        let when_asked = told("policy: {hold_on_request: off}\n");
+    fn without_a_token_the_finding_says_what_is_not_held() {
+        let detail = |more: &str| token(&config(more)).unwrap().detail;
+        assert!(detail("").ends_with("restarts of a leader are noticed"));
+        let when_asked = detail("policy: {hold_on_request: off}\n");
         assert!(when_asked.contains("switchovers as well"), "{when_asked}");
     }
 
     #[test]
     fn a_daemon_on_loopback_is_out_of_reach_of_other_hosts_only() {
-        let told = |listen: &str, hosts: &[&str]| {
+        let found = |listen: &str, hosts: &[&str]| {
             from_afar(listen.parse().unwrap(), hosts.iter().copied())
-                .map(|found| format!("{}; {}", found.detail, found.fix.unwrap_or_default()))
+                .map(|finding| format!("{}; {}", finding.detail, finding.fix.unwrap_or_default()))
         };
         assert_eq!(
-            told("127.0.0.1:8009", &["localhost", "127.0.0.2", "::1"]),
+            found("127.0.0.1:8009", &["localhost", "127.0.0.2", "::1"]),
             None
         );
-        assert_eq!(told("10.0.0.9:8009", &["10.0.1.1"]), None);
-        assert_eq!(told("0.0.0.0:8009", &["10.0.1.1"]), None);
+        assert_eq!(found("10.0.0.9:8009", &["10.0.1.1"]), None);
+        assert_eq!(found("0.0.0.0:8009", &["10.0.1.1"]), None);
         let hosts = [
             "wk1a",
             "wk1b",
@@ -141,7 +141,7 @@ mod tests {
             "10.0.1.2",
             "127.0.0.1",
         ];
-        let text = told("[::1]:8010", &hosts).unwrap();
+        let text = found("[::1]:8010", &hosts).unwrap();
         assert!(
             text.contains("on 10.0.1.1, 10.0.1.2, wk1a and 1 more cannot"),
             "{text}"

@@ -2,7 +2,7 @@
 
 use super::answers::{Inspected, facts};
 use super::per_database::PerDatabase;
-use crate::cli::remediation::name;
+use crate::cli::remediation::quoted;
 use crate::session::inspect::{CallableFunction, CitusFacts, Facts};
 use citus_core::config::{Coordinator, Formation};
 use citus_core::render::Finding;
@@ -76,7 +76,7 @@ fn right_to_move(
         format!(
             "GRANT EXECUTE ON FUNCTION {} TO {}",
             signatures.join(", "),
-            name(user)
+            quoted(user)
         ),
     )
 }
@@ -85,7 +85,7 @@ fn right_to_hold(formation: &Formation, facts: &Facts, citus: &CitusFacts) -> Fi
     let user = &formation.coordinator.user;
     let what = "holds and reads";
     let mut missing = missing_to_hold(formation, facts, citus);
-    missing.extend(missing_calls(&name(user), citus));
+    missing.extend(missing_calls(&quoted(user), citus));
     if missing.is_empty() {
         let superuser = if facts.superuser {
             ""
@@ -110,7 +110,7 @@ type Missing = (String, String);
 
 /// Rights on tables and sessions.
 fn missing_to_hold(formation: &Formation, facts: &Facts, citus: &CitusFacts) -> Vec<Missing> {
-    let role = name(&formation.coordinator.user);
+    let role = quoted(&formation.coordinator.user);
     let mut missing = Vec::new();
     if formation.policy.read_move && !citus.dialect.moves_plainly() {
         missing.push((

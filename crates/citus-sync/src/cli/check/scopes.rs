@@ -10,11 +10,11 @@ use citus_core::config::Formation;
 use citus_core::plan::{COORDINATOR_GROUP, Writes};
 use citus_core::render::{Finding, counted};
 
-/// Unreadable keys that are told one by one; a scope with more has one common cause.
-const PROBLEMS_TOLD: usize = 5;
+/// Unreadable keys that are listed one by one; a scope with more has one common cause.
+const PROBLEMS_SHOWN: usize = 5;
 
 /// Scopes that are named when none of them is like the one that is missing.
-const SCOPES_TOLD: usize = 8;
+const SCOPES_SHOWN: usize = 8;
 
 pub(super) fn judge(
     formation: &Formation,
@@ -24,12 +24,12 @@ pub(super) fn judge(
     namespace: &str,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
-    found.extend(who_writes(formation, writes));
+    found.extend(observed_only(formation, writes));
     for (group, view) in &groups.views {
         let what = name(*group, view);
         if view.exists() {
             found.push(leader(&what, view));
-            found.extend(beside(&what, view));
+            found.extend(notices(&what, view));
         } else {
             found.push(missing(&what, *group, view, views, namespace));
         }
@@ -54,7 +54,7 @@ pub(super) fn name(group: i32, view: &ScopeView) -> String {
     }
 }
 
-fn who_writes(formation: &Formation, writes: Writes) -> Option<Finding> {
+fn observed_only(formation: &Formation, writes: Writes) -> Option<Finding> {
     match writes {
         Writes::Allowed => None,
         Writes::PatroniManages => Some(Finding::warn(
@@ -94,7 +94,7 @@ fn missing(what: &str, group: i32, view: &ScopeView, views: &Views, namespace: &
     let mut detail = format!("etcd has no scope {scope} under {namespace}");
     let mut fix = format!("correct `{key}`, or start Patroni for {scope}");
     if near.is_empty() {
-        let (shown, more) = names.split_at(names.len().min(SCOPES_TOLD));
+        let (shown, more) = names.split_at(names.len().min(SCOPES_SHOWN));
         detail = format!("{detail}; it has {}", shown.join(", "));
         if !more.is_empty() {
             detail = format!("{detail} and {} more", more.len());
@@ -121,7 +121,7 @@ fn leader(what: &str, view: &ScopeView) -> Finding {
         };
         return Finding::fail(
             what,
-            format!("nobody holds the leader key; members: {known}"),
+            format!("no member holds the leader key; members: {known}"),
             list,
         );
     };
@@ -147,8 +147,8 @@ fn leader(what: &str, view: &ScopeView) -> Finding {
     )
 }
 
-/// What is not wrong, but will surprise.
-fn beside(what: &str, view: &ScopeView) -> Vec<Finding> {
+/// What is not wrong, but changes what to expect.
+fn notices(what: &str, view: &ScopeView) -> Vec<Finding> {
     let mut found = Vec::new();
     let scope = &view.scope.name;
     if view.is_paused() {
@@ -177,10 +177,10 @@ fn problems(what: &str, view: &ScopeView) -> Vec<Finding> {
     let mut found: Vec<Finding> = view
         .problems
         .iter()
-        .take(PROBLEMS_TOLD)
+        .take(PROBLEMS_SHOWN)
         .map(|problem| Finding::warn(what, format!("{}: {}", problem.key, problem.what), fix))
         .collect();
-    let more = view.problems.len().saturating_sub(PROBLEMS_TOLD);
+    let more = view.problems.len().saturating_sub(PROBLEMS_SHOWN);
     if more > 0 {
         found.push(Finding::warn(
             what,

@@ -2,7 +2,7 @@
 
 use super::answers::Reached;
 use super::per_database::PerDatabase;
-use crate::cli::remediation::{remediation, say};
+use crate::cli::remediation::{describe, remediation};
 use crate::cli::snapshot::{Answers, Groups};
 use citus_core::config::Formation;
 use citus_core::plan::COORDINATOR_GROUP;
@@ -27,7 +27,11 @@ pub(super) fn leaders(formation: &Formation, groups: &Groups, answers: &Answers)
                 ),
                 Err(error) => Finding::fail(
                     what,
-                    format!("{address}, as role {}: {}", coordinator.user, say(error)),
+                    format!(
+                        "{address}, as role {}: {}",
+                        coordinator.user,
+                        describe(error)
+                    ),
                     remediation(error, coordinator, address, database),
                 ),
             })
@@ -35,8 +39,8 @@ pub(super) fn leaders(formation: &Formation, groups: &Groups, answers: &Answers)
         .collect()
 }
 
-/// Each worker's leader, as the coordinator reaches it. A row moved to where the coordinator
-/// cannot go helps nobody.
+/// Each worker's leader, as the coordinator reaches it. A row is of no use
+/// at an address that the coordinator does not reach.
 pub(super) fn reached(formation: &Formation, groups: &Groups, reached: &Reached) -> Vec<Finding> {
     let Some(from) = groups.coordinator() else {
         return Vec::new();
@@ -57,7 +61,7 @@ pub(super) fn reached(formation: &Formation, groups: &Groups, reached: &Reached)
                 continue;
             };
             let finding = match answer {
-                // This Citus cannot say: `leaders` has said what we see from here.
+                // This Citus cannot tell; `leaders` shows what we see from here.
                 Ok(None) => continue,
                 Ok(Some(true)) => Finding::pass(&what, format!("{from} reaches {to}")),
                 Ok(Some(false)) => Finding::fail(
@@ -73,7 +77,7 @@ pub(super) fn reached(formation: &Formation, groups: &Groups, reached: &Reached)
                     &what,
                     format!(
                         "{from} could not say whether it reaches {to}: {}",
-                        say(error)
+                        describe(error)
                     ),
                     format!("from {from}, try: psql -h {} -p {}", to.host, to.port),
                 ),

@@ -3,7 +3,7 @@
 
 use super::answers::{Inspected, facts};
 use super::per_database::PerDatabase;
-use crate::cli::remediation::name;
+use crate::cli::remediation::quoted;
 use crate::session::Login;
 use crate::session::inspect::Facts;
 use citus_core::config::{Coordinator, Formation};
@@ -29,7 +29,7 @@ pub(super) fn judge(formation: &Formation, login: &Login, inspected: &Inspected)
 /// Settings of a role, a database or a pooler that would cut our sessions off.
 fn session(coordinator: &Coordinator, login: &Login, facts: &Facts) -> Vec<Finding> {
     let what = "session settings";
-    let role = name(&coordinator.user);
+    let role = quoted(&coordinator.user);
     let number = |setting: &str| facts.settings.get(setting)?.parse::<u128>().ok();
     let mut found = Vec::new();
 
@@ -172,7 +172,7 @@ fn node_conninfo(server: &Facts) -> Option<Finding> {
     let present = match server.settings.get(what) {
         Some(text) => text.trim(),
         None if server.sees_settings => "",
-        // Only a superuser or pg_read_all_settings sees it: nothing can be said.
+        // Only a superuser or pg_read_all_settings sees it: there is nothing to judge.
         None => return None,
     };
     let has = |key: &str| {
@@ -215,20 +215,20 @@ fn node_conninfo(server: &Facts) -> Option<Finding> {
 /// The longest `citus.node_connection_timeout` that passes, in milliseconds. Citus's metadata sync
 /// sits at a worker that accepts and never answers for this long, with `pg_dist_node` locked
 /// (`docs/citus.md`).
-const PATIENT_ENOUGH: u64 = 5_000;
+const LONGEST_CONNECTION_TIMEOUT: u64 = 5_000;
 
 fn node_connection_timeout(server: &Facts) -> Option<Finding> {
     let what = "citus.node_connection_timeout";
     // Absent where there is no Citus library (a stand-in), or where we may not look.
     let present: u64 = server.settings.get(what)?.parse().ok()?;
-    Some(if present <= PATIENT_ENOUGH {
+    Some(if present <= LONGEST_CONNECTION_TIMEOUT {
         Finding::pass(what, format!("{present} ms"))
     } else {
         Finding::warn(
             what,
             format!(
-                "is {present} ms: for so long may a worker that accepts connections and never \
-                 answers keep every change of pg_dist_node waiting"
+                "is {present} ms: a worker that accepts connections and never answers may keep \
+                 every change of pg_dist_node waiting for so long"
             ),
             "ALTER SYSTEM SET citus.node_connection_timeout = '2s'; SELECT pg_reload_conf() \
              (on every node)",
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patient_citus_is_told_to_hurry() {
+    fn a_long_connection_timeout_of_citus_is_a_warning() {
         let with = |value: &str| {
             node_connection_timeout(&server(&[("citus.node_connection_timeout", value)]))
         };

@@ -9,16 +9,16 @@ use citus_core::config::{Member, is_yaml, member, patronis_arguments};
 /// How far up to look. Patroni is the parent, or a shell and a `sudo` further up.
 const GENERATIONS: usize = 8;
 
-/// Who is about to stop: as our own environment says, or else as the nearest Patroni among our
-/// ancestors is configured. Empty when there is none.
+/// The member that is about to stop: from our own environment, or else from the configuration of the
+/// nearest Patroni among our ancestors. Empty when there is none.
 ///
-/// Patroni takes its variables out of the environment of what it runs, so that they are looked for
-/// in its own as well.
+/// Patroni removes its variables from the environment of what it runs, so its own environment is read
+/// as well.
 ///
 /// # Errors
 ///
-/// There is a Patroni, but its configuration cannot be read: holding without knowing for whom would
-/// hold whenever a standby stops.
+/// There is a Patroni, but its configuration cannot be read: a hold without a
+/// member would hold writes whenever a standby stops.
 pub(super) fn member_above() -> Result<Member, Failed> {
     let own = member(&|name| std::env::var(name).ok(), &[]).unwrap_or_default();
     if own.name.is_some() && own.scope.is_some() {
@@ -33,7 +33,7 @@ pub(super) fn member_above() -> Result<Member, Failed> {
         if let Some(found) = patroni(pid) {
             return match found {
                 Ok(found) => Ok(own.or(found)),
-                // The environment said who: nobody else needs to be asked.
+                // The environment names the member; that is enough.
                 Err(_) if own.name.is_some() => Ok(own),
                 Err(error) => Err(Failed::Configuration(format!(
                     "citus-sync: process {pid} looks like the Patroni that runs this, but which \

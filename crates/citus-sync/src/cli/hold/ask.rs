@@ -1,4 +1,4 @@
-//! Several daemons, one of which answers: asked in turn, none waited for while another could
+//! Asks several daemons in turn until one answers. A slow one is not waited for while another could
 //! answer.
 
 use std::collections::VecDeque;
@@ -13,14 +13,13 @@ use crate::http::{Called, ClientError, Order, call};
 use citus_core::config::Secret;
 use citus_core::report::{HoldAnswer, Refusal, RefusalKind};
 
-/// A daemon that says nothing for this long is not waited for alone: the next one is asked as
-/// well. Taking a hold is a matter of milliseconds, but for sessions that are in its way.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// After this long without an answer the next daemon is asked as well. Taking a hold is a matter of milliseconds, but for sessions that are in its way.
+const NEXT_AFTER: Duration = Duration::from_secs(1);
 
-/// By how much a daemon should answer before we go, at most.
+/// How much earlier than we end a daemon should answer, at most.
 const HEAD_START: Duration = Duration::from_millis(100);
 
-/// Whom to ask, about what.
+/// The daemons, and the group.
 pub(super) struct Daemons {
     pub(super) urls: Vec<String>,
     pub(super) token: Secret,
@@ -28,8 +27,8 @@ pub(super) struct Daemons {
     pub(super) formation: Option<String>,
 }
 
-/// What came of it.
-pub(super) struct PendingHold {
+/// What came of asking.
+pub(super) struct Asked {
     /// A reconciler's answer, or a refusal, or nothing at all.
     pub(super) answer: Result<HoldAnswer, Option<Refusal>>,
     /// What went wrong with each daemon that could not be asked.
@@ -38,9 +37,9 @@ pub(super) struct PendingHold {
 
 type Call<'a> = Pin<Box<dyn Future<Output = Result<Called, ClientError>> + 'a>>;
 
-/// Asks until somebody answers who is the one to ask, or until `ends`. A daemon that is not the
-/// active one may say where that is: then that one is asked at once, whether it was named or not.
-pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> PendingHold {
+/// Asks until the active daemon answers, or until `ends`. A daemon that is not active may name the one
+/// that is: that one is asked at once, whether it was given or not.
+pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Asked {
     let mut waiting: VecDeque<String> = daemons.urls.iter().cloned().collect();
     let mut asked: Vec<String> = Vec::new();
     let mut calls: FuturesUnordered<Call<'_>> = FuturesUnordered::new();
@@ -50,13 +49,13 @@ pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Pend
     loop {
         let due = calls.is_empty() || Instant::now() >= next;
         if due && let Some(url) = waiting.pop_front() {
-            next = Instant::now() + patience(ends, waiting.len() + 1);
+            next = Instant::now() + next_after(ends, waiting.len() + 1);
             asked.push(host_of(&url).to_owned());
             calls.push(Box::pin(one(daemons, url, order, ends)));
         }
         let answer = tokio::select! {
             // Each call ends at `ends`, so that this loop does, too.
-            said = calls.next() => match said {
+            answer = calls.next() => match answer {
                 None => Err(not_active),
                 Some(Ok(Called::Answer(answer))) => Ok(answer),
                 Some(Ok(Called::Refused(refusal))) if refusal.error == RefusalKind::NotActive => {
@@ -78,7 +77,7 @@ pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Pend
             },
             () = sleep_until(next.into()), if !waiting.is_empty() => continue,
         };
-        return PendingHold { answer, failures };
+        return Asked { answer, failures };
     }
 }
 
@@ -99,10 +98,10 @@ async fn one(
 
 /// How long to wait for a daemon before the next is asked as well: `remaining` of them, this one
 /// included, share what is left.
-fn patience(ends: Instant, remaining: usize) -> Duration {
+fn next_after(ends: Instant, remaining: usize) -> Duration {
     let left = ends.saturating_duration_since(Instant::now());
     let shares = u32::try_from(remaining).unwrap_or(u32::MAX);
-    (left / shares.max(1)).min(PATIENCE)
+    (left / shares.max(1)).min(NEXT_AFTER)
 }
 
 /// `host:port` of a URL.
