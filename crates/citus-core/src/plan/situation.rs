@@ -7,7 +7,7 @@ use dcs_watch::{HostPort, Lsn, ScopeView};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{ActiveHold, COORDINATOR_GROUP, PendingHold, Progress, Reason, Rows};
+use super::{ActiveHold, COORDINATOR_GROUP, Progress, Reason, RequestedHold, Rows};
 
 /// What a member itself said over SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,8 +119,8 @@ pub struct Situation<'a> {
     pub progress: &'a BTreeMap<String, Progress>,
     /// The hold that is open, in whichever databases.
     pub active_hold: Option<&'a ActiveHold>,
-    /// The hold that somebody asked for and that is not over.
-    pub asked: Option<&'a PendingHold>,
+    /// The hold that was asked for with `citus-sync hold` and whose request is not over.
+    pub requested_hold: Option<&'a RequestedHold>,
     /// Reasons whose hold reached its deadline: never again for the same one.
     pub given_up: &'a [Reason],
     /// Add a missing group with `citus_add_node`.

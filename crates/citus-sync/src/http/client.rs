@@ -34,7 +34,7 @@ const LONGEST: usize = 64 << 20;
 /// The longest piece of a foreign answer that goes into a message.
 const EXCERPT: usize = 200;
 
-/// Why a daemon could not be asked.
+/// Why a daemon could not be call.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The URL is none of a daemon.
@@ -56,7 +56,7 @@ pub enum ClientError {
     /// Somebody listens there and says nothing.
     #[error("{address} gave no answer within {} ms", after.as_millis())]
     Deadline {
-        /// Where we asked.
+        /// Where we call.
         address: HostPort,
         /// How long we waited.
         after: Duration,
@@ -64,7 +64,7 @@ pub enum ClientError {
     /// The answer is none of a daemon's.
     #[error("{address} did not answer like citus-sync {}: {what}", env!("CARGO_PKG_VERSION"))]
     Answer {
-        /// Where we asked.
+        /// Where we call.
         address: HostPort,
         /// What came instead.
         what: String,
@@ -85,7 +85,7 @@ pub enum Order {
 pub enum Called {
     /// The group's reconciler answered, or did not in time.
     Answer(HoldAnswer),
-    /// Nobody was asked.
+    /// Nobody was call.
     Refused(Refusal),
 }
 
@@ -143,13 +143,13 @@ pub async fn call(
         what,
     };
     let body = serde_json::to_vec(body).map_err(|error| wrong(error.to_string()))?;
-    let asked = PendingHold {
+    let call = Call {
         method,
         path: &path,
         token: Some(token),
         body: body.into(),
     };
-    let (status, body) = within(deadline, &address, asked).await?;
+    let (status, body) = within(deadline, &address, call).await?;
     // The status says the same; which of the two it is shows in the body alone.
     if let Ok(answer) = serde_json::from_slice(&body) {
         return Ok(Called::Answer(answer));
@@ -212,8 +212,8 @@ fn excerpt(body: &[u8]) -> String {
     text.trim().to_owned()
 }
 
-/// One request.
-struct PendingHold<'a> {
+/// One request to a daemon.
+struct Call<'a> {
     method: Method,
     path: &'a str,
     token: Option<&'a Secret>,
@@ -226,13 +226,13 @@ async fn get<T: DeserializeOwned>(
     deadline: Duration,
 ) -> Result<T, ClientError> {
     let address = address_of(url)?;
-    let asked = PendingHold {
+    let call = Call {
         method: Method::GET,
         path,
         token: None,
         body: Bytes::new(),
     };
-    let (status, body) = within(deadline, &address, asked).await?;
+    let (status, body) = within(deadline, &address, call).await?;
     let wrong = |what: String| ClientError::Answer {
         address: address.clone(),
         what,
@@ -246,9 +246,9 @@ async fn get<T: DeserializeOwned>(
 async fn within(
     deadline: Duration,
     address: &HostPort,
-    asked: PendingHold<'_>,
+    call: Call<'_>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
-    match timeout(deadline, ask(address, asked)).await {
+    match timeout(deadline, ask(address, call)).await {
         Ok(result) => result,
         Err(_) => Err(ClientError::Deadline {
             address: address.clone(),
@@ -257,10 +257,7 @@ async fn within(
     }
 }
 
-async fn ask(
-    address: &HostPort,
-    asked: PendingHold<'_>,
-) -> Result<(StatusCode, Bytes), ClientError> {
+async fn ask(address: &HostPort, call: Call<'_>) -> Result<(StatusCode, Bytes), ClientError> {
     let unreachable = |error: String| ClientError::Unreachable {
         address: address.clone(),
         error,
@@ -274,24 +271,24 @@ async fn ask(
     let uri = Uri::builder()
         .scheme(Scheme::HTTP)
         .authority(address.to_string())
-        .path_and_query(asked.path)
+        .path_and_query(call.path)
         .build()
         .map_err(|error| unreachable(error.to_string()))?;
     let mut request = Request::builder()
-        .method(asked.method)
+        .method(call.method)
         .uri(uri)
         .header(header::ACCEPT, "application/json");
-    if let Some(token) = asked.token {
+    if let Some(token) = call.token {
         let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose()))
             .map_err(|error| wrong(error.to_string()))?;
         value.set_sensitive(true);
         request = request.header(header::AUTHORIZATION, value);
     }
-    if !asked.body.is_empty() {
+    if !call.body.is_empty() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
     let request = request
-        .body(Full::new(asked.body))
+        .body(Full::new(call.body))
         .map_err(|error| wrong(error.to_string()))?;
     let response = client().request(request).await.map_err(|error| {
         let what = innermost(&error);

@@ -3,15 +3,15 @@
 mod builders;
 mod telling;
 
-mod asked;
 mod deadlines;
-mod failures_seen;
 mod fixture;
 mod following;
 mod holds;
+mod lost_members;
 mod promotions;
 mod random;
 mod reads;
+mod requested_holds;
 mod requests;
 mod resyncs;
 mod sequences;

@@ -225,8 +225,8 @@ impl Scenario {
     }
 
     /// `citus-sync hold`, when this member led and had been started then.
-    pub(super) fn asked(mut self, leader: &str, started: Option<i64>) -> Self {
-        self.asked = Some(PendingHold {
+    pub(super) fn hold_requested(mut self, leader: &str, started: Option<i64>) -> Self {
+        self.requested_hold = Some(RequestedHold {
             id: 1,
             leader: leader.to_owned(),
             started,

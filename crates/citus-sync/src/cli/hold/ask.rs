@@ -28,8 +28,8 @@ pub(super) struct Daemons {
     pub(super) formation: Option<String>,
 }
 
-/// What came of it.
-pub(super) struct PendingHold {
+/// What came of asking the daemons.
+pub(super) struct Outcome {
     /// A reconciler's answer, or a refusal, or nothing at all.
     pub(super) answer: Result<HoldAnswer, Option<Refusal>>,
     /// What went wrong with each daemon that could not be asked.
@@ -40,7 +40,7 @@ type Call<'a> = Pin<Box<dyn Future<Output = Result<Called, ClientError>> + 'a>>;
 
 /// Asks until somebody answers who is the one to ask, or until `ends`. A daemon that is not the
 /// active one may say where that is: then that one is asked at once, whether it was named or not.
-pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> PendingHold {
+pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Outcome {
     let mut waiting: VecDeque<String> = daemons.urls.iter().cloned().collect();
     let mut asked: Vec<String> = Vec::new();
     let mut calls: FuturesUnordered<Call<'_>> = FuturesUnordered::new();
@@ -78,7 +78,7 @@ pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Pend
             },
             () = sleep_until(next.into()), if !waiting.is_empty() => continue,
         };
-        return PendingHold { answer, failures };
+        return Outcome { answer, failures };
     }
 }
 
