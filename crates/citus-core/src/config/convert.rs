@@ -1,7 +1,7 @@
 //! A configuration as the text of a native file. Secrets are referred to, never written out.
 //!
 //! What is rendered reads back as the same configuration (given the same environment); settings
-//! that have their default are skipped.
+//! that have their default are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -59,7 +59,7 @@ impl Formation {
         scopes
     }
 
-    /// As [`Workers::resolve`], with the coordinator's own scope skipped: a pattern may match it
+    /// As [`Workers::resolve`], without the coordinator's own scope: a pattern may match it
     /// without harm, but an address of a worker must not lead to it.
     pub fn resolve<'a>(
         &self,

@@ -296,7 +296,7 @@ fn synchronous_to_lost<'a>(
     (is_about_lost && sync.standbys.contains(name)).then_some(sync)
 }
 
-/// Nobody writes, and the standby has replayed what the leader had flushed when that began.
+/// No client writes, and the standby has replayed what the leader had flushed when that began.
 fn has_what_was_held(
     situation: &Situation<'_>,
     held: Held,
@@ -395,7 +395,7 @@ fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Viol
         None => true,
         Some(lineage) => lineage == situation.view.lineage,
     };
-    // A temporary name is nobody's address: there is no one to ask.
+    // A temporary name is no server's address: there is no server to ask.
     let refuses = is_temporary(from)
         || matches!(
             situation.answers.get(from).map(|probe| &probe.state),

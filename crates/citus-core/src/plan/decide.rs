@@ -12,7 +12,7 @@ use super::{
 
 /// What the leader key and its holder say.
 enum Leader<'a> {
-    /// Nobody can be asked, and why.
+    /// There is no member to ask, and why.
     Nobody(Rule, Wait),
     /// It has not answered for this leader key.
     Unknown(&'a HostPort),
@@ -296,7 +296,7 @@ fn without_leader(
     if is_lost(situation, at) {
         return match reads::after_loss(situation, database, at) {
             Ok(to) => read_move(situation, rows, primary, &to),
-            // What keeps the leader from answering says more than that nobody was asked yet.
+            // What keeps the leader from answering says more than that no member was asked yet.
             Err(Stay::Off | Stay::Unconfirmed) => Step::Wait(wait),
             Err(stay) => Step::Wait(Wait::Lost {
                 address: at.clone(),
@@ -380,7 +380,8 @@ fn rule(
     }
 }
 
-/// Whom to ask before the next decision.
+/// Which members to ask before the next decision, and about which the coordinator is to say whether
+/// it reaches them.
 fn questions(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
@@ -464,7 +465,7 @@ fn questions(
     (ask, reachability)
 }
 
-/// Where the group's primary rows point, in whichever database; temporary names are nobody's.
+/// Where the group's primary rows point, in whichever database; no server has a temporary name.
 fn primary_addresses(situation: &Situation<'_>) -> BTreeSet<HostPort> {
     let known = situation.rows.values().filter_map(|rows| match rows {
         Rows::Known(rows) => Some(rows),

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
 
-/// Asks for a hold: the body of `POST /api/v1/groups/{group}/hold`. Everything may be skipped,
-/// and so may the body.
+/// Asks for a hold: the body of `POST /api/v1/groups/{group}/hold`. Each field may be left
+/// out, and so may the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldRequest {
-    /// Who is about to stop. When that member does not lead, nothing is held.
+    /// The member that is about to stop. When it does not lead, nothing is held.
     pub member: Option<String>,
     /// How long to hold at most, in milliseconds: no longer than the policy's `hold_timeout`,
     /// which is the default.
@@ -77,7 +77,7 @@ pub struct HoldReport {
     pub reads_at: Option<HostPort>,
 }
 
-/// What is answered to a request that reached nobody who could have carried it out.
+/// The answer to a request that no group reconciler could carry out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Of which kind.
@@ -97,7 +97,7 @@ pub enum RefusalKind {
     BadRequest,
     /// The token is missing or wrong.
     Unauthorized,
-    /// This daemon has no token, so nobody may tell it anything.
+    /// This daemon was given no API token, so it takes no orders.
     NoToken,
     /// There is no such group.
     UnknownGroup,

@@ -215,7 +215,7 @@ fn parse(body: &Bytes) -> Result<HoldRequest, String> {
         format!(
             "the body is not what was expected: {error}; expected nothing, or JSON such as \
              {{\"member\": \"wk1-1\", \"timeout_ms\": 30000, \"wait_ms\": 5000}}, each of which \
-             may be skipped"
+             may be left out"
         )
     })
 }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_skipped_and_may_not_be_nonsense() {
+    fn a_body_may_be_left_out_and_may_not_be_nonsense() {
         for empty in ["", " \r\n"] {
             assert_eq!(parse(&Bytes::from(empty)), Ok(HoldRequest::default()));
         }

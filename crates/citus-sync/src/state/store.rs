@@ -85,7 +85,7 @@ impl FormationState {
 }
 
 impl StateStore {
-    /// An empty board.
+    /// A store that knows nothing yet.
     pub fn new(views: Views, metrics: Metrics, formations: Vec<FormationState>) -> Self {
         let heartbeat = Mutex::new(Instant::now());
         let inner = Inner {

@@ -112,7 +112,7 @@ fn a_writer_waits_while_its_group_is_held_and_goes_on_when_it_is_let_go() {
 }
 
 #[test]
-fn clients_of_a_entry_node_wait_there() {
+fn clients_of_an_entry_node_wait_there() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let hold = fixture.hold(1, &[servers.address(2)]);

@@ -61,7 +61,7 @@ fn hold_beside_a_writer(servers: &Servers, fixture: &Fixture) -> (Session, Hold)
 }
 
 #[test]
-fn a_entry_node_that_refuses_and_one_that_is_frozen_are_skipped_of_a_hold() {
+fn an_entry_node_that_refuses_and_one_that_is_frozen_are_skipped_by_a_hold() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let (one, two) = (servers.address(1), servers.address(2));
@@ -88,7 +88,7 @@ fn a_entry_node_that_refuses_and_one_that_is_frozen_are_skipped_of_a_hold() {
 
 /// Whoever asked for the hold waits for the coordinator alone.
 #[test]
-fn a_entry_node_that_says_nothing_delays_no_hold() {
+fn an_entry_node_that_says_nothing_delays_no_hold() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
@@ -111,7 +111,7 @@ fn a_entry_node_that_says_nothing_delays_no_hold() {
 }
 
 #[test]
-fn a_entry_node_with_a_writer_in_the_way_joins_the_hold_later() {
+fn an_entry_node_with_a_writer_in_the_way_joins_the_hold_later() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
@@ -139,7 +139,7 @@ fn a_entry_node_with_a_writer_in_the_way_joins_the_hold_later() {
 }
 
 #[test]
-fn whoever_is_in_the_way_at_a_entry_node_alone_is_terminated_there() {
+fn whoever_is_in_the_way_at_an_entry_node_alone_is_terminated_there() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut client = Session::open(&servers.workers[1], "client");
@@ -160,7 +160,7 @@ fn whoever_is_in_the_way_at_a_entry_node_alone_is_terminated_there() {
 
 /// At an entry node that is not held, the row stays where writes are taken.
 #[test]
-fn reads_of_a_entry_node_that_is_not_held_follow_when_the_leader_is_gone_or_at_the_end() {
+fn reads_of_an_entry_node_that_is_not_held_follow_when_the_leader_is_gone_or_at_the_end() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
@@ -212,7 +212,7 @@ fn reads_of_a_entry_node_that_is_not_held_follow_when_the_leader_is_gone_or_at_t
 
 /// What was written through it since the leader was asked how much a standby has to have is more.
 #[test]
-fn reads_of_a_entry_node_that_was_held_late_do_not_follow_at_once() {
+fn reads_of_an_entry_node_that_was_held_late_do_not_follow_at_once() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
@@ -238,7 +238,7 @@ fn reads_of_a_entry_node_that_was_held_late_do_not_follow_at_once() {
 
 /// There is nobody left whom its writers could reach.
 #[test]
-fn reads_of_a_entry_node_that_cannot_be_held_follow_all_the_same_once_the_leader_is_gone() {
+fn reads_of_an_entry_node_that_cannot_be_held_follow_all_the_same_once_the_leader_is_gone() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
@@ -260,7 +260,7 @@ fn reads_of_a_entry_node_that_cannot_be_held_follow_all_the_same_once_the_leader
 }
 
 #[test]
-fn reads_of_a_entry_node_that_is_held_late_follow_once_the_standby_has_everything() {
+fn reads_of_an_entry_node_that_is_held_late_follow_once_the_standby_has_everything() {
     let servers = servers();
     let ahead = standby(&servers, "ahead");
     let new = Postgres::start(&servers.sandbox, "new").expect("a server");
@@ -285,7 +285,7 @@ fn reads_of_a_entry_node_that_is_held_late_follow_once_the_standby_has_everythin
 }
 
 #[test]
-fn a_entry_node_that_is_neither_held_nor_follows_is_named_once_and_marked() {
+fn an_entry_node_that_is_neither_held_nor_follows_is_named_once_and_marked() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
@@ -317,7 +317,7 @@ fn a_entry_node_that_is_neither_held_nor_follows_is_named_once_and_marked() {
 }
 
 #[test]
-fn a_entry_node_that_freezes_while_it_is_held_is_not_waited_for() {
+fn an_entry_node_that_freezes_while_it_is_held_is_not_waited_for() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
@@ -345,7 +345,7 @@ fn a_entry_node_that_freezes_while_it_is_held_is_not_waited_for() {
 }
 
 #[test]
-fn a_entry_node_that_was_started_anew_while_it_was_held_follows_all_the_same() {
+fn an_entry_node_that_was_started_anew_while_it_was_held_follows_all_the_same() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
@@ -367,7 +367,7 @@ fn a_entry_node_that_was_started_anew_while_it_was_held_follows_all_the_same() {
 }
 
 #[test]
-fn a_entry_node_that_did_not_follow_is_marked_so_that_citus_tells_it() {
+fn an_entry_node_that_did_not_follow_is_marked_so_that_citus_tells_it() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let (one, two) = (servers.address(1), servers.address(2));
@@ -397,7 +397,7 @@ const MARKED: &str = "SELECT string_agg(nodeport::text, ',') FROM pg_dist_node \
                       WHERE hasmetadata AND NOT metadatasynced";
 
 #[test]
-fn a_entry_node_that_did_not_follow_the_end_of_a_hold_is_marked_and_no_other() {
+fn an_entry_node_that_did_not_follow_the_end_of_a_hold_is_marked_and_no_other() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
@@ -482,7 +482,7 @@ fn no_entry_node_follows_a_coordinator_that_did_not_move() {
 
 /// It would come to its own end only after several rounds.
 #[test]
-fn a_entry_node_whose_rows_somebody_sits_on_is_not_waited_for() {
+fn an_entry_node_whose_rows_somebody_sits_on_is_not_waited_for() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
@@ -509,7 +509,7 @@ fn a_entry_node_whose_rows_somebody_sits_on_is_not_waited_for() {
 }
 
 #[test]
-fn a_entry_node_in_recovery_is_none() {
+fn an_entry_node_in_recovery_is_none() {
     let servers = servers();
     let standby = standby(&servers, "standby");
     // Reads of group 2 are there.

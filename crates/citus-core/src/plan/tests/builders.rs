@@ -82,7 +82,7 @@ pub(super) const LEADER_REVISION: i64 = 40;
 
 impl Scenario {
     pub(super) fn new() -> Self {
-        // Cloned, because the scenarios that are told at random begin a hundred thousand times.
+        // Cloned, because random tests make a hundred thousand scenarios.
         static BLANK: LazyLock<Scenario> = LazyLock::new(Scenario::blank);
         BLANK.clone()
     }
@@ -233,7 +233,7 @@ impl Scenario {
         self.decision()
     }
 
-    /// The same, of a scenario that goes on.
+    /// As [`Scenario::decide`], and keeps the scenario.
     pub(super) fn decision(&self) -> Decision {
         self.with(|situation| {
             let decision = decide(situation);

@@ -1,4 +1,4 @@
-//! How a scenario is told of holds and read moves: who was asked to leave, who is how far, what is
+//! What a scenario says of holds and read moves: who was asked to leave, who is how far, what is
 //! held. Positions are small numbers; a round is what a member's answer is an answer to.
 
 use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn, SyncState};
@@ -9,7 +9,7 @@ use super::builders::{Scenario, addr, heard, row, versioned};
 /// The failover key's revision, unless a scenario says otherwise.
 pub(super) const REQUEST_REVISION: i64 = 50;
 
-/// Why a hold is open in these scenarios: somebody asked for a switchover.
+/// Why a hold is open in these scenarios: a switchover was asked for.
 pub(super) const REQUEST: Reason = Reason::Request {
     revision: REQUEST_REVISION,
 };

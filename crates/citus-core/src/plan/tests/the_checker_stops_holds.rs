@@ -413,11 +413,11 @@ fn anything_beside_a_hold_that_is_being_taken() {
     let register = Scenario::quiet()
         .registering()
         .rows("app", Rows::known(vec![]));
-    let orphan_row = vec![
+    let temporary = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
     ];
-    let repair = Scenario::quiet().rows("app", Rows::known(orphan_row));
+    let repair = Scenario::quiet().rows("app", Rows::known(temporary));
     let hold = Scenario::quiet().switchover();
     for scenario in [held(), lost(), resync, moved, register, repair, hold] {
         let decision = scenario.decision();

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_entry_node_needs_three_rights() {
+    fn an_entry_node_needs_three_rights() {
         let whole = EntryNodeFacts {
             in_recovery: false,
             superuser: false,
