@@ -15,6 +15,8 @@ mod requested_holds;
 mod requests;
 mod resyncs;
 mod sequences;
+mod temporary_names;
 mod the_checker_stops_changes;
 mod the_checker_stops_holds;
+mod the_checker_stops_read_moves;
 mod transitions;
