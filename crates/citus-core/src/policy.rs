@@ -1,6 +1,6 @@
-//! How a formation is to be treated: deadlines, what may be held or moved, who may write.
+//! How a formation is to be treated: deadlines, what may be held or moved, and whether rows may be written.
 //!
-//! Pure values. They enter from [`crate::config`] and are handed to whoever decides or carries
+//! Pure values. They enter from [`crate::config`] and are handed to what decides and what carries
 //! out; nothing here reads a clock or a file. Every duration is checked against [`limits`] when it
 //! is read, so the rest of the program need not ask whether one is zero or absurd.
 
@@ -36,7 +36,7 @@ pub struct Policy {
     pub use_secondary_nodes: UseSecondaryNodes,
     /// Whether a group without a usable standby lets its primary serve as the secondary.
     pub fallback_to_primary: bool,
-    /// Who may write to `pg_dist_node`.
+    /// Whether this program may write to `pg_dist_node`.
     pub write: Write,
     /// The deadline of one connection attempt, handshake and authentication included.
     pub connect_timeout: Duration,
@@ -101,7 +101,7 @@ impl UseSecondaryNodes {
     }
 }
 
-/// Who may write to `pg_dist_node` of a formation.
+/// Whether this program may write to `pg_dist_node` of a formation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Write {
     /// We do, unless Patroni's own Citus integration manages the formation: then it is only
@@ -110,7 +110,7 @@ pub enum Write {
     Auto,
     /// We do, even beside Patroni's own integration.
     Always,
-    /// Nobody here does: the formation is only observed.
+    /// Never: the formation is only observed.
     Never,
 }
 

@@ -1,7 +1,7 @@
 //! A configuration as the text of a native file. Secrets are referred to, never written out.
 //!
 //! What is rendered reads back as the same configuration (given the same environment); settings
-//! that have their default are skipped.
+//! that have their default are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use dcs_watch::key::ScopeId;
 
+use super::formation::{Coordinator, Formation, Password};
 use super::login::{ETCD_PASSWORD, PGPASSWORD};
-use super::{Config, Coordinator, Election, Formation, Origin, Password, Secret, Workers, native};
+use super::secret::{Origin, Secret};
+use super::settings::{Config, DEFAULT_LISTEN, DEFAULT_NAMESPACE, Election};
+use super::workers::Workers;
 use crate::policy::Policy;
 
 /// Why no native file can be written.
@@ -46,10 +49,10 @@ pub fn convert(config: &Config, scopes: &BTreeMap<u32, ScopeId>) -> Result<Strin
         );
     }
     etcd(&mut out, config);
-    if config.namespace != native::DEFAULT_NAMESPACE {
+    if config.namespace != DEFAULT_NAMESPACE {
         out.line(0, &format!("namespace: {}", quote(&config.namespace)));
     }
-    if config.listen != native::DEFAULT_LISTEN {
+    if config.listen != DEFAULT_LISTEN {
         out.line(0, &format!("listen: {}", quote(&config.listen.to_string())));
     }
     token(&mut out, config);
@@ -227,75 +230,35 @@ fn policy(out: &mut Text, depth: usize, policy: &Policy) {
         return;
     }
     out.line(depth, "policy:");
-    let mut setting = |key: &str, value: String, by_default: String| {
+    for ((key, value), (_, by_default)) in settings(policy).into_iter().zip(settings(&default)) {
         if value != by_default {
             out.line(depth + 1, &format!("{key}: {value}"));
         }
-    };
-    let (p, d) = (policy, &default);
-    setting("hold_timeout", time(p.hold_timeout), time(d.hold_timeout));
-    setting(
-        "lock_cooldown",
-        time(p.lock_cooldown),
-        time(d.lock_cooldown),
-    );
-    setting(
-        "read_move",
-        p.read_move.to_string(),
-        d.read_move.to_string(),
-    );
-    let lag = |lag: Option<u64>| lag.map_or("off".to_owned(), |bytes| bytes.to_string());
-    setting(
-        "read_move_max_lag",
-        lag(p.read_move_max_lag),
-        lag(d.read_move_max_lag),
-    );
-    setting(
-        "hold_on_request",
-        p.hold_on_request.to_string(),
-        d.hold_on_request.to_string(),
-    );
-    setting(
-        "hold_on_leader_loss",
-        p.hold_on_leader_loss.to_string(),
-        d.hold_on_leader_loss.to_string(),
-    );
-    setting(
-        "secondaries",
-        p.secondaries.to_string(),
-        d.secondaries.to_string(),
-    );
-    setting(
-        "use_secondary_nodes",
-        quote(p.use_secondary_nodes.as_str()),
-        quote(d.use_secondary_nodes.as_str()),
-    );
-    setting(
-        "fallback_to_primary",
-        p.fallback_to_primary.to_string(),
-        d.fallback_to_primary.to_string(),
-    );
-    setting("write", quote(p.write.as_str()), quote(d.write.as_str()));
-    setting(
-        "connect_timeout",
-        time(p.connect_timeout),
-        time(d.connect_timeout),
-    );
-    setting(
-        "statement_timeout",
-        time(p.statement_timeout),
-        time(d.statement_timeout),
-    );
-    setting(
-        "probe_interval",
-        time(p.probe_interval),
-        time(d.probe_interval),
-    );
-    setting(
-        "reconcile_every",
-        time(p.reconcile_every),
-        time(d.reconcile_every),
-    );
+    }
+}
+
+/// Every setting of a policy, as its key and its value are written.
+fn settings(p: &Policy) -> [(&'static str, String); 14] {
+    let lag = |bytes: u64| bytes.to_string();
+    [
+        ("hold_timeout", time(p.hold_timeout)),
+        ("lock_cooldown", time(p.lock_cooldown)),
+        ("read_move", p.read_move.to_string()),
+        (
+            "read_move_max_lag",
+            p.read_move_max_lag.map_or("off".to_owned(), lag),
+        ),
+        ("hold_on_request", p.hold_on_request.to_string()),
+        ("hold_on_leader_loss", p.hold_on_leader_loss.to_string()),
+        ("secondaries", p.secondaries.to_string()),
+        ("use_secondary_nodes", quote(p.use_secondary_nodes.as_str())),
+        ("fallback_to_primary", p.fallback_to_primary.to_string()),
+        ("write", quote(p.write.as_str())),
+        ("connect_timeout", time(p.connect_timeout)),
+        ("statement_timeout", time(p.statement_timeout)),
+        ("probe_interval", time(p.probe_interval)),
+        ("reconcile_every", time(p.reconcile_every)),
+    ]
 }
 
 fn time(duration: Duration) -> String {

@@ -48,7 +48,10 @@ pub(super) fn parse(text: &str) -> Result<String, Wrong> {
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['/', '?', '#']) {
-        return Err(wrong(shown, "skip everything after the port".to_owned()));
+        return Err(wrong(
+            shown,
+            "leave out everything after the port".to_owned(),
+        ));
     }
     match rest.parse::<HostPort>() {
         Ok(address) if !is_host(&address.host) => {

@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::environment::Environment;
+use super::formation::Password;
 use super::reader::{At, Fields};
 use super::secret::{Origin, Secret};
-use super::{Fixture, Password};
 
 /// The password of the coordinator's role.
 pub(super) const PGPASSWORD: &str = "PGPASSWORD";
@@ -27,16 +28,20 @@ pub(super) enum Named<'a> {
 }
 
 /// The keys of a native file: `password_file`, `passfile`, and `password`, which is refused.
-pub(super) fn named<'a>(fields: &Fields<'a>, fixture: &Fixture<'_>, variable: &str) -> Named<'a> {
+pub(super) fn named<'a>(
+    fields: &Fields<'a>,
+    environment: &Environment<'_>,
+    variable: &str,
+) -> Named<'a> {
     refuse_inline(fields, variable);
     let secret = fields.get("password_file").and_then(|at| {
-        let file = fixture.beside(at.text("the path of a file that holds only the password")?);
-        let secret = secret_file(&at, &file, fixture, EXPECTED_FILE)?;
+        let file = environment.beside(at.text("the path of a file that holds only the password")?);
+        let secret = secret_file(&at, &file, environment, EXPECTED_FILE)?;
         Some((at, secret))
     });
     let passfile = fields.get("passfile").and_then(|at| {
-        let file = fixture.beside(at.text("the path of a pgpass file")?);
-        readable(&at, &file, fixture)?;
+        let file = environment.beside(at.text("the path of a pgpass file")?);
+        readable(&at, &file, environment)?;
         Some((at, file))
     });
     match (secret, passfile) {
@@ -76,9 +81,9 @@ fn refuse_inline(fields: &Fields<'_>, variable: &str) {
 pub(super) fn for_postgres(
     named: Named<'_>,
     fields: &Fields<'_>,
-    fixture: &Fixture<'_>,
+    environment: &Environment<'_>,
 ) -> Password {
-    if let Some(value) = fixture.env(PGPASSWORD) {
+    if let Some(value) = environment.variable(PGPASSWORD) {
         match &named {
             Named::Secret(at, secret) if secret.expose() != value => overridden(at, PGPASSWORD),
             Named::Passfile(at, _) => overridden(at, PGPASSWORD),
@@ -86,7 +91,7 @@ pub(super) fn for_postgres(
         }
         return Password::Literal(Secret::new(value, Origin::Env(PGPASSWORD)));
     }
-    let from_env = fixture.env(PGPASSFILE).map(PathBuf::from);
+    let from_env = environment.variable(PGPASSFILE).map(PathBuf::from);
     match (named, from_env) {
         (Named::Secret(_, secret), _) => Password::Literal(secret),
         (Named::Passfile(at, file), Some(theirs)) if theirs != file => {
@@ -95,7 +100,7 @@ pub(super) fn for_postgres(
         }
         (Named::Passfile(_, file), _) => Password::Passfile(file),
         (Named::Nothing, Some(file)) => {
-            if let Err(error) = (fixture.read)(&file) {
+            if let Err(error) = (environment.read)(&file) {
                 fields.at.bad_found(
                     &format!("PGPASSFILE={} in the environment: {error}", file.display()),
                     "a pgpass file that can be read",
@@ -104,8 +109,11 @@ pub(super) fn for_postgres(
             }
             Password::Passfile(file)
         }
-        (Named::Nothing, None) => match fixture.env("HOME").map(|home| home_passfile(&home)) {
-            Some(file) if (fixture.read)(&file).is_ok() => Password::Passfile(file),
+        (Named::Nothing, None) => match environment
+            .variable("HOME")
+            .map(|home| home_passfile(&home))
+        {
+            Some(file) if (environment.read)(&file).is_ok() => Password::Passfile(file),
             _ => Password::None,
         },
     }
@@ -120,9 +128,9 @@ pub(super) fn for_etcd(
     fields: &Fields<'_>,
     username: Option<String>,
     named: Option<(At<'_>, Secret)>,
-    fixture: &Fixture<'_>,
+    environment: &Environment<'_>,
 ) -> (Option<String>, Option<Secret>) {
-    let from_env = fixture.env(ETCD_PASSWORD);
+    let from_env = environment.variable(ETCD_PASSWORD);
     if let (Some((at, secret)), Some(value)) = (&named, &from_env)
         && secret.expose() != value
     {
@@ -172,10 +180,10 @@ pub(super) fn overridden(at: &At<'_>, variable: &str) {
 pub(super) fn secret_file(
     at: &At<'_>,
     file: &Path,
-    fixture: &Fixture<'_>,
+    environment: &Environment<'_>,
     expected: &str,
 ) -> Option<Secret> {
-    let text = match (fixture.read)(file) {
+    let text = match (environment.read)(file) {
         Ok(text) => text,
         Err(error) => {
             let found = format!("{}, which cannot be read: {error}", file.display());
@@ -199,8 +207,8 @@ pub(super) fn secret_file(
     None
 }
 
-fn readable(at: &At<'_>, file: &Path, fixture: &Fixture<'_>) -> Option<()> {
-    match (fixture.read)(file) {
+fn readable(at: &At<'_>, file: &Path, environment: &Environment<'_>) -> Option<()> {
+    match (environment.read)(file) {
         Ok(_) => Some(()),
         Err(error) => {
             let found = format!("{}, which cannot be read: {error}", file.display());

@@ -106,7 +106,7 @@ impl<'a> At<'a> {
         });
     }
 
-    /// Notes that this value is not what was expected. An empty `fix` is skipped.
+    /// Notes that this value is not what was expected. An empty `fix` is left out.
     pub(super) fn bad(&self, expected: &str, fix: &str) {
         self.bad_found(&describe(self.node), expected, fix);
     }

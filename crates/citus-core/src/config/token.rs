@@ -3,7 +3,7 @@
 //! `CITUS_SYNC_TOKEN` in the environment goes before `token_file`, as it does for passwords. The
 //! same checks serve the daemon and its clients.
 
-use super::Fixture;
+use super::environment::Environment;
 use super::login::{self, overridden};
 use super::reader::{At, Fields};
 use super::secret::{Origin, Secret};
@@ -22,7 +22,7 @@ const EXPECTED: &str = "a token of visible ASCII characters, such as `openssl ra
 
 /// The keys of a native file: `token_file`, and `token`, which is refused; and the environment.
 /// `None` when there is no token, or when a problem was noted.
-pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Secret> {
+pub(super) fn read(fields: &Fields<'_>, environment: &Environment<'_>) -> Option<Secret> {
     if let Some(at) = fields.get("token") {
         at.bad_key(
             "a token written out in the file",
@@ -34,8 +34,8 @@ pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Secret>
         );
     }
     let named = fields.get("token_file").and_then(|at| {
-        let file = fixture.beside(at.text("the path of a file that holds only the token")?);
-        let secret = login::secret_file(&at, &file, fixture, EXPECTED_FILE)?;
+        let file = environment.beside(at.text("the path of a file that holds only the token")?);
+        let secret = login::secret_file(&at, &file, environment, EXPECTED_FILE)?;
         if let Err(wrong) = check(secret.expose()) {
             let found = format!("{}, whose token {wrong}", file.display());
             at.bad_found(&found, EXPECTED, "");
@@ -43,7 +43,7 @@ pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Secret>
         }
         Some((at, secret))
     });
-    if let Some(secret) = from_environment(&fields.at, fixture) {
+    if let Some(secret) = from_environment(&fields.at, environment) {
         if let Some((at, file)) = &named
             && *file != secret
         {
@@ -59,8 +59,8 @@ pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Secret>
 }
 
 /// The token of the environment alone.
-pub(super) fn from_environment(root: &At<'_>, fixture: &Fixture<'_>) -> Option<Secret> {
-    let value = fixture.env(TOKEN_VARIABLE)?;
+pub(super) fn from_environment(root: &At<'_>, environment: &Environment<'_>) -> Option<Secret> {
+    let value = environment.variable(TOKEN_VARIABLE)?;
     if let Err(wrong) = check(&value) {
         let found = format!("{TOKEN_VARIABLE} in the environment, which {wrong}");
         root.bad_found(&found, EXPECTED, "");

@@ -11,8 +11,6 @@ use dcs_watch::value::HostPort;
 use dcs_watch::view::ScopeView;
 use regex::Regex;
 
-use super::Formation;
-
 /// The greatest `groupid` that Citus can store: the column is an `integer`.
 pub(super) const MAX_GROUP: u32 = i32::MAX.unsigned_abs();
 
@@ -222,36 +220,6 @@ impl Workers {
             Self::AtNodes(groups) => groups.get(&group).cloned().unwrap_or_default(),
             Self::Listed(_) | Self::Discovered(_) => Vec::new(),
         }
-    }
-}
-
-impl Formation {
-    /// As [`Workers::resolve`], with the coordinator's own scope skipped: a pattern may match it
-    /// without harm, but an address of a worker must not lead to it.
-    pub fn resolve<'a>(
-        &self,
-        views: impl Iterator<Item = &'a ScopeView>,
-    ) -> (BTreeMap<u32, ScopeId>, Vec<Unresolved>) {
-        let own = &self.coordinator.scope;
-        if let Workers::Discovered(_) = self.workers {
-            return self
-                .workers
-                .resolve(views.filter(|view| view.scope != *own));
-        }
-        let (mut resolved, mut unresolved) = self.workers.resolve(views);
-        let strayed: Vec<u32> = resolved
-            .iter()
-            .filter(|(_, scope)| *scope == own)
-            .map(|(group, _)| *group)
-            .collect();
-        for group in strayed {
-            resolved.remove(&group);
-            unresolved.push(Unresolved {
-                group,
-                reason: Reason::Coordinator(own.clone()),
-            });
-        }
-        (resolved, unresolved)
     }
 }
 

@@ -75,7 +75,7 @@ impl Recorder {
         self.acted = true;
         let asked = match reason {
             Reason::Request { .. } => Asked::Switchover,
-            Reason::PendingHold { .. } => Asked::Hold,
+            Reason::HoldRequest { .. } => Asked::Hold,
             Reason::Promotion { .. } | Reason::Loss { .. } => return,
         };
         self.asked = self.asked.max(Some(asked));
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     const REQUEST: Reason = Reason::Request { revision: 7 };
-    const ASKED: Reason = Reason::PendingHold { id: 1 };
+    const ASKED: Reason = Reason::HoldRequest { id: 1 };
 
     fn now() -> Now {
         Now {

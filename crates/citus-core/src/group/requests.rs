@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::input::RequestId;
-use crate::plan::{PendingHold, Reason, Situation};
+use crate::plan::{Reason, RequestedHold, Situation};
 
 /// When an answer has to be there unless the request says so.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ pub(super) struct Requests {
 
 #[derive(Clone, Debug)]
 struct Pending {
-    hold: PendingHold,
+    hold: RequestedHold,
     timeout: Duration,
     /// When it lapses, unless a hold stands for it by then.
     until: Instant,
@@ -64,14 +64,14 @@ impl Waiting {
 }
 
 impl Requests {
-    pub(super) fn pending(&self) -> Option<&PendingHold> {
+    pub(super) fn pending(&self) -> Option<&RequestedHold> {
         self.pending.as_ref().map(|pending| &pending.hold)
     }
 
     /// How long a hold for `reason` may last, with `limit` the policy's.
     pub(super) fn timeout(&self, reason: Reason, limit: Duration) -> Duration {
         match (&self.pending, reason) {
-            (Some(pending), Reason::PendingHold { .. }) => pending.timeout.min(limit),
+            (Some(pending), Reason::HoldRequest { .. }) => pending.timeout.min(limit),
             _ => limit,
         }
     }
@@ -92,7 +92,7 @@ impl Requests {
         }
         self.count += 1;
         self.pending = Some(Pending {
-            hold: PendingHold {
+            hold: RequestedHold {
                 id: self.count,
                 leader: leader.to_owned(),
                 started,
@@ -149,7 +149,7 @@ impl Requests {
     pub(super) fn forget(&mut self, request: Option<i64>) {
         self.given_up.retain(|reason| match reason {
             Reason::Request { revision } => Some(*revision) == request,
-            Reason::PendingHold { .. } | Reason::Promotion { .. } | Reason::Loss { .. } => false,
+            Reason::HoldRequest { .. } | Reason::Promotion { .. } | Reason::Loss { .. } => false,
         });
     }
 

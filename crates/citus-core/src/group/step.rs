@@ -60,7 +60,7 @@ impl Group {
             rows: &rows,
             progress: &progress,
             active_hold: active_hold.as_ref(),
-            asked: asked.as_ref(),
+            requested_hold: asked.as_ref(),
             given_up: &given_up,
             register: self.settings.register,
             writes: self.settings.writes,

@@ -7,8 +7,8 @@ use dcs_watch::{Freshness, HostPort, Role, SyncState};
 use thiserror::Error;
 
 use crate::plan::{
-    COORDINATOR_GROUP, Decision, Held, Move, NodeRole, Probe, ProbeState, Reachability, Row, Rows,
-    Situation, Step, Writes,
+    COORDINATOR_GROUP, Decision, Held, Hold, Move, NodeRole, Probe, ProbeState, Reachability,
+    Register, Repair, Row, Rows, Situation, Step, Writes,
 };
 use crate::topology::is_temporary;
 
@@ -116,31 +116,7 @@ fn check_step(
     }
     match step {
         Step::InSync | Step::Wait(_) | Step::LetGo => Ok(()),
-        Step::Hold(step) => {
-            let expired = situation
-                .active_hold
-                .is_some_and(|active_hold| active_hold.expired);
-            let again = situation.given_up.contains(&step.reason);
-            if expired || again || situation.stopping || situation.group == COORDINATOR_GROUP {
-                return Err(Violation::NoHoldNow);
-            }
-            if held != Held::No {
-                return Err(Violation::HoldUnderWay);
-            }
-            let row = rows.iter().find(|row| row.nodeid == step.nodeid);
-            match row {
-                Some(row) => is_row(
-                    situation,
-                    rows,
-                    step.nodeid,
-                    &row.address,
-                    NodeRole::Primary,
-                ),
-                None => Err(Violation::UnknownNode {
-                    nodeid: step.nodeid,
-                }),
-            }
-        }
+        Step::Hold(step) => may_hold(situation, rows, held, step),
         Step::ReadMove(step) => {
             if is_writable_leader(situation, &step.to).is_ok() {
                 lineage_agrees(situation, &step.from)?;
@@ -162,50 +138,78 @@ fn check_step(
                 NodeRole::Primary,
             )
         }
-        Step::Register(step) => {
-            is_writable_leader(situation, &step.address)?;
-            is_free(rows, &step.address)?;
-            let group = rows
-                .iter()
-                .find(|row| row.groupid == step.group && row.is_primary());
-            match group {
-                Some(row) => Err(Violation::NotThePrimaryRow {
-                    nodeid: row.nodeid,
-                    from: row.address.clone(),
-                }),
-                None if step.group != situation.group => Err(Violation::NotThePrimaryRow {
-                    nodeid: 0,
-                    from: step.address.clone(),
-                }),
-                None => Ok(()),
-            }
-        }
-        Step::Repair(step) => {
-            is_row(
-                situation,
-                rows,
-                step.nodeid,
-                &step.from,
-                NodeRole::Secondary,
-            )?;
-            is_free(rows, &step.to)?;
-            let replica = situation.view.members.values().any(|member| {
-                member.value.address.as_ref() == Some(&step.to)
-                    && situation.view.leader_address() != Some(&step.to)
-            });
-            if replica {
-                Ok(())
-            } else {
-                Err(Violation::BadSwap {
-                    address: step.to.clone(),
-                })
-            }
-        }
+        Step::Register(step) => may_register(situation, rows, step),
+        Step::Repair(step) => may_repair(situation, rows, step),
         Step::Move(step) => {
             is_writable_leader(situation, &step.to)?;
             lineage_agrees(situation, &step.from)?;
             is_sound_update(situation, rows, step)
         }
+    }
+}
+
+/// No hold past its deadline, again for the same reason, while this program stops, of the
+/// coordinator's group, or beside another one.
+fn may_hold(
+    situation: &Situation<'_>,
+    rows: &[Row],
+    held: Held,
+    step: &Hold,
+) -> Result<(), Violation> {
+    let expired = (situation.active_hold).is_some_and(|active_hold| active_hold.expired);
+    let again = situation.given_up.contains(&step.reason);
+    if expired || again || situation.stopping || situation.group == COORDINATOR_GROUP {
+        return Err(Violation::NoHoldNow);
+    }
+    if held != Held::No {
+        return Err(Violation::HoldUnderWay);
+    }
+    let nodeid = step.nodeid;
+    let Some(row) = rows.iter().find(|row| row.nodeid == nodeid) else {
+        return Err(Violation::UnknownNode { nodeid });
+    };
+    is_row(situation, rows, nodeid, &row.address, NodeRole::Primary)
+}
+
+/// A group is added only at its writable leader, under an address that no row has, and while it has
+/// no primary row.
+fn may_register(situation: &Situation<'_>, rows: &[Row], step: &Register) -> Result<(), Violation> {
+    is_writable_leader(situation, &step.address)?;
+    is_free(rows, &step.address)?;
+    let primary = (rows.iter()).find(|row| row.groupid == step.group && row.is_primary());
+    match primary {
+        Some(row) => Err(Violation::NotThePrimaryRow {
+            nodeid: row.nodeid,
+            from: row.address.clone(),
+        }),
+        None if step.group != situation.group => Err(Violation::NotThePrimaryRow {
+            nodeid: 0,
+            from: step.address.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Rule 6: a secondary row gets the address of a replica that no row has.
+fn may_repair(situation: &Situation<'_>, rows: &[Row], step: &Repair) -> Result<(), Violation> {
+    is_row(
+        situation,
+        rows,
+        step.nodeid,
+        &step.from,
+        NodeRole::Secondary,
+    )?;
+    is_free(rows, &step.to)?;
+    let replica = situation.view.members.values().any(|member| {
+        member.value.address.as_ref() == Some(&step.to)
+            && situation.view.leader_address() != Some(&step.to)
+    });
+    if replica {
+        Ok(())
+    } else {
+        Err(Violation::BadSwap {
+            address: step.to.clone(),
+        })
     }
 }
 
@@ -296,7 +300,7 @@ fn synchronous_to_lost<'a>(
     (is_about_lost && sync.standbys.contains(name)).then_some(sync)
 }
 
-/// Nobody writes, and the standby has replayed what the leader had flushed when that began.
+/// No client writes, and the standby has replayed what the leader had flushed when that began.
 fn has_what_was_held(
     situation: &Situation<'_>,
     held: Held,
@@ -395,7 +399,7 @@ fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Viol
         None => true,
         Some(lineage) => lineage == situation.view.lineage,
     };
-    // A temporary name is nobody's address: there is no one to ask.
+    // A temporary name is no server's address: there is no server to ask.
     let refuses = is_temporary(from)
         || matches!(
             situation.answers.get(from).map(|probe| &probe.state),

@@ -12,7 +12,7 @@ use super::{
 
 /// What the leader key and its holder say.
 enum Leader<'a> {
-    /// Nobody can be asked, and why.
+    /// There is no member to ask, and why.
     Nobody(Rule, Wait),
     /// It has not answered for this leader key.
     Unknown(&'a HostPort),
@@ -296,7 +296,7 @@ fn without_leader(
     if is_lost(situation, at) {
         return match reads::after_loss(situation, database, at) {
             Ok(to) => read_move(situation, rows, primary, &to),
-            // What keeps the leader from answering says more than that nobody was asked yet.
+            // What keeps the leader from answering says more than that no member was asked yet.
             Err(Stay::Off | Stay::Unconfirmed) => Step::Wait(wait),
             Err(stay) => Step::Wait(Wait::Lost {
                 address: at.clone(),
@@ -380,7 +380,8 @@ fn rule(
     }
 }
 
-/// Whom to ask before the next decision.
+/// Which members to ask before the next decision, and about which the coordinator is to say whether
+/// it reaches them.
 fn questions(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
@@ -395,57 +396,38 @@ fn questions(
         moved_already(situation, rows)
     };
     let hurry = situation.active_hold.is_some() || situation.rows.values().any(moved);
-    let mut ask: Vec<Ask> = Vec::new();
-    let mut add = |address: &HostPort, eager: bool| {
-        if let Some(present) = ask.iter_mut().find(|ask| ask.address == *address) {
-            present.eager |= eager;
-        } else {
-            ask.push(Ask {
-                address: address.clone(),
-                eager,
-                hurry,
-            });
-        }
+    let mut ask = Questions {
+        members: Vec::new(),
+        hurry,
     };
     match leader {
         Leader::Nobody(..) => {}
-        Leader::Writable(address) => add(address, false),
+        Leader::Writable(address) => ask.add(address, false),
         Leader::Unknown(address) | Leader::Promoting(address) | Leader::Lost(address, _) => {
-            add(address, true);
+            ask.add(address, true);
         }
     }
     for step in steps.values() {
         if let Step::Wait(Wait::LineageUnproven { address, .. }) = step {
-            add(address, false);
+            ask.add(address, false);
         }
     }
     let mut reachability = Vec::new();
     if situation.limits.read_move {
-        let waiting = |step: &Step| {
-            let stay = match step {
-                Step::Wait(Wait::Held { stay, .. }) => stay.as_ref(),
-                Step::Wait(Wait::Lost { stay, .. }) => Some(stay),
-                _ => None,
-            };
-            matches!(
-                stay,
-                Some(Stay::Asking | Stay::Behind { .. } | Stay::NoStandby)
-            )
-        };
-        let pressing = steps.values().any(waiting);
+        let pressing = steps.values().any(waits_for_a_standby);
         if matches!(hold_intent, HoldIntent::Hold(_)) && situation.reason_to_hold().is_some() {
             for address in reads::standbys(situation) {
-                add(&address, pressing);
+                ask.add(&address, pressing);
             }
         }
         if !matches!(leader, Leader::Writable(_)) || hurry {
             for at in primary_addresses(situation) {
-                add(&at, false);
+                ask.add(&at, false);
                 if !is_lost(situation, &at) || situation.writes != Writes::Allowed {
                     continue;
                 }
                 for address in reads::failover_candidates(situation, &at) {
-                    add(&address, pressing);
+                    ask.add(&address, pressing);
                 }
                 reachability.push(at);
             }
@@ -461,10 +443,43 @@ fn questions(
     {
         reachability.push((*address).clone());
     }
-    (ask, reachability)
+    (ask.members, reachability)
 }
 
-/// Where the group's primary rows point, in whichever database; temporary names are nobody's.
+/// The members to ask before the next decision, each once.
+struct Questions {
+    members: Vec<Ask>,
+    hurry: bool,
+}
+
+impl Questions {
+    fn add(&mut self, address: &HostPort, eager: bool) {
+        if let Some(present) = (self.members.iter_mut()).find(|ask| ask.address == *address) {
+            present.eager |= eager;
+            return;
+        }
+        self.members.push(Ask {
+            address: address.clone(),
+            eager,
+            hurry: self.hurry,
+        });
+    }
+}
+
+/// Whether reads wait for a standby, or for what the leader says of itself.
+fn waits_for_a_standby(step: &Step) -> bool {
+    let stay = match step {
+        Step::Wait(Wait::Held { stay, .. }) => stay.as_ref(),
+        Step::Wait(Wait::Lost { stay, .. }) => Some(stay),
+        _ => None,
+    };
+    matches!(
+        stay,
+        Some(Stay::Asking | Stay::Behind { .. } | Stay::NoStandby)
+    )
+}
+
+/// Where the group's primary rows point, in whichever database; no server has a temporary name.
 fn primary_addresses(situation: &Situation<'_>) -> BTreeSet<HostPort> {
     let known = situation.rows.values().filter_map(|rows| match rows {
         Rows::Known(rows) => Some(rows),

@@ -1,4 +1,4 @@
-//! What a decision is: the table's row that matched, one step a database, and whom to ask next. An
+//! What a decision is: the table's row that matched, one step a database, and which members to ask next. An
 //! executor carries it out and makes no choices of its own.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub enum Rule {
     Unproven,
     /// The leader key names a member that we cannot reach.
     Unreachable,
-    /// Nobody holds the leader key.
+    /// No member holds the leader key.
     LeaderGone,
     /// The leader is writable, but some row waits for something else.
     Blocked,
@@ -217,7 +217,7 @@ pub struct Decision {
     pub rule: Rule,
     /// What to do in each configured database.
     pub steps: BTreeMap<String, Step>,
-    /// Whom to ask before the next decision; each stays connected.
+    /// Which members to ask before the next decision; the session to each stays open.
     pub ask: Vec<Ask>,
     /// Which members the coordinator is to be asked about, because we lost them.
     pub reachability: Vec<HostPort>,

@@ -1,5 +1,5 @@
 //! Rows 4 and 5 of the table in one database: the leader takes writes, so the primary row must be
-//! its own. And the update that points a primary row elsewhere, whoever wants it.
+//! its own. And the update that points a primary row elsewhere, for a move and for a read move.
 
 use std::collections::BTreeSet;
 
@@ -146,25 +146,25 @@ fn taken(other: &Row) -> Wait {
     }
 }
 
-/// The primary row is right; a swap that was cut off may have left a secondary row without a
-/// real name (rule 6). Only its name is fixed: which replicas have rows is not decided here.
+/// The primary row is right. A swap that was cut off may have left a secondary row with a temporary
+/// name (rule 6): only the name is fixed, because which replicas have rows is not decided here.
 fn left_behind(situation: &Situation<'_>, rows: &[Row]) -> Step {
-    let orphan_row = rows.iter().find(|row| {
+    let temporary = rows.iter().find(|row| {
         row.groupid == situation.group && row.role == NodeRole::Secondary && row.is_temporary()
     });
-    let Some(orphan_row) = orphan_row else {
+    let Some(temporary) = temporary else {
         return Step::InSync;
     };
     let leader = situation.view.leader_address();
     match leader.and_then(|leader| spare_replica(situation, leader, rows)) {
         Some(to) => Step::Repair(Repair {
-            nodeid: orphan_row.nodeid,
-            from: orphan_row.address.clone(),
+            nodeid: temporary.nodeid,
+            from: temporary.address.clone(),
             to,
         }),
         None => Step::Wait(Wait::NoSpare {
-            nodeid: orphan_row.nodeid,
-            address: orphan_row.address.clone(),
+            nodeid: temporary.nodeid,
+            address: temporary.address.clone(),
         }),
     }
 }

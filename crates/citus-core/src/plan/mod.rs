@@ -10,13 +10,16 @@ mod decision;
 mod follow;
 mod hold;
 mod reads;
+mod reason;
+mod requests;
 mod situation;
 mod wait;
 
 pub use crate::topology::{COORDINATOR_GROUP, NodeRole, Row, Rows};
 pub use decide::decide;
 pub use decision::{Ask, Decision, Hold, MakeWay, Move, Register, Repair, Resync, Rule, Step};
-pub use hold::{ActiveHold, Held, PendingHold, Progress, Reason};
+pub use hold::{ActiveHold, Held, Progress, RequestedHold};
+pub use reason::Reason;
 pub use situation::{Limits, Position, Probe, ProbeState, Reachability, Situation, Writes};
 pub use wait::{Stay, Wait};
 

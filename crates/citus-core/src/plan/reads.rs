@@ -144,7 +144,7 @@ fn standby<'a>(situation: &Situation<'a>, address: &HostPort, round: u64) -> Opt
         .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= round)
 }
 
-/// Whom reads may be sent to, the best first: the named candidate of a request, who will lead
+/// Where reads may be sent, the best first: the named candidate of a request, which will lead
 /// next; the synchronous standbys; the others where the policy takes them.
 pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
     let view = situation.view;
@@ -163,7 +163,7 @@ pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
     unique(situation, all.chain(others(situation)))
 }
 
-/// Whom to ask once the member at `lost` is gone.
+/// Which members to ask once the member at `lost` is gone.
 pub(super) fn failover_candidates(situation: &Situation<'_>, lost: &HostPort) -> Vec<HostPort> {
     let all = synchronous_to(situation, lost).into_iter();
     let all = all.chain(others(situation));

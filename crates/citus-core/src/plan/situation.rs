@@ -1,5 +1,5 @@
-//! Everything a decision may look at. Whoever decides gathers it; whoever reads a decision can
-//! print it.
+//! Everything a decision may look at: what etcd, the members and the rows say, what is held, and
+//! what the policy allows.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use dcs_watch::{HostPort, Lsn, ScopeView};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{ActiveHold, COORDINATOR_GROUP, PendingHold, Progress, Reason, Rows};
+use super::{ActiveHold, COORDINATOR_GROUP, Progress, Reason, RequestedHold, Rows};
 
 /// What a member itself said over SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +19,9 @@ pub enum ProbeState {
     Writable,
     /// `pg_is_in_recovery() = true`: a standby, or a leader that is still being promoted.
     InRecovery,
-    /// No connection, or it closed; with the error.
+    /// There is no connection, or it closed; with the error.
     Unreachable(String),
-    /// It is there, and answers none of our questions: it is full, or does not let us in.
+    /// The server is there but answers no question: it has no connection free, or refuses our login.
     Refuses(String),
 }
 
@@ -41,32 +41,32 @@ pub struct Position {
 
 /// A member's answer and what it is an answer to.
 ///
-/// As to who may write, an answer counts only for the leader key it was asked for: a member that
+/// As to whether the member takes writes, an answer counts only for the leader key it was asked for: a member that
 /// led before, was demoted and leads again must answer again. As to positions, it counts only
 /// for what had happened when it was asked, which its round tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Where the question went.
+    /// The address that was asked.
     pub address: HostPort,
     /// `mod_revision` of the leader key the question was asked for.
     pub leader_revision: i64,
-    /// The round in which it was asked. A new round begins when a hold is complete, and when a
+    /// The round in which the question was asked. A new round begins when a hold is complete, and when a
     /// member is lost: older positions say nothing about either.
     pub round: u64,
     /// The answer.
     pub state: ProbeState,
-    /// How far it is.
+    /// How far the member is in the write-ahead log.
     pub position: Position,
     /// When its postmaster was started, in microseconds since 1970, by its own clock.
     pub started: Option<i64>,
 }
 
-/// What the coordinator said of its own way to a member, asked because ours was cut.
+/// Whether the coordinator reaches a member that we do not reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reachability {
-    /// It reaches it: what is broken is between the member and us.
+    /// The coordinator reaches the member: what is broken is between the member and us.
     Reachable,
-    /// It does not reach it either.
+    /// The coordinator does not reach the member either.
     Unreachable {
         /// The round that began when the coordinator said so.
         round: u64,
@@ -90,8 +90,8 @@ pub enum Writes {
 pub struct Limits {
     /// Reads may be sent to a caught-up standby (`policy.read_move`).
     pub read_move: bool,
-    /// … to an asynchronous one that is at most so many bytes behind
-    /// (`policy.read_move_max_lag`).
+    /// Reads may be sent to an asynchronous standby that is at most this many bytes of the log
+    /// behind; `None`: to no asynchronous standby (`policy.read_move_max_lag`).
     pub max_lag: Option<u64>,
     /// Writes are held on a failover request, and not only when asked (`policy.hold_on_request`).
     pub hold_on_request: bool,
@@ -119,17 +119,17 @@ pub struct Situation<'a> {
     pub progress: &'a BTreeMap<String, Progress>,
     /// The hold that is open, in whichever databases.
     pub active_hold: Option<&'a ActiveHold>,
-    /// The hold that somebody asked for and that is not over.
-    pub asked: Option<&'a PendingHold>,
+    /// The hold that was asked for with `citus-sync hold` and whose request is not over.
+    pub requested_hold: Option<&'a RequestedHold>,
     /// Reasons whose hold reached its deadline: never again for the same one.
     pub given_up: &'a [Reason],
-    /// Add a missing group with `citus_add_node`.
+    /// Whether a missing group is added with `citus_add_node`.
     pub register: bool,
-    /// Whether we may write.
+    /// Whether this program may change the rows.
     pub writes: Writes,
     /// What the policy allows.
     pub limits: Limits,
-    /// We are about to stop: nothing is held any more.
+    /// Whether this program is about to stop: then nothing is held any more.
     pub stopping: bool,
     /// Now, by our clock; only for requests that are scheduled.
     pub now: OffsetDateTime,

@@ -117,7 +117,7 @@ pub enum Wait {
     Observed {
         /// The step, in words.
         step: String,
-        /// Who changes the rows instead.
+        /// Why this program does not change the rows itself.
         because: Writes,
     },
 }
@@ -246,7 +246,7 @@ pub enum Stay {
     Asking,
     /// No member qualifies: none is synchronous, and no candidate is named.
     NoneQualifies,
-    /// None of those who qualify answers.
+    /// No standby that qualifies answers.
     NoStandby,
     /// The best one has not replayed everything yet.
     Behind {

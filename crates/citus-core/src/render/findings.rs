@@ -13,7 +13,7 @@ use super::table::one_line;
 pub enum Verdict {
     /// As it should be.
     Pass,
-    /// It works, but something will surprise somebody some day.
+    /// It works, but something will surprise the operator some day.
     Warn,
     /// `run` could not do its work like this.
     Fail,

@@ -9,7 +9,7 @@ use super::times::{instant, microseconds, moment};
 use crate::report::{DatabaseTransition, Phase, Transition};
 
 /// The phases that have a column, in the order in which they usually happen. The request is where
-/// the clock starts, and a leader that is gone says little beside who came after it.
+/// the clock starts, and a leader that is gone says little beside the one that came after it.
 const COLUMNS: [Phase; 6] = [
     Phase::Held,
     Phase::ReadsMoved,

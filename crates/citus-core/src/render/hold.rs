@@ -6,7 +6,7 @@ use super::table::one_line;
 use crate::report::{HoldAnswer, HoldOutcome};
 
 /// One line: what it came to, in which databases, how long it took, and what else there is to say.
-/// `member` is who is about to stop.
+/// `member` is the one that is about to stop.
 pub fn hold_answer(answer: &HoldAnswer, member: Option<&str>) -> String {
     let held = answer.held.join(", ");
     let what = match answer.outcome {

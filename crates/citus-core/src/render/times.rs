@@ -36,7 +36,7 @@ fn clock(moment: OffsetDateTime) -> String {
     format!("{} {hour:02}:{minute:02}:{second:02}Z", moment.date())
 }
 
-/// The two greatest units: nobody needs the seconds of three days.
+/// The two greatest units: the seconds of three days are of no use.
 fn seconds(total: i64) -> String {
     let (days, hours) = (total / 86_400, total / 3_600 % 24);
     let (minutes, seconds) = (total / 60 % 60, total % 60);

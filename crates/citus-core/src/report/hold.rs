@@ -77,7 +77,7 @@ pub struct HoldReport {
     pub reads_at: Option<HostPort>,
 }
 
-/// What is answered to a request that reached nobody who could have carried it out.
+/// The answer to a request that no group reconciler could carry out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Of which kind.
@@ -97,7 +97,7 @@ pub enum RefusalKind {
     BadRequest,
     /// The token is missing or wrong.
     Unauthorized,
-    /// This daemon has no token, so nobody may tell it anything.
+    /// This daemon was given no API token, so it takes no orders.
     NoToken,
     /// There is no such group.
     UnknownGroup,

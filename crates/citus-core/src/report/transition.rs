@@ -48,7 +48,7 @@ pub enum TransitionKind {
     Switchover,
     /// Asked for, and the leader that had stopped led again.
     Restart,
-    /// Nobody asked for it.
+    /// No request came before it.
     Failover,
     /// A hold during which the leader neither stopped nor changed.
     Hold,

@@ -1,5 +1,5 @@
 //! Locks on a group's shards, in a transaction that the server itself ends at a deadline, and the
-//! end of whoever is in the way of them.
+//! end of the sessions in the way of them.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Dialect {
                 set_local("statement_timeout", statement.min(locks.left)),
                 lock(locks.shards),
             ];
-            // Nobody has to be alive for the second one to strike (rule 2).
+            // The second one strikes although this program is dead by then (rule 2).
             for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
                 texts.push(set_to_what_is_left(setting, locks.left));
             }
@@ -74,7 +74,7 @@ impl Dialect {
 pub const HAS_REFERENCE_TABLES: &str =
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition t WHERE t.repmodel = 't')";
 
-/// By shard id, so that two who lock the same shards do not deadlock. Of no shard nothing is locked:
+/// By shard id, so that two holds that lock the same shards do not deadlock. Of no shard nothing is locked:
 /// `lock_shard_metadata` refuses an empty array.
 fn lock(shards: Shards) -> String {
     let (mode, placements, which) = match shards {
@@ -114,8 +114,8 @@ pub fn idle_until(left: Duration) -> String {
 }
 
 /// Ends the sessions that the backend `pid` waits for, except those of this program, and those that
-/// merely stand in the queue before it and wait for nobody but sessions of this program. A row each:
-/// its process id, who it is in words, whether it was ended now.
+/// merely stand in the queue before it and wait only for sessions of this program. A row each:
+/// its process id, the session in words, whether it was ended now.
 pub fn terminate_blockers(pid: i32) -> String {
     let (ours, waits_for_us_alone, has_it) = (is_ours("a"), waits_for_us_alone(), has_it(pid));
     blockers(
@@ -127,15 +127,15 @@ pub fn terminate_blockers(pid: i32) -> String {
     )
 }
 
-/// Sees to those for whom the backend `pid` would wait in vain, and leaves the others alone:
+/// Sees to the sessions that the backend `pid` would wait for in vain, and leaves the others alone:
 ///
-/// - Somebody waits for a lock that this very backend has already: its own wait is cancelled, so that
+/// - A session that waits for a lock that this very backend has already: its own wait is cancelled, so that
 ///   it gives everything back and both can try again.
-/// - Somebody has what it wants, and waits in another hold of this program, which may last for
+/// - A session that has what the backend wants, and waits in another hold of this program, which may last for
 ///   seconds (a write of many shards takes their locks one by one): that statement is cancelled. It
 ///   has not done anything yet.
 ///
-/// A row each: its process id, who it is in words, whether its statement was cancelled now.
+/// A row each: its process id, the session in words, whether its statement was cancelled now.
 pub fn untangle_blockers(pid: i32) -> String {
     let (ours, waits_for_us_alone, has_it) = (is_ours("a"), waits_for_us_alone(), has_it(pid));
     blockers(
@@ -150,7 +150,7 @@ pub fn untangle_blockers(pid: i32) -> String {
     )
 }
 
-/// Who is in the way of the backend `pid`, as `a` and `b`, and what `cases` make of each.
+/// The sessions in the way of the backend `pid`, as `a` and `b`, and what `cases` make of each.
 fn blockers(pid: i32, cases: &str) -> String {
     format!(
         "SELECT b.pid, CASE WHEN a.pid IS NULL THEN 'a prepared transaction' \
@@ -167,7 +167,7 @@ fn is_ours(session: &str) -> String {
     format!("COALESCE({session}.application_name, '') LIKE '{APPLICATION}%'")
 }
 
-/// Whether `b` waits, and for nobody but sessions of this program.
+/// Whether `b` waits, and only for sessions of this program.
 fn waits_for_us_alone() -> String {
     let ours = is_ours("o");
     format!(

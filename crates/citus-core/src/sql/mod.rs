@@ -25,7 +25,7 @@ pub use questions::{
     has_replayed, primary_of,
 };
 
-/// How sessions of ours begin their `application_name`. Whoever bears it is never terminated to make
+/// How sessions of ours begin their `application_name`. A session that bears it is never terminated to make
 /// way: it is the hold of another group, or another instance of this program.
 pub const APPLICATION: &str = "citus-sync";
 

@@ -7,7 +7,7 @@ use dcs_watch::HostPort;
 use super::{Dialect, quote};
 use crate::plan::{COORDINATOR_GROUP, MakeWay, Move, Register, Repair};
 
-/// How long the helper of a forced lock waits before it terminates who is in the way. The
+/// How long the helper of a forced lock waits before it terminates the sessions in the way. The
 /// cooldown has already been waited out without force by then. Not 0: when Citus finds no free
 /// worker slot it uses this number as `lock_timeout`, and 0 means for ever there (citus#4102).
 const FORCED_COOLDOWN: Duration = Duration::from_millis(100);
@@ -19,7 +19,7 @@ const IN_ORDER: &str = "LOCK TABLE pg_catalog.pg_dist_node IN EXCLUSIVE MODE";
 const PLAIN_IN_ORDER: &str = "LOCK TABLE pg_catalog.pg_dist_node IN SHARE ROW EXCLUSIVE MODE";
 
 impl Dialect {
-    /// Takes every lock on shards that the update will want; with `force`, Citus terminates who
+    /// Takes every lock on shards that the update will want; with `force`, Citus terminates what
     /// is in the way. `None` before Citus 12.1.
     pub fn pause(&self, nodeid: i32, force: bool) -> Option<String> {
         self.pauses.then(|| {

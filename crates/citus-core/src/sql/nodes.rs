@@ -1,4 +1,4 @@
-//! `pg_dist_node` as a whole: its rows, who sits on it, and how its copies on the workers are
+//! `pg_dist_node` as a whole: its rows, which sessions lock them, and how its copies on the workers are
 //! synced.
 
 use dcs_watch::HostPort;
@@ -14,7 +14,7 @@ pub const CANCEL_METADATA_SYNC: &str = "SELECT pg_catalog.pg_cancel_backend(a.pi
      AND l.relation = 'pg_catalog.pg_dist_node'::regclass AND l.granted \
      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())";
 
-/// Who holds `pg_dist_node` against an update, in words.
+/// The sessions that lock `pg_dist_node` against an update, in words.
 pub const HOLDERS: &str = "SELECT format('pid %s (%s, %s)', a.pid, COALESCE(NULLIF( \
      a.application_name, ''), a.backend_type), COALESCE(a.state, 'no state')) \
      FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid() AND EXISTS ( \
@@ -46,7 +46,7 @@ impl Dialect {
 
     /// Makes Citus send the workers' metadata again, by its own `citus_update_node`, which does so
     /// for any row: here one that is there inside this transaction only, and is no primary, so that
-    /// no shard lock is wanted and nobody's writes or holds are in the way. `None` where no worker
+    /// no shard lock is wanted, and neither writes nor holds are in the way. `None` where no worker
     /// can have metadata.
     ///
     /// Citus starts the sync only if it finds a worker to mark that was not marked before: hence
@@ -74,7 +74,7 @@ impl Dialect {
     }
 
     /// Marks workers as out of sync, so that Citus itself tells them of a change in its own time.
-    /// `None` where there is nobody to mark.
+    /// `None` where there is no worker to mark.
     pub fn unsync(&self, workers: &[HostPort]) -> Option<String> {
         let wanted = self.has_metadata() && self.edits && !workers.is_empty();
         wanted.then(|| {

@@ -1,5 +1,5 @@
-//! Moves by a plain UPDATE: seen at once by every session of the node it is made on, told to nobody
-//! else, and without a lock on any shard. So a row can be moved under a hold, on any node.
+//! Moves by a plain UPDATE: seen at once by every session of the node it is made on, told to no
+//! other node, and without a lock on any shard. So a row can be moved under a hold, on any node.
 
 use dcs_watch::HostPort;
 

@@ -11,9 +11,9 @@ use lab::{Interruption, Scope, Traffic};
 use serde::Serialize;
 use serde_json::json;
 
+use super::account::Account;
 use super::fixture::Fixture;
 use super::sample::{Sample, Seen};
-use super::scenario::Scenario;
 
 /// A crashed leader's key lives for its ttl, and a poll may look late.
 const WRITABLE: Duration = Duration::from_secs(120);
@@ -148,9 +148,9 @@ pub(crate) fn run(
     let known = fixture.transitions()?.len();
     traffic.take_report();
 
-    let scenario = fixture
-        .scenarios
-        .then(|| Scenario::begin(fixture, &scopes))
+    let account = fixture
+        .accounts
+        .then(|| Account::begin(fixture, &scopes))
         .transpose()?;
     let began = Instant::now();
     at_once(event, &scopes)?;
@@ -172,8 +172,8 @@ pub(crate) fn run(
     traffic.wait_flowing()?;
     let report = traffic.take_report().between(began, Instant::now());
     drop(watches);
-    if let Some(scenario) = scenario {
-        scenario.tell(fixture, &report, began);
+    if let Some(account) = account {
+        account.tell(fixture, &report, began);
     }
     // The last of them may still be told.
     fixture.wait_calm()?;

@@ -36,7 +36,7 @@ pub(crate) struct Fixture {
     /// Patroni's clocks.
     pub(crate) timing: Timing,
     /// Whether every event is told.
-    pub(crate) scenarios: bool,
+    pub(crate) accounts: bool,
 }
 
 impl Fixture {
@@ -59,7 +59,7 @@ impl Fixture {
             lab,
             entry_node: None,
             timing,
-            scenarios: false,
+            accounts: false,
         };
         let entry_node = fixture.lab.scope(ENTRY_NODE)?.group();
         let mut is_entry_node = true;

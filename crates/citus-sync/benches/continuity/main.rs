@@ -5,6 +5,7 @@
 //! with a poll of `pg_is_in_recovery()` every ten seconds ([`baseline`]), in the same lab, with the
 //! same clients.
 
+mod account;
 mod baseline;
 mod clients;
 mod event;
@@ -14,7 +15,6 @@ mod goals;
 mod machine;
 mod numbers;
 mod sample;
-mod scenario;
 mod show;
 #[path = "../support/table.rs"]
 mod table;
@@ -65,10 +65,10 @@ struct Args {
     /// Use the stand-in although Citus is installed
     #[arg(long)]
     stand_in: bool,
-    /// Tell the scenario of every event: what etcd, the members, the daemon and the hook said, and the
+    /// Tell of every event what etcd, the members, the daemon and the hook said, and the
     /// first failures of clients (to standard error)
     #[arg(long)]
-    scenarios: bool,
+    accounts: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -96,7 +96,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let mut fixture = Fixture::prepare(args.patroni, args.stand_in)?;
-    fixture.scenarios = args.scenarios;
+    fixture.accounts = args.accounts;
     fixture.entry_node = fixture.entry_node.filter(|_| !args.few);
     let mut machine = fixture.machine()?;
     let pause = Duration::from_millis(args.pause_ms);

@@ -141,7 +141,7 @@ pub(super) fn decide(
         rows,
         progress: &BTreeMap::new(),
         active_hold: None,
-        asked: None,
+        requested_hold: None,
         given_up: &[],
         register: formation.register,
         writes,

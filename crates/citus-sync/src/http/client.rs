@@ -34,7 +34,7 @@ const LONGEST: usize = 64 << 20;
 /// The longest part of an unexpected answer that goes into a message.
 const EXCERPT: usize = 200;
 
-/// Why a daemon could not be asked.
+/// Why a daemon could not be call.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The URL is not the address of a daemon.
@@ -56,7 +56,7 @@ pub enum ClientError {
     /// Something listens there and does not answer.
     #[error("{address} gave no answer within {} ms", after.as_millis())]
     Deadline {
-        /// Where we asked.
+        /// Where we call.
         address: HostPort,
         /// How long we waited.
         after: Duration,
@@ -64,7 +64,7 @@ pub enum ClientError {
     /// The answer is not that of a daemon of this version.
     #[error("{address} did not answer like citus-sync {}: {what}", env!("CARGO_PKG_VERSION"))]
     Answer {
-        /// Where we asked.
+        /// Where we call.
         address: HostPort,
         /// What came instead.
         what: String,

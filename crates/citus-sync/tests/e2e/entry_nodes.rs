@@ -107,7 +107,7 @@ fn a_frozen_entry_node_is_skipped_and_told_when_it_is_back() {
 }
 
 #[test]
-fn a_entry_node_that_refuses_one_database_is_held_in_the_other() {
+fn an_entry_node_that_refuses_one_database_is_held_in_the_other() {
     let lab = laboratory();
     if !has_entry_nodes(&lab) {
         return;

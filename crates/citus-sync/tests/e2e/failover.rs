@@ -152,7 +152,7 @@ fn pause_does_not_keep_a_row_from_following() {
 }
 
 #[test]
-fn a_daemon_killed_in_the_middle_finishes_the_scenario_when_it_is_back() {
+fn a_daemon_killed_in_the_middle_finishes_the_transition_when_it_is_back() {
     let lab = laboratory();
     let mut daemon = Daemon::start(&lab);
 

@@ -15,14 +15,14 @@ fn no_step_changes_a_row_once_news_came() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut session = servers.session("ground");
-    let orphan_row = HostPort {
+    let temporary = HostPort {
         host: "citus-sync-swap-99.invalid".to_owned(),
         port: DEAD_PORT,
     };
     session.run(&format!(
         "INSERT INTO pg_dist_node (nodeid, groupid, nodename, nodeport, noderole) \
          VALUES (99, 1, '{}', {}, 'secondary')",
-        orphan_row.host, orphan_row.port
+        temporary.host, temporary.port
     ));
     let nowhere = HostPort {
         host: "127.0.0.1".to_owned(),
@@ -33,7 +33,7 @@ fn no_step_changes_a_row_once_news_came() {
         Step::Move(servers.a_move(1, DEAD_PORT)),
         Step::Repair(Repair {
             nodeid: 99,
-            from: orphan_row,
+            from: temporary,
             to: nowhere.clone(),
         }),
         Step::Register(Register {

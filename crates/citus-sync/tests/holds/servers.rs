@@ -466,7 +466,7 @@ impl Fixture {
         hold
     }
 
-    /// Moves reads in a hold; no entry node is skipped of that.
+    /// Moves reads in a hold; no entry node is skipped.
     pub(crate) fn move_reads(&self, hold: &Hold, entry_nodes: &[HostPort], step: &Move) {
         let reads = hold.reads(&self.database);
         let moved = self.run(reads.move_to(entry_nodes, step, || true));

@@ -1,4 +1,4 @@
-//! Any scenario: whatever happens in whatever order, the rules hold at each step, and when the world
+//! Random transitions: whatever happens in whatever order, the rules hold at each step, and when the world
 //! is well again the group is in sync.
 
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::fixture::{DATABASES, Event, Fixture, HOLD_TIMEOUT, HOSTS, Synchronous};
 use crate::plan::Limits;
 
-/// How often something happens: in any scenario, in one of lost leaders, in one of switchovers. And
+/// How often something happens: in any transition, in one of lost leaders, in one of switchovers. And
 /// what, by a number that says to whom and how much.
 type Chance = ([u32; 3], fn(u32) -> Event);
 
@@ -122,7 +122,7 @@ fn event(theme: usize) -> impl Strategy<Value = Event> {
     })
 }
 
-/// A long scenario of everything, or a short one with a theme.
+/// A long sequence of everything, or a short one with a theme.
 fn events() -> impl Strategy<Value = Vec<Event>> {
     prop_oneof![
         prop::collection::vec(event(0), 0..120),

@@ -69,7 +69,7 @@ pub(crate) struct Scenario {
     pub(crate) rows: BTreeMap<String, Rows>,
     pub(crate) progress: BTreeMap<String, Progress>,
     pub(crate) active_hold: Option<ActiveHold>,
-    pub(crate) asked: Option<PendingHold>,
+    pub(crate) requested_hold: Option<RequestedHold>,
     pub(crate) given_up: Vec<Reason>,
     pub(crate) limits: Limits,
     pub(crate) stopping: bool,
@@ -82,7 +82,7 @@ pub(crate) const LEADER_REVISION: i64 = 40;
 
 impl Scenario {
     pub(crate) fn new() -> Self {
-        // Cloned, because the scenarios that are told at random begin a hundred thousand times.
+        // Cloned, because random tests make a hundred thousand scenarios.
         static BLANK: LazyLock<Scenario> = LazyLock::new(Scenario::blank);
         BLANK.clone()
     }
@@ -107,7 +107,7 @@ impl Scenario {
             rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
             progress: BTreeMap::new(),
             active_hold: None,
-            asked: None,
+            requested_hold: None,
             given_up: Vec::new(),
             limits: Limits {
                 read_move: true,
@@ -218,7 +218,7 @@ impl Scenario {
             rows: &self.rows,
             progress: &self.progress,
             active_hold: self.active_hold.as_ref(),
-            asked: self.asked.as_ref(),
+            requested_hold: self.requested_hold.as_ref(),
             given_up: &self.given_up,
             register: self.register,
             writes: self.writes,
@@ -233,7 +233,7 @@ impl Scenario {
         self.decision()
     }
 
-    /// The same, of a scenario that goes on.
+    /// As [`Scenario::decide`], and keeps the scenario.
     pub(crate) fn decision(&self) -> Decision {
         self.with(|situation| {
             let decision = decide(situation);

@@ -79,7 +79,7 @@ fn it_is_never_taken_again_for_the_same_request_but_for_a_new_one() {
 fn in_the_moment_of_the_deadline_no_other_reason_begins_a_new_hold() {
     // Held::No and an expired hold: one database was let go already, the others follow.
     let scenario = Scenario::quiet()
-        .asked("pg1", Some(1))
+        .hold_requested("pg1", Some(1))
         .active_hold(REQUEST)
         .expired();
     let decision = scenario.decide();

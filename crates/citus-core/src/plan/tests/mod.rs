@@ -3,15 +3,17 @@
 pub(crate) mod builders;
 mod telling;
 
-mod asked;
 mod deadlines;
-mod failures_seen;
 mod following;
 mod holds;
+mod lost_members;
 mod promotions;
 pub(crate) mod random;
 mod reads;
+mod requested_holds;
 mod requests;
 mod resyncs;
+mod temporary_names;
 mod the_checker_stops_changes;
 mod the_checker_stops_holds;
+mod the_checker_stops_read_moves;

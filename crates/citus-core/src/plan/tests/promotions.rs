@@ -63,8 +63,8 @@ fn the_leader_of_a_standby_cluster_is_never_held_for() {
     let decision = scenario.clone().decide();
     assert!(matches!(waiting(&decision), Wait::Promoting { .. }));
     // What somebody asks for is theirs to know.
-    let asked = scenario.asked("pg2", Some(1)).decide();
-    assert!(matches!(held_for(&asked), Reason::PendingHold { .. }));
+    let asked = scenario.hold_requested("pg2", Some(1)).decide();
+    assert!(matches!(held_for(&asked), Reason::HoldRequest { .. }));
 }
 
 #[test]

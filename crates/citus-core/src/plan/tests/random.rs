@@ -70,7 +70,7 @@ fn answer() -> impl Strategy<Value = (ProbeState, (Option<u64>, Option<u64>), u6
 fn reason() -> impl Strategy<Value = Reason> {
     prop_oneof![
         3 => Just(REQUEST),
-        1 => Just(Reason::PendingHold { id: 1 }),
+        1 => Just(Reason::HoldRequest { id: 1 }),
         1 => Just(Reason::Promotion { revision: LEADER_REVISION }),
         1 => Just(Reason::Loss { revision: LEADER_REVISION }),
         1 => Just(Reason::Loss { revision: 0 }),
@@ -146,7 +146,7 @@ prop_compose! {
         active_hold in prop::option::weighted(0.7, (reason(), prop::bool::weighted(0.2))),
         app in progress(),
         second in progress(),
-        asked in prop::option::weighted(0.2, (member(), prop::option::of(1..3_i64))),
+        requested_hold in prop::option::weighted(0.2, (member(), prop::option::of(1..3_i64))),
         given_up in prop::collection::vec(reason(), 0..2),
         limits in (
             prop::bool::weighted(0.8), prop::option::of(0..4_u64), prop::bool::weighted(0.8), any::<bool>(),
@@ -165,7 +165,7 @@ prop_compose! {
         Memory {
             active_hold: active_hold.map(|(reason, expired)| ActiveHold { reason, expired }),
             progress: BTreeMap::from([("app".to_owned(), app), ("second".to_owned(), second)]),
-            asked: asked.map(|(leader, started)| PendingHold { id: 1, leader: leader.to_owned(), started }),
+            requested_hold: requested_hold.map(|(leader, started)| RequestedHold { id: 1, leader: leader.to_owned(), started }),
             given_up,
             limits: Limits { read_move, max_lag, hold_on_request, hold_on_leader_loss },
             stopping,
@@ -178,7 +178,7 @@ prop_compose! {
 struct Memory {
     active_hold: Option<ActiveHold>,
     progress: BTreeMap<String, Progress>,
-    asked: Option<PendingHold>,
+    requested_hold: Option<RequestedHold>,
     given_up: Vec<Reason>,
     limits: Limits,
     stopping: bool,
@@ -234,7 +234,7 @@ prop_compose! {
         if scenario.progress.values().any(|progress| progress.held != Held::No) {
             scenario.active_hold.get_or_insert(ActiveHold { reason: REQUEST, expired: false });
         }
-        scenario.asked = memory.asked;
+        scenario.requested_hold = memory.requested_hold;
         scenario.given_up = memory.given_up;
         scenario.limits = memory.limits;
         scenario.stopping = memory.stopping;
@@ -313,7 +313,7 @@ fn after(mut scenario: Scenario, decision: &Decision) -> Scenario {
         let reasons = scenario.with(|situation| situation.reason_to_hold());
         let own = scenario.active_hold.map(|active_hold| active_hold.reason);
         scenario.given_up.extend(own.into_iter().chain(reasons));
-        scenario.asked = None;
+        scenario.requested_hold = None;
     }
     for (database, step) in &decision.steps {
         let progress = progress_after(&scenario, database, step);
@@ -394,8 +394,8 @@ fn assert_it_is_sane(scenario: &Scenario, decision: &Decision) {
 proptest! {
     #[test]
     fn what_is_decided_keeps_the_rules_and_carried_out_leaves_nothing_to_do(mut scenario in scenario()) {
-        // A hold may be let go, a orphan row moved, then fixed, Citus told of it, writes held again,
-        // and reads moved; never more.
+        // A hold may be let go, a row moved, a temporary name fixed, Citus told of it, writes held
+        // again, and reads moved; never more.
         for _ in 0..8 {
             let decision = scenario.decision();
             assert_it_is_sane(&scenario, &decision);

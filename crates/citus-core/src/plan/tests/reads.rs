@@ -127,8 +127,8 @@ fn the_named_candidate_gets_the_reads_whatever_it_is() {
     let both = scenario().standby_at("pg3", 100, 100, 1);
     assert_eq!(reads_to(&both.decide()), addr("pg3"));
     // Also where the request is not what writes are held for.
-    let reason = Reason::PendingHold { id: 1 };
-    let asked = scenario().asked("pg1", None).held_because(reason);
+    let reason = Reason::HoldRequest { id: 1 };
+    let asked = scenario().hold_requested("pg1", None).held_because(reason);
     let asked = asked.limits(|may| may.hold_on_request = false);
     let both = asked.standby_at("pg3", 100, 100, 1);
     assert_eq!(reads_to(&both.decide()), addr("pg3"));

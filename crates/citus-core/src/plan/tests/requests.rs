@@ -52,8 +52,8 @@ fn a_request_holds_nothing_where_writes_are_held_when_asked() {
     let when_asked = |scenario: Scenario| scenario.limits(|may| may.hold_on_request = false);
     let scenario = when_asked(Scenario::quiet().switchover());
     assert_eq!(scenario.clone().decide().rule, Rule::InSync);
-    let asked = scenario.asked("pg1", None);
-    let reason = Reason::PendingHold { id: 1 };
+    let asked = scenario.hold_requested("pg1", None);
+    let reason = Reason::HoldRequest { id: 1 };
     assert_eq!(held_for(&asked.decide()), reason);
 }
 

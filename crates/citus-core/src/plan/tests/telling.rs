@@ -1,4 +1,4 @@
-//! How a scenario is told of holds and read moves: who was asked to leave, who is how far, what is
+//! What a scenario says of holds and read moves: who was asked to leave, who is how far, what is
 //! held. Positions are small numbers; a round is what a member's answer is an answer to.
 
 use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn, SyncState};
@@ -9,7 +9,7 @@ use super::builders::{Scenario, addr, heard, row, versioned};
 /// The failover key's revision, unless a scenario says otherwise.
 pub(super) const REQUEST_REVISION: i64 = 50;
 
-/// Why a hold is open in these scenarios: somebody asked for a switchover.
+/// Why a hold is open in these scenarios: a switchover was asked for.
 pub(super) const REQUEST: Reason = Reason::Request {
     revision: REQUEST_REVISION,
 };
@@ -225,8 +225,8 @@ impl Scenario {
     }
 
     /// `citus-sync hold`, when this member led and had been started then.
-    pub(super) fn asked(mut self, leader: &str, started: Option<i64>) -> Self {
-        self.asked = Some(PendingHold {
+    pub(super) fn hold_requested(mut self, leader: &str, started: Option<i64>) -> Self {
+        self.requested_hold = Some(RequestedHold {
             id: 1,
             leader: leader.to_owned(),
             started,

@@ -236,7 +236,7 @@ fn fix(decision: &mut Decision, change: impl FnOnce(&mut Repair)) {
 }
 
 #[test]
-fn a_repair_of_a_row_that_is_not_the_groups_own_orphan_row() {
+fn a_repair_of_a_row_that_has_no_temporary_name_or_is_another_groups() {
     for (nodeid, host) in [
         (8, "citus-sync-swap-8.invalid"),
         (7, "citus-sync-swap-8.invalid"),

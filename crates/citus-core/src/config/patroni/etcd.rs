@@ -1,16 +1,19 @@
 //! The etcd sections of Patroni's own file: `etcd3:`, which can be watched, and `etcd:` (API v2),
 //! which cannot.
 
-use super::reader::{At, Fields};
-use super::secret::{Origin, Secret};
-use super::yaml::Node;
-use super::{Etcd, Fixture, endpoint, login, patroni};
+use super::super::environment::Environment;
+use super::super::reader::{At, Fields};
+use super::super::secret::{Origin, Secret};
+use super::super::settings::Etcd;
+use super::super::yaml::Node;
+use super::super::{endpoint, login};
+use super::password;
 
 /// The port of etcd where Patroni's file names none.
-const ETCD_PORT: u16 = 2379;
+const PORT: u16 = 2379;
 
 /// Reads the etcd section of Patroni's file. `None` when a problem was noted.
-pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
+pub(super) fn read(fields: &Fields<'_>, environment: &Environment<'_>) -> Option<Etcd> {
     const V2: &str = "Patroni keeps its keys in etcd's API v2 then, and they cannot be seen through \
          API v3, which is what can be watched (patroni#1822)";
     match (fields.get("etcd3"), fields.get("etcd")) {
@@ -19,9 +22,9 @@ pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
                 "etcd: beside etcd3, and Patroni takes the `etcd` section first; {V2}. Remove the \
                  `etcd` section and restart Patroni"
             ));
-            etcd3(&v3, fixture)
+            etcd3(&v3, environment)
         }
-        (Some(v3), None) => etcd3(&v3, fixture),
+        (Some(v3), None) => etcd3(&v3, environment),
         (None, Some(v2)) => {
             v2.bad_key(
                 "an `etcd` section and no `etcd3`",
@@ -45,27 +48,15 @@ pub(super) fn read(fields: &Fields<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
     }
 }
 
-fn etcd3(at: &At<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
+fn etcd3(at: &At<'_>, environment: &Environment<'_>) -> Option<Etcd> {
     let fields = at.open_fields("a mapping with `host` or `hosts`")?;
-    let mut plain = true;
-    for key in ["cacert", "cert", "key"] {
-        if let Some(at) = fields.given(key) {
-            at.bad_key("a TLS setting", "none in this version", endpoint::NO_TLS);
-            plain = false;
-        }
-    }
-    if let Some(at) = fields.given("protocol")
-        && at.text("http or https")? != "http"
-    {
-        at.bad("http, in this version", endpoint::NO_TLS);
-        plain = false;
-    }
+    let plain = without_tls(&fields)?;
     let mut username = match fields.given("username") {
         Some(at) => Some(at.text("the name of an etcd user")?.to_owned()),
         None => None,
     };
     let mut named = match fields.given("password") {
-        Some(at) => patroni::key_secret(&at, fixture).map(|secret| (at, secret)),
+        Some(at) => password::read(&at, environment).map(|secret| (at, secret)),
         None => None,
     };
     // The order in which Patroni looks at them.
@@ -77,7 +68,7 @@ fn etcd3(at: &At<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
         );
         return None;
     } else if let Some(at) = fields.given("url") {
-        let (address, user) = url(&at, fixture)?;
+        let (address, user) = url(&at, environment)?;
         // Patroni takes user and password from the URL alone when there is one.
         (username, named) = match user {
             Some((user, secret)) => (Some(user), secret.map(|secret| (at, secret))),
@@ -100,12 +91,30 @@ fn etcd3(at: &At<'_>, fixture: &Fixture<'_>) -> Option<Etcd> {
         fields.missing("hosts", "the etcd hosts, as `hosts` or `host`", &fix);
         return None;
     };
-    let (username, password) = login::for_etcd(&fields, username, named, fixture);
+    let (username, password) = login::for_etcd(&fields, username, named, environment);
     plain.then_some(Etcd {
         endpoints,
         username,
         password,
     })
+}
+
+/// Whether the section asks for no TLS. `None` when `protocol` is no text.
+fn without_tls(fields: &Fields<'_>) -> Option<bool> {
+    let mut plain = true;
+    for key in ["cacert", "cert", "key"] {
+        if let Some(at) = fields.given(key) {
+            at.bad_key("a TLS setting", "none in this version", endpoint::NO_TLS);
+            plain = false;
+        }
+    }
+    if let Some(at) = fields.given("protocol")
+        && at.text("http or https")? != "http"
+    {
+        at.bad("http, in this version", endpoint::NO_TLS);
+        plain = false;
+    }
+    Some(plain)
 }
 
 fn default_port(fields: &Fields<'_>) -> Option<u16> {
@@ -114,7 +123,7 @@ fn default_port(fields: &Fields<'_>) -> Option<u16> {
             let port = at.number(&(1..=u32::from(u16::MAX)), "a port")?;
             u16::try_from(port).ok()
         }
-        None => Some(ETCD_PORT),
+        None => Some(PORT),
     }
 }
 
@@ -171,7 +180,7 @@ fn address(at: &At<'_>, text: &str, port: u16) -> Option<String> {
 type User = (String, Option<Secret>);
 
 /// `http://user:password@host:port`, of which only the host is needed.
-fn url(at: &At<'_>, fixture: &Fixture<'_>) -> Option<(String, Option<User>)> {
+fn url(at: &At<'_>, environment: &Environment<'_>) -> Option<(String, Option<User>)> {
     let text = at.text(endpoint::EXPECTED)?.trim();
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let (login, host) = match rest.rsplit_once('@') {
@@ -182,12 +191,12 @@ fn url(at: &At<'_>, fixture: &Fixture<'_>) -> Option<(String, Option<User>)> {
     let host = if host.contains(':') {
         host.to_owned()
     } else {
-        format!("{host}:{ETCD_PORT}")
+        format!("{host}:{PORT}")
     };
     match endpoint::parse(&format!("{scheme}://{host}")) {
         Ok(address) => {
             let origin = Origin::Key {
-                file: fixture.file.to_owned(),
+                file: environment.file.to_owned(),
                 key: at.path.to_string(),
             };
             let user = login.map(|login| match login.split_once(':') {

@@ -1,6 +1,7 @@
-//! The scenario of one event, for whoever looks for a reason. In: the lab and the disturbed groups. Out: on
-//! standard error, with milliseconds since the event, what etcd's keys, the members' roles and the
-//! rows did, what the daemon and the hook said, the first failures of clients and who waited for long.
+//! What happened in one event, moment by moment, to find out why clients waited or failed. In: the lab
+//! and the disturbed groups. Out: on standard error, with milliseconds since the event, what etcd's
+//! keys, the members' roles and the rows did, what the daemon and the hook said, the first failures of
+//! clients, and the clients that waited for long.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -18,13 +19,13 @@ const WIDTH: usize = 400;
 const FAILURES: usize = 2;
 
 /// Watches until it is told.
-pub(crate) struct Scenario {
+pub(crate) struct Account {
     timeline: Timeline,
     _observers: Vec<Observer>,
     hook: usize,
 }
 
-impl Scenario {
+impl Account {
     pub(crate) fn begin(fixture: &Fixture, scopes: &[&Scope]) -> Result<Self> {
         let timeline = Timeline::default();
         let observers: Result<Vec<Observer>> = scopes

@@ -1,32 +1,32 @@
-//! `citus-sync hold`: what was asked for stands until the leader changed or was started anew.
+//! `citus-sync hold`: the request stands until another member leads or the leader was started anew.
 
 use super::super::*;
 use super::builders::{LEADER_REVISION, Scenario, addr};
 use super::telling::{app, held_for, moved_to, request, waiting};
 
-const ASKED: Reason = Reason::PendingHold { id: 1 };
+const REQUEST: Reason = Reason::HoldRequest { id: 1 };
 
-/// pg1 leads, and was started at 100 when somebody asked.
-fn asked() -> Scenario {
+/// pg1 leads, and was started at 100 when the hold was asked for.
+fn requested() -> Scenario {
     Scenario::quiet()
         .started("pg1", 100)
-        .asked("pg1", Some(100))
+        .hold_requested("pg1", Some(100))
 }
 
 #[test]
 fn an_asking_holds() {
-    let decision = asked().decide();
+    let decision = requested().decide();
     assert_eq!(decision.rule, Rule::Hold);
-    assert_eq!(held_for(&decision), ASKED);
+    assert_eq!(held_for(&decision), REQUEST);
 }
 
 #[test]
 fn the_same_start_of_the_leader_does_not_fulfil_it() {
     // It stops and is not back, or says the same as before: writes wait on.
-    let held = || asked().held_because(ASKED);
+    let held = || requested().held_because(REQUEST);
     let decision = held().decide();
     assert_eq!(decision.rule, Rule::Hold);
-    assert!(matches!(waiting(&decision), Wait::Held { what_for, .. } if *what_for == ASKED));
+    assert!(matches!(waiting(&decision), Wait::Held { what_for, .. } if *what_for == REQUEST));
     let decision = held().lost("pg1").decide();
     assert_eq!(decision.rule, Rule::Hold);
     assert!(matches!(waiting(&decision), Wait::Held { .. }));
@@ -37,15 +37,15 @@ fn the_same_start_of_the_leader_does_not_fulfil_it() {
 
 #[test]
 fn a_new_start_of_the_leader_fulfils_it_once_it_takes_writes() {
-    let recovering = asked()
-        .held_because(ASKED)
+    let recovering = requested()
+        .held_because(REQUEST)
         .says(ProbeState::InRecovery)
         .started("pg1", 200);
     let decision = recovering.decide();
     assert_eq!(decision.rule, Rule::Hold);
     assert!(matches!(waiting(&decision), Wait::Held { .. }));
 
-    let back = asked().held_because(ASKED).started("pg1", 200);
+    let back = requested().held_because(REQUEST).started("pg1", 200);
     let decision = back.decide();
     assert_eq!(decision.rule, Rule::Move);
     assert_eq!(*app(&decision), Step::LetGo);
@@ -53,7 +53,7 @@ fn a_new_start_of_the_leader_fulfils_it_once_it_takes_writes() {
 
 #[test]
 fn a_new_start_told_under_an_older_leader_key_does_not_fulfil_it() {
-    let mut scenario = asked().held_because(ASKED).started("pg1", 200);
+    let mut scenario = requested().held_because(REQUEST).started("pg1", 200);
     let probe = scenario.answers.get_mut(&addr("pg1")).unwrap();
     probe.leader_revision = LEADER_REVISION - 1;
     assert_eq!(scenario.decide().rule, Rule::Hold);
@@ -61,29 +61,29 @@ fn a_new_start_told_under_an_older_leader_key_does_not_fulfil_it() {
 
 #[test]
 fn a_start_that_nobody_knows_is_no_new_start() {
-    let mut silent = asked().held_because(ASKED);
+    let mut silent = requested().held_because(REQUEST);
     silent.answers.get_mut(&addr("pg1")).unwrap().started = None;
     assert_eq!(silent.decide().rule, Rule::Hold);
     // Nor when it was not known at the time of asking.
     let scenario = Scenario::quiet()
         .started("pg1", 100)
-        .asked("pg1", None)
-        .held_because(ASKED);
+        .hold_requested("pg1", None)
+        .held_because(REQUEST);
     assert_eq!(scenario.decide().rule, Rule::Hold);
 }
 
 #[test]
 fn a_new_leader_fulfils_it() {
-    let promoting = asked()
-        .held_because(ASKED)
+    let promoting = requested()
+        .held_because(REQUEST)
         .leader("pg2")
         .says(ProbeState::InRecovery);
     let decision = promoting.decide();
     assert_eq!(decision.rule, Rule::Promoting);
     assert!(matches!(waiting(&decision), Wait::Held { .. }));
 
-    let writable = asked()
-        .held_because(ASKED)
+    let writable = requested()
+        .held_because(REQUEST)
         .leader("pg2")
         .says(ProbeState::Writable);
     let decision = writable.decide();
@@ -93,31 +93,31 @@ fn a_new_leader_fulfils_it() {
 
 #[test]
 fn an_asking_that_was_given_up_is_not_held_for_again() {
-    assert_eq!(asked().given_up(ASKED).decide().rule, Rule::InSync);
+    assert_eq!(requested().given_up(REQUEST).decide().rule, Rule::InSync);
 }
 
 #[test]
 fn a_request_takes_the_word_before_an_asking_and_either_keeps_the_hold() {
     // The hook asks in the middle of a switchover; the request is withdrawn, the asking stands.
-    let both = asked().switchover();
+    let both = requested().switchover();
     assert!(matches!(held_for(&both.decide()), Reason::Request { .. }));
-    let withdrawn = asked().held();
+    let withdrawn = requested().held();
     let decision = withdrawn.decide();
-    assert!(matches!(waiting(&decision), Wait::Held { what_for, .. } if *what_for == ASKED));
+    assert!(matches!(waiting(&decision), Wait::Held { what_for, .. } if *what_for == REQUEST));
     // A request that was given up does not hide what somebody asks for now.
-    let later = asked()
+    let later = requested()
         .switchover()
         .given_up(super::telling::REQUEST)
         .decide();
-    assert_eq!(held_for(&later), ASKED);
+    assert_eq!(held_for(&later), REQUEST);
     // Nor does one that is about nobody here.
-    let beside = asked().requested(request(Some("pg3"), None)).decide();
-    assert_eq!(held_for(&beside), ASKED);
+    let beside = requested().requested(request(Some("pg3"), None)).decide();
+    assert_eq!(held_for(&beside), REQUEST);
 }
 
 #[test]
 fn nothing_is_held_for_the_coordinators_own_group_nor_where_we_only_watch() {
-    assert_eq!(asked().group(0).decide().rule, Rule::InSync);
-    let watched = asked().writes(Writes::ObserveOnly).decide();
+    assert_eq!(requested().group(0).decide().rule, Rule::InSync);
+    let watched = requested().writes(Writes::ObserveOnly).decide();
     assert_eq!(watched.rule, Rule::InSync);
 }
