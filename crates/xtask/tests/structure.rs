@@ -48,7 +48,7 @@ fn a_workspace_where_everything_is_wrong_is_found_out() {
         told,
         [
             "crates/citus-sync/src/plan/decide.rs:1: `tokio_postgres` is for \
-             crates/citus-sync/src/edge/sql/ alone"
+             crates/citus-sync/src/session/ alone"
         ]
     );
     assert_eq!(

@@ -146,7 +146,7 @@ mod tests {
     fn a_folder_may_still_be_one_file() {
         let text = "use tokio_postgres::Client;";
         assert_eq!(
-            lines("crates/citus-sync/src/edge/sql.rs", text),
+            lines("crates/citus-sync/src/session.rs", text),
             [0_usize; 0]
         );
     }
