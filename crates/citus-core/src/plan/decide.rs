@@ -389,12 +389,7 @@ fn questions(
     steps: &BTreeMap<String, Step>,
 ) -> (Vec<Ask>, Vec<HostPort>) {
     // Writers are waiting, or fail until the row is back.
-    let moved = |rows: &Rows| {
-        let Rows::Known(rows) = rows else {
-            return false;
-        };
-        moved_already(situation, rows)
-    };
+    let moved = |rows: &Rows| matches!(rows, Rows::Known(rows) if moved_already(situation, rows));
     let hurry = situation.active_hold.is_some() || situation.rows.values().any(moved);
     let mut ask = Questions {
         members: Vec::new(),
