@@ -276,3 +276,56 @@ fn end_of(hold: &Hold, same_leader: bool) -> HoldEnd {
         HoldEnd::Followed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::event::Whose;
+    use crate::group::Settings;
+    use crate::plan::tests::builders::{Scenario, addr};
+    use crate::plan::{Move, Rule, Writes};
+    use crate::policy::Policy;
+
+    fn group() -> Group {
+        Group::new(Settings {
+            whose: Whose {
+                formation: "cn".to_owned(),
+                group: 1,
+                scope: "wk1".to_owned(),
+            },
+            policy: Policy::default(),
+            register: false,
+            writes: Writes::Allowed,
+            databases: vec!["app".to_owned()],
+        })
+    }
+
+    #[test]
+    fn of_a_decision_that_the_checker_stops_nothing_but_the_end_of_holds_is_left() {
+        let guess = Step::Move(Move {
+            nodeid: 2,
+            from: addr("pg1"),
+            to: addr("nowhere"),
+            make_way: None,
+        });
+        let steps = [("app", guess), ("second", Step::LetGo)];
+        let decision = Decision {
+            rule: Rule::Move,
+            steps: BTreeMap::from(steps.map(|(name, step)| (name.to_owned(), step))),
+            ask: vec![],
+            reachability: vec![],
+            again_in: None,
+        };
+        let mut group = group();
+        let left = Scenario::quiet().with(|situation| group.checked(situation, &decision));
+        assert_eq!(left.steps.len(), 1);
+        assert_eq!(left.steps["second"], Step::LetGo);
+        let told = &group.effects.all;
+        assert!(
+            matches!(told.as_slice(), [Effect::Publish(Event::Violation { .. })]),
+            "{told:?}"
+        );
+    }
+}

@@ -80,6 +80,29 @@ fn a_switchover_that_goes_well() {
     ends_at(&mut fixture, "pg2");
 }
 
+/// A write that was acknowledged after the leader said how far it is, and before it was held, is in no
+/// position of that time.
+#[test]
+fn positions_that_were_said_before_writes_were_held_do_not_count() {
+    let mut fixture = quiet();
+    fixture.happens(Event::CatchUp);
+    fixture.happens(Event::Switchover(None));
+    fixture.happens(Event::Answer("pg1"));
+    fixture.happens(Event::Write(0));
+    fixture.happens(Event::Stream("pg2", 1));
+    fixture.happens(Event::LocksCome("app"));
+    fixture.happens(Event::LocksCome("second"));
+    fixture.told();
+    fixture.happens(Event::Answer("pg2"));
+    assert_eq!(fixture.told(), [""; 0], "the leader was not asked again");
+    fixture.happens(Event::Answer("pg1"));
+    fixture.happens(Event::Answer("pg2"));
+    assert_eq!(fixture.told(), [""; 0], "pg2 has not replayed the write");
+    fixture.happens(Event::CatchUp);
+    fixture.happens(Event::Answer("pg2"));
+    assert!(!fixture.told().is_empty(), "reads move now");
+}
+
 #[test]
 fn a_switchover_in_which_nobody_is_caught_up_in_time() {
     let mut fixture = quiet();

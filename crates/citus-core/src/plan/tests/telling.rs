@@ -81,7 +81,7 @@ pub(super) fn request(leader: Option<&str>, candidate: Option<&str>) -> Failover
 
 impl Scenario {
     /// pg1 leads and takes writes, pg2 is its synchronous standby, and every row is right.
-    pub(super) fn quiet() -> Self {
+    pub(crate) fn quiet() -> Self {
         Self::new()
             .leader("pg1")
             .says(ProbeState::Writable)
