@@ -164,7 +164,9 @@ fn by_door(report: &Report, kind: Kind) -> BTreeMap<String, usize> {
     let mut failed = BTreeMap::new();
     for summary in report.streams() {
         if summary.stream.kind == kind {
-            *failed.entry(summary.stream.entry_node.to_string()).or_insert(0) += summary.failed;
+            *failed
+                .entry(summary.stream.entry_node.to_string())
+                .or_insert(0) += summary.failed;
         }
     }
     failed
