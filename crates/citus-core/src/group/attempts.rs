@@ -31,9 +31,26 @@ pub(super) struct Attempts {
 
 #[derive(Clone, Debug)]
 struct Attempt {
-    /// The order that is under way, and its step.
-    running: Option<(u64, Step)>,
+    running: Option<Running>,
     failed: Option<Failed>,
+}
+
+/// An order that is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    order: u64,
+    pub(super) step: Step,
+    /// What was known of the leader when it was started.
+    pub(super) seen: Option<Seen>,
+}
+
+/// When a leader key was first seen, or its holder was lost, and when that first said it takes writes
+/// since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) revision: i64,
+    pub(super) at: Instant,
+    pub(super) writable: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +88,13 @@ impl Attempts {
     }
 
     /// Notes the start of an order; whether it is a retry.
-    pub(super) fn start(&mut self, database: &str, order: u64, step: &Step) -> bool {
+    pub(super) fn start(
+        &mut self,
+        database: &str,
+        order: u64,
+        step: &Step,
+        seen: Option<Seen>,
+    ) -> bool {
         let attempt = self
             .databases
             .entry(database.to_owned())
@@ -79,7 +102,11 @@ impl Attempts {
                 running: None,
                 failed: None,
             });
-        attempt.running = Some((order, step.clone()));
+        attempt.running = Some(Running {
+            order,
+            step: step.clone(),
+            seen,
+        });
         attempt.failed.is_some()
     }
 
@@ -144,10 +171,10 @@ impl Attempts {
             .is_some_and(|attempt| attempt.running.is_some())
     }
 
-    /// The step of this very order, while it is under way.
-    pub(super) fn running_step(&self, database: &str, order: u64) -> Option<Step> {
-        let (running, step) = self.databases.get(database)?.running.as_ref()?;
-        (*running == order).then(|| step.clone())
+    /// This very order, while it is under way.
+    pub(super) fn running(&self, database: &str, order: u64) -> Option<Running> {
+        let running = self.databases.get(database)?.running.as_ref()?;
+        (running.order == order).then(|| running.clone())
     }
 
     /// How many attempts have failed, when that is worth a line in the log: the first, second,
@@ -190,11 +217,15 @@ mod tests {
         let (mut attempts, zero) = (Attempts::default(), zero());
         assert!(attempts.may_start("app", &STEP));
         assert!(
-            !attempts.start("app", 1, &STEP),
+            !attempts.start("app", 1, &STEP, None),
             "the first start is no retry"
         );
-        assert_eq!(attempts.running_step("app", 1), Some(STEP));
-        assert_eq!(attempts.running_step("app", 2), None);
+        assert!(
+            attempts
+                .running("app", 1)
+                .is_some_and(|own| own.step == STEP)
+        );
+        assert!(attempts.running("app", 2).is_none());
         assert!(!attempts.may_start("app", &STEP), "one at a time");
         fail(&mut attempts, zero);
         assert!(!attempts.may_start("app", &STEP), "it pauses");
@@ -207,7 +238,7 @@ mod tests {
         attempts.ripen(due);
         assert!(attempts.may_start("app", &STEP));
         assert_eq!(attempts.next_due(), None, "nothing is waited for twice");
-        assert!(attempts.start("app", 2, &STEP), "this is a retry");
+        assert!(attempts.start("app", 2, &STEP, None), "this is a retry");
     }
 
     #[test]
@@ -226,7 +257,7 @@ mod tests {
     #[test]
     fn other_databases_do_not_pause() {
         let mut attempts = Attempts::default();
-        attempts.start("app", 1, &STEP);
+        attempts.start("app", 1, &STEP, None);
         fail(&mut attempts, zero());
         assert!(attempts.may_start("second", &STEP));
     }
@@ -234,7 +265,7 @@ mod tests {
     #[test]
     fn a_step_of_another_kind_does_not_pause() {
         let mut attempts = Attempts::default();
-        attempts.start("app", 1, &STEP);
+        attempts.start("app", 1, &STEP, None);
         fail(&mut attempts, zero());
         assert!(!attempts.may_start("app", &STEP));
         assert!(attempts.may_start("app", &Step::InSync));
@@ -243,7 +274,7 @@ mod tests {
     #[test]
     fn a_new_leader_ends_every_pause() {
         let mut attempts = Attempts::default();
-        attempts.start("app", 1, &STEP);
+        attempts.start("app", 1, &STEP, None);
         fail(&mut attempts, zero());
         attempts.forget();
         assert!(attempts.may_start("app", &STEP));
@@ -253,7 +284,7 @@ mod tests {
     #[test]
     fn a_superseded_step_may_start_again_at_once() {
         let mut attempts = Attempts::default();
-        attempts.start("app", 1, &STEP);
+        attempts.start("app", 1, &STEP, None);
         let superseded = failure(FailureKind::Superseded);
         attempts.end("app", &STEP, Err(&superseded), 0.5, zero());
         assert!(attempts.may_start("app", &STEP));

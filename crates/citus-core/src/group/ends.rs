@@ -2,14 +2,22 @@
 
 use std::time::Instant;
 
+use super::attempts::{Running, Seen};
 use super::clock::{self, micros};
 use super::effect::Effect;
 use super::input::{Done, Ended, EntryNodeStatus, Failure, FailureKind, Now};
-use super::state::{Group, Seen};
+use super::state::Group;
 use crate::event::{ChangeTimes, Event};
 use crate::outcome::{EntryNodeNews, Finished, Skipped};
 use crate::plan::{Held, Move, Step};
 use crate::report::MoveReport;
+
+/// When an order was started, and what was known of the leader then.
+#[derive(Clone, Copy)]
+struct Began {
+    started: Instant,
+    seen: Option<Seen>,
+}
 
 impl Group {
     /// Takes in the end of an order.
@@ -21,7 +29,7 @@ impl Group {
             result,
             jitter,
         } = ended;
-        let Some(step) = self.attempts.running_step(&database, order) else {
+        let Some(Running { step, seen, .. }) = self.attempts.running(&database, order) else {
             return;
         };
         let outcome = result.as_ref().map(|_| ());
@@ -35,49 +43,15 @@ impl Group {
             recorder.failed(&database, &failure.text);
         }
         match (&step, result) {
-            (Step::Hold(_), Ok(Done::Held { news, status })) => {
-                self.hold_taken(&database, order, &news, status, now.instant);
-            }
-            (Step::Hold(_), result) => {
-                self.slots.ended(&database);
-                if let Err(failure) = result {
-                    self.hold_failed(&database, failure);
-                }
-            }
-            (Step::LetGo, result) => {
-                self.slots.ended(&database);
-                if let Ok(Done::Released(news)) = result {
-                    self.entry_nodes_since(&database, &news);
-                }
-                if let Some(recorder) = self.phase.recorder() {
-                    recorder.let_go(&database, now.instant);
-                }
-            }
+            (Step::Hold(_), result) => self.hold_ended(&database, order, result, now.instant),
+            (Step::LetGo, result) => self.release_ended(&database, result, now.instant),
             (Step::ReadMove(step), Ok(Done::Changed(finished))) => {
                 self.reads_moved(&database, step, &finished, now.instant);
             }
             (Step::Resync(_), Ok(_)) => self.slots.resynced(&database),
             (Step::Move(_) | Step::Register(_) | Step::Repair(_), result) => {
-                let seen = self.seen_for(was_held);
-                if was_held {
-                    self.slots.ended(&database);
-                }
-                match result {
-                    Ok(Done::Changed(finished)) => {
-                        self.row_changed(&database, &finished, now.instant);
-                        if was_held {
-                            self.released(&database, now.instant);
-                        }
-                        self.tell_change(&database, &step, seen, started, &finished, now);
-                    }
-                    Ok(_) => {}
-                    Err(failure) => {
-                        if was_held {
-                            self.released(&database, now.instant);
-                        }
-                        self.change_failed(&database, &step, failure);
-                    }
-                }
+                let began = Began { started, seen };
+                self.change_ended(&database, &step, began, result, now);
             }
             (_, Ok(_)) => {}
             (step, Err(failure)) => self.complain(&database, step, failure),
@@ -89,12 +63,71 @@ impl Group {
         }
     }
 
+    fn hold_ended(
+        &mut self,
+        database: &str,
+        order: u64,
+        result: Result<Done, Failure>,
+        now: Instant,
+    ) {
+        match result {
+            Ok(Done::Held { news, status }) => {
+                self.hold_taken(database, order, &news, status, now);
+            }
+            Ok(_) => self.slots.ended(database),
+            Err(failure) => {
+                self.slots.ended(database);
+                self.hold_failed(database, failure);
+            }
+        }
+    }
+
+    fn release_ended(&mut self, database: &str, result: Result<Done, Failure>, now: Instant) {
+        self.slots.ended(database);
+        if let Ok(Done::Released(news)) = result {
+            self.entry_nodes_since(database, &news);
+        }
+        if let Some(recorder) = self.phase.recorder() {
+            recorder.let_go(database, now);
+        }
+    }
+
+    /// A row was moved, registered or repaired, or was to be; a hold that was open ended with it.
+    fn change_ended(
+        &mut self,
+        database: &str,
+        step: &Step,
+        began: Began,
+        result: Result<Done, Failure>,
+        now: Now,
+    ) {
+        let was_held = self.slots.held(database) != Held::No;
+        let began = Began {
+            seen: self.seen_for(began.seen, was_held),
+            ..began
+        };
+        if was_held {
+            self.slots.ended(database);
+        }
+        if let Ok(Done::Changed(finished)) = &result {
+            self.row_changed(database, finished, now.instant);
+        }
+        if was_held {
+            self.released(database, now.instant);
+        }
+        match result {
+            Ok(Done::Changed(finished)) => {
+                self.tell_change(database, step, began, &finished, now);
+            }
+            Ok(_) => {}
+            Err(failure) => self.change_failed(database, step, failure),
+        }
+    }
+
     /// A leader that took writes before the hold began, and all the time, was followed by nobody.
-    fn seen_for(&self, was_held: bool) -> Option<Seen> {
+    fn seen_for(&self, seen: Option<Seen>, was_held: bool) -> Option<Seen> {
         let since = self.phase.hold().map(|hold| hold.since);
-        self.trust
-            .seen
-            .filter(|seen| !was_held || seen.writable >= since)
+        seen.filter(|seen| !was_held || seen.writable >= since)
     }
 
     /// Writes of one database are held, unless that is not wanted any more.
@@ -193,8 +226,7 @@ impl Group {
         &mut self,
         database: &str,
         step: &Step,
-        seen: Option<Seen>,
-        started: Instant,
+        Began { started, seen }: Began,
         finished: &Finished,
         now: Now,
     ) {

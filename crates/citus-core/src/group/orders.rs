@@ -45,7 +45,8 @@ impl Group {
             return;
         };
         self.orders += 1;
-        if self.attempts.start(database, self.orders, step) {
+        let seen = self.trust.seen;
+        if self.attempts.start(database, self.orders, step, seen) {
             self.publish(Event::Retried {
                 database: database.to_owned(),
             });

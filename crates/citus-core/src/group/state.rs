@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dcs_watch::{HostPort, ScopeId, ScopeView};
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Seen};
 use super::effect::{Effect, Effects};
 use super::failures::FailureDetector;
 use super::holding::{Hold, Slots};
@@ -82,15 +82,6 @@ pub(super) struct Trust {
     pub(super) leader: Option<String>,
     /// The present leader key.
     pub(super) seen: Option<Seen>,
-}
-
-/// When the present leader key was first seen, or its holder was lost, and when that first said it
-/// takes writes since.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    pub(super) revision: i64,
-    pub(super) at: Instant,
-    pub(super) writable: Option<Instant>,
 }
 
 /// Where the group is between two moments of being in sync.
@@ -188,7 +179,8 @@ pub(super) struct Told {
     /// What was decided, when that was told.
     pub(super) decided: Option<Event>,
     pub(super) last_move: Option<MoveReport>,
-    pub(super) hold_stands: bool,
+    /// Whether a hold stands; none before that was told at all.
+    pub(super) hold_stands: Option<bool>,
 }
 
 impl Group {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use dcs_watch::{Freshness, ScopeView};
 
+use super::attempts::Seen;
 use super::effect::{Effect, Effects};
 use super::holding::Hold;
 use super::input::{Input, Now};
-use super::state::{Group, Seen};
+use super::state::Group;
 use crate::event::{Event, HoldEnd};
 use crate::invariants;
 use crate::plan::{self, Decision, ProbeState, Rows, Situation, Step, Wait};
@@ -202,8 +203,8 @@ impl Group {
                 .cloned();
         }
         let stands = self.phase.hold().is_some();
-        if self.told.hold_stands != stands {
-            self.told.hold_stands = stands;
+        if self.told.hold_stands != Some(stands) {
+            self.told.hold_stands = Some(stands);
             self.want(Effect::HoldStands(stands));
         }
     }
@@ -230,10 +231,11 @@ impl Group {
 
     /// Nothing is held any more, and nothing is to be.
     fn fall(&mut self, situation: &Situation<'_>, now: Instant) {
+        // Those of a hold that stood before this program's group knew of it, too.
+        self.want(Effect::LetEntryNodesGo);
         let Some(hold) = self.phase.fall() else {
             return;
         };
-        self.want(Effect::LetEntryNodesGo);
         if !hold.taken {
             return;
         }
@@ -300,6 +302,18 @@ mod tests {
             writes: Writes::Allowed,
             databases: vec!["app".to_owned()],
         })
+    }
+
+    /// A group that is started anew after a bug may find that its formation still takes it for held.
+    #[test]
+    fn the_first_step_says_that_nothing_is_held() {
+        let now = Now {
+            instant: super::super::clock::zero(),
+            utc: time::OffsetDateTime::UNIX_EPOCH,
+        };
+        let effects = group().step([], now).all;
+        let says = |wanted: fn(&Effect) -> bool| effects.iter().any(wanted);
+        assert!(says(|effect| matches!(effect, Effect::HoldStands(false))));
     }
 
     #[test]

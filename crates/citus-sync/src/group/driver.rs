@@ -26,7 +26,7 @@ use super::orders::{self, Executed, Execution, Finished, Tools};
 use super::questions;
 use crate::execute::Hold;
 use crate::reporting::Reporting;
-use crate::session::{Database, Probes};
+use crate::session::{Database, Probes, SqlError};
 use crate::state::Command;
 
 type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
@@ -331,6 +331,15 @@ impl GroupDriver {
             } => {
                 if let Some(database) = self.connected(attempt) {
                     self.inquire(questions::ask_coordinator(database, address, round));
+                } else {
+                    let answer = Err("no database is connected".to_owned());
+                    self.inquire(async move {
+                        Input::CoordinatorSaid {
+                            address,
+                            round,
+                            answer,
+                        }
+                    });
                 }
             }
             Effect::FlushLog { database, leader } => {
@@ -408,18 +417,27 @@ impl GroupDriver {
     }
 
     fn discard(&mut self, name: String) {
-        let (Some(open), Some(database)) = (self.holds.remove(&name), self.context.database(&name))
-        else {
-            return;
-        };
+        let (open, database) = (self.holds.remove(&name), self.context.database(&name));
         self.inquire(async move {
-            open.hold.release(&database).await;
+            if let (Some(open), Some(database)) = (open, database) {
+                open.hold.release(&database).await;
+            }
             Input::Discarded { database: name }
         });
     }
 
     fn execute(&mut self, order: Order) {
         let Some(database) = self.context.database(&order.database) else {
+            let unknown = SqlError::Io(format!("no database {} is configured", order.database));
+            self.running.push(Box::pin(async move {
+                Finished {
+                    database: order.database,
+                    order: order.id,
+                    step: order.step,
+                    started: Instant::now(),
+                    result: Err(unknown.into()),
+                }
+            }));
             return;
         };
         let tools = Tools {

@@ -1,6 +1,6 @@
 //! What the metrics count of the events, and the gauges of what a group is like.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use citus_core::event::{self, Event, Whose};
 use citus_core::plan::Step;
@@ -34,10 +34,12 @@ fn database_labels(whose: &Whose, database: &str) -> DatabaseLabels {
     }
 }
 
-/// The present second, since 1970.
-fn seconds() -> i64 {
+/// A moment ahead, in seconds since 1970.
+fn seconds_in(ahead: Duration) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    now.map_or(0, |now| {
+        i64::try_from((now + ahead).as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 pub(super) fn count(metrics: &Metrics, whose: &Whose, event: &Event) {
@@ -49,8 +51,7 @@ pub(super) fn count(metrics: &Metrics, whose: &Whose, event: &Event) {
         Event::Held { left, .. } => {
             let labels = group_labels(whose);
             metrics.holding.get_or_create(&labels).set(1);
-            let left = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-            let deadline = seconds().saturating_add(left);
+            let deadline = seconds_in(*left);
             metrics.hold_deadline.get_or_create(&labels).set(deadline);
         }
         Event::HoldFailed { .. } => hold_ended(metrics, whose, HoldEnd::Failed),
@@ -202,7 +203,10 @@ pub(super) fn gauge(metrics: &Metrics, whose: &Whose, report: &GroupReport) {
         let disagrees = i64::from(disagrees);
         metrics.disagree.get_or_create(&labels).set(disagrees);
         if database.in_sync {
-            metrics.in_sync_at.get_or_create(&labels).set(seconds());
+            metrics
+                .in_sync_at
+                .get_or_create(&labels)
+                .set(seconds_in(Duration::ZERO));
         }
     }
 }

@@ -4,16 +4,19 @@
 //! dropping a query's future does not end it on the server: so every call here has one overall
 //! deadline, and a connection that missed one is thrown away, its query cancelled.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use citus_core::sql::{APPLICATION, VERIFY, rename};
 use dcs_watch::HostPort;
 use futures_util::FutureExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::bounded::Bounded;
 use super::error::SqlError;
@@ -38,7 +41,7 @@ pub(crate) type AnswerRow = SimpleQueryRow;
     reason = "each says one thing, and they vary independently"
 )]
 pub struct Connection {
-    client: tokio_postgres::Client,
+    client: Client,
     /// Drives the socket; ends when it closes.
     driver: JoinHandle<()>,
     /// Why it is closed, once it is.
@@ -52,10 +55,41 @@ pub struct Connection {
     pub(super) watched: bool,
     /// The process that serves it, once [`Connection::verify`] has asked.
     pub(crate) pid: i32,
+    /// Which of its host's addresses it is at.
+    peer: SocketAddr,
     /// It bears another name than at its beginning.
     renamed: bool,
     /// Where this session is.
     pub address: HostPort,
+}
+
+/// What drives a session's socket.
+type Driver = tokio_postgres::Connection<Bounded<TcpStream>, NoTlsStream>;
+
+/// Opens a session at the first of the host's addresses that lets us in, or says what the last one said.
+async fn open_at_one(
+    config: &Config,
+    login: &Login,
+    address: &HostPort,
+) -> Result<(SocketAddr, Client, Driver), SqlError> {
+    let mut refused = None;
+    for peer in socket::resolve(address).await? {
+        match open_at(config, login, peer).await {
+            Ok((client, driver)) => return Ok((peer, client, driver)),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| SqlError::Io("the name has no address".to_owned())))
+}
+
+async fn open_at(
+    config: &Config,
+    login: &Login,
+    peer: SocketAddr,
+) -> Result<(Client, Driver), SqlError> {
+    let stream = socket::connect(peer, login.keepalive).await?;
+    let bounded = Bounded::new(stream, login.bounds);
+    Ok(config.connect_raw(bounded, NoTls).await?)
 }
 
 impl Connection {
@@ -65,7 +99,7 @@ impl Connection {
     ///
     /// Whatever kept the session from opening; never hangs.
     pub async fn open(login: &Login, address: &HostPort, database: &str) -> Result<Self, SqlError> {
-        let mut config = tokio_postgres::Config::new();
+        let mut config = Config::new();
         config
             .user(&login.user)
             .dbname(database)
@@ -75,13 +109,9 @@ impl Connection {
             config.password(password);
         }
         // Boxed: the handshake's state is large, and would stay in every idle session's task.
-        let handshake = Box::pin(async {
-            let stream = socket::connect(address, login.keepalive).await?;
-            let bounded = Bounded::new(stream, login.bounds);
-            Ok::<_, SqlError>(config.connect_raw(bounded, NoTls).await?)
-        });
+        let handshake = Box::pin(open_at_one(&config, login, address));
         let opened = timeout(login.connect_timeout, handshake).await;
-        let (client, connection) = opened.map_err(|_| SqlError::Deadline {
+        let (peer, client, connection) = opened.map_err(|_| SqlError::Deadline {
             what: "connecting",
             after: login.connect_timeout,
         })??;
@@ -103,6 +133,7 @@ impl Connection {
             under_way: false,
             watched: false,
             pid: 0,
+            peer,
             renamed: false,
             address: address.clone(),
         })
@@ -140,9 +171,10 @@ impl Connection {
         self.renamed = true;
         let rename = rename(name);
         let named = self.client.batch_execute(&rename);
-        let both = async { tokio::try_join!(named, self.client.batch_execute(batch)) };
+        // Both answers are waited for, whatever the first one is: the batch was sent already.
+        let both = async { tokio::join!(named, self.client.batch_execute(batch)) };
         let answer = timeout(deadline, both).await;
-        let answer = answer.map(|both| both.map(|_| ()));
+        let answer = answer.map(|(named, ran)| named.and(ran));
         self.settle(answer, deadline)
     }
 
@@ -268,10 +300,10 @@ impl Drop for Connection {
         // arrives decides nothing: the server's own statement_timeout ends it too.
         if (self.broken || self.under_way) && !self.client.is_closed() {
             let cancel = self.client.cancel_token();
-            let address = self.address.clone();
+            let peer = self.peer;
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(timeout(GRACE, async move {
-                    if let Ok(stream) = socket::connect(&address, Keepalive::PATIENT).await {
+                    if let Ok(stream) = socket::connect(peer, Keepalive::PATIENT).await {
                         let _ = cancel.cancel_query_raw(stream, NoTls).await;
                     }
                 }));

@@ -2,6 +2,7 @@
 //! is none. Without a deadline of its own: the caller has one for all that opening a session takes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dcs_watch::HostPort;
@@ -38,29 +39,30 @@ impl Keepalive {
 /// Questions that stay unanswered before the host is given up, where `user_timeout` is not known.
 const RETRIES: u32 = 3;
 
-/// Connects to the first of the host's addresses that takes the connection.
+/// The addresses of a host, in the resolver's order.
 ///
 /// # Errors
 ///
-/// What the last address said, or the resolver.
-pub(super) async fn connect(
-    address: &HostPort,
-    keepalive: Keepalive,
-) -> Result<TcpStream, SqlError> {
-    let stream = open(address).await.map_err(cannot_connect)?;
-    tune(&stream, keepalive).map_err(cannot_connect)?;
-    Ok(stream)
+/// The resolver's, or that there are none.
+pub(super) async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, SqlError> {
+    let found = lookup_host((address.host.as_str(), address.port));
+    let found: Vec<_> = found.await.map_err(cannot_connect)?.collect();
+    if found.is_empty() {
+        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        return Err(cannot_connect(none));
+    }
+    Ok(found)
 }
 
-async fn open(address: &HostPort) -> io::Result<TcpStream> {
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in lookup_host((address.host.as_str(), address.port)).await? {
-        match TcpStream::connect(candidate).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
+/// Connects to one address.
+///
+/// # Errors
+///
+/// What the system says.
+pub(super) async fn connect(peer: SocketAddr, keepalive: Keepalive) -> Result<TcpStream, SqlError> {
+    let stream = TcpStream::connect(peer).await.map_err(cannot_connect)?;
+    tune(&stream, keepalive).map_err(cannot_connect)?;
+    Ok(stream)
 }
 
 fn tune(stream: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
