@@ -52,6 +52,25 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// JSON with the control characters escaped that JSON itself allows inside of strings, so that no data is
+/// lost. Ends of lines stay: JSON has them between its tokens alone.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    let needs_it = |c: char| is_control(c) && c != '\n';
+    if !json.contains(needs_it) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if needs_it(c) {
+            // All of them are in the plane that four digits cover.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// The beginning of a text, escaped: at most `max_bytes` bytes after escaping, cut between two
 /// characters. When something was cut, the result ends with how much, as in `… (20 MB)`; this
 /// adds at most 20 bytes to `max_bytes`. Text that is clean and short is borrowed as it is.

@@ -3,10 +3,9 @@
 //! reader's terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use dcs_watch::text::{escape_control, is_control};
+use dcs_watch::text::{escape_control, escape_json};
 
 use super::outcome::Failed;
 
@@ -28,20 +27,6 @@ fn clean_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// JSON with the control characters escaped that its own rules leave alone. They can only be inside
-/// of strings.
-fn clean_json(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_control(c) && c != '\n' {
-            let _ = write!(clean, "\\u{:04x}", u32::from(c));
-        } else {
-            clean.push(c);
-        }
-    }
-    clean
-}
-
 fn write(text: &str) -> Result<Reader, Failed> {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -61,14 +46,14 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<Reader, Failed
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| Failed::Otherwise(format!("cannot write JSON: {error}")))?;
     text.push('\n');
-    write(&clean_json(&text))
+    write(&escape_json(&text))
 }
 
 /// A value as one line of JSON.
 pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failed> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failed::Otherwise(format!("cannot write JSON: {error}")))?;
-    Ok(clean_json(&text))
+    Ok(escape_json(&text).into_owned())
 }
 
 /// Whether the other end of the pipe is open.
@@ -87,6 +72,8 @@ pub(super) fn print_error(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use dcs_watch::text::is_control;
+
     use super::*;
 
     #[test]
@@ -99,7 +86,8 @@ mod tests {
     #[test]
     fn json_says_the_same_without_control_characters() {
         let value = serde_json::json!({"scope": "a\u{9b}\u{202e}\u{1b}b"});
-        let text = clean_json(&serde_json::to_string_pretty(&value).unwrap());
+        let json = serde_json::to_string_pretty(&value).unwrap();
+        let text = escape_json(&json);
         assert!(!text.contains(|c| is_control(c) && c != '\n'), "{text:?}");
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read, value);

@@ -6,9 +6,7 @@
 //! A line has no control character, whatever keys and values hold. Text is escaped and cut to a
 //! bound; JSON is escaped as JSON has it, and loses nothing.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Stdout, Write};
 
 use clap::ValueEnum;
@@ -219,7 +217,7 @@ impl Printer {
 
     fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
         let line = serde_json::to_string(line)?;
-        self.write(&escape_json(&line))
+        self.write(&text::escape_json(&line))
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
@@ -298,23 +296,6 @@ impl Printer {
             }
         }
     }
-}
-
-/// JSON with the control characters escaped that JSON itself allows, so that no data is lost.
-fn escape_json(json: &str) -> Cow<'_, str> {
-    if !json.contains(text::is_control) {
-        return Cow::Borrowed(json);
-    }
-    let mut escaped = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
-        if text::is_control(c) {
-            // All of them are in the plane that four digits cover.
-            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
-        } else {
-            escaped.push(c);
-        }
-    }
-    Cow::Owned(escaped)
 }
 
 impl Sink for Printer {
