@@ -1,6 +1,7 @@
 //! One step of a group, in order: take the news in, decide once, let the invariant checker look, and say
 //! what follows.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -97,15 +98,20 @@ impl Group {
 
     /// What is left of a decision once the invariant checker has looked at it: all of it, or only that
     /// what is held is let go, which is always right.
-    fn checked(&mut self, situation: &Situation<'_>, decision: &Decision) -> Decision {
+    fn checked<'d>(
+        &mut self,
+        situation: &Situation<'_>,
+        decision: &'d Decision,
+    ) -> Cow<'d, Decision> {
+        let Err(violation) = invariants::check(situation, decision) else {
+            return Cow::Borrowed(decision);
+        };
+        self.publish(Event::Violation {
+            what: violation.to_string(),
+        });
         let mut allowed = decision.clone();
-        if let Err(violation) = invariants::check(situation, decision) {
-            self.publish(Event::Violation {
-                what: violation.to_string(),
-            });
-            allowed.steps.retain(|_, step| *step == Step::LetGo);
-        }
-        allowed
+        allowed.steps.retain(|_, step| *step == Step::LetGo);
+        Cow::Owned(allowed)
     }
 
     /// Databases in which our role may not update `pg_dist_node`.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use citus_core::event::{Event, Whose};
+use citus_core::event::Whose;
 use citus_core::group::{
     Action, DatabaseFacts, Done, Effect, Group, Input, Now, Order, RequestId, Settings,
 };
@@ -118,7 +118,7 @@ impl GroupDriver {
     /// Runs until `shutdown` turns true and what was under way has ended.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut stopping = false;
-        let mut news = vec![Input::View(self.view.borrow_and_update().clone())];
+        let mut news = Vec::new();
         loop {
             let Some(again) = self.step(news) else {
                 return;
@@ -310,14 +310,10 @@ impl GroupDriver {
                 }
             }
             Effect::HoldStands(stands) => self.context.note_held(self.number, stands),
-            Effect::Publish(event) => self.publish(event),
+            Effect::Publish(event) => self.reporting.publish(event),
             Effect::Report(report) => self.reporting.report(*report),
             effect => self.ask(effect),
         }
-    }
-
-    fn publish(&self, event: Event) {
-        self.reporting.publish(event);
     }
 
     /// What is asked and done beside the orders.

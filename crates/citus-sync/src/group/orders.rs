@@ -67,45 +67,30 @@ pub(super) fn prepare(
         entry_nodes,
         action,
     } = order;
-    if let Action::Hold { left, cooldown } = action {
-        let (taken, call_off) = abortable(take_hold(tools, entry_nodes, left, cooldown));
-        let run = async move {
-            let started = Instant::now();
-            let result = taken
-                .await
-                .unwrap_or_else(|Aborted| Err(StepError::Superseded));
-            Finished {
-                database,
-                order: id,
-                step,
-                started,
-                result,
-            }
-        };
-        return Execution {
-            run: Box::pin(run),
-            call_off: Some(call_off),
-        };
-    }
+    let is_hold = matches!(action, Action::Hold { .. });
+    let executed = execute(tools, step.clone(), entry_nodes, action, hold, reads);
+    let (executed, call_off) = abortable(executed);
     let run = async move {
         let started = Instant::now();
-        let result = execute(tools, &step, &entry_nodes, action, hold, reads).await;
+        let result = executed
+            .await
+            .unwrap_or_else(|Aborted| Err(StepError::Superseded));
         Finished {
             database,
             order: id,
             step,
             started,
-            result: result.map(Executed::Done),
+            result,
         }
     };
     Execution {
         run: Box::pin(run),
-        call_off: None,
+        call_off: is_hold.then_some(call_off),
     }
 }
 
 async fn take_hold(
-    tools: Tools,
+    tools: &Tools,
     entry_nodes: Vec<HostPort>,
     left: Duration,
     cooldown: Duration,
@@ -123,42 +108,44 @@ async fn take_hold(
 
 async fn execute(
     tools: Tools,
-    step: &Step,
-    targets: &[HostPort],
+    step: Step,
+    targets: Vec<HostPort>,
     action: Action,
     hold: Option<Box<Hold>>,
     reads: Option<ReadsUnderHold>,
-) -> Result<Done, StepError> {
+) -> Result<Executed, StepError> {
     let (database, entry_nodes, group) = (&tools.database, &tools.entry_nodes, tools.group);
-    match action {
-        // Taken by `take_hold`, which can be called off.
-        Action::Hold { .. } => Err(StepError::Superseded),
-        Action::Release => Ok(Done::Released(match hold {
+    let done = match action {
+        Action::Hold { left, cooldown } => {
+            return take_hold(&tools, targets, left, cooldown).await;
+        }
+        Action::Release => Done::Released(match hold {
             Some(hold) => hold.release(database).await,
             None => EntryNodeNews::default(),
-        })),
+        }),
         Action::ReadMove { step, precondition } => {
-            move_reads_to(&tools, targets, &step, precondition, reads).await
+            move_reads_to(&tools, &targets, &step, precondition, reads).await?
         }
         Action::Resync(precondition) => {
             let leads = leads(&tools, precondition);
             resync(database, group, leads).await?;
-            Ok(Done::Resynced)
+            Done::Resynced
         }
         Action::Finish { step, precondition } => {
             let leads = leads(&tools, precondition);
             let Some(hold) = hold else {
                 return Err(SqlError::Io("the hold is gone".to_owned()).into());
             };
-            let finished = hold.finish(database, entry_nodes, targets, &step, leads);
-            Ok(Done::Changed(finished.await?))
+            let finished = hold.finish(database, entry_nodes, &targets, &step, leads);
+            Done::Changed(finished.await?)
         }
         Action::Change(precondition) => {
             let leads = leads(&tools, precondition);
-            let changed = carry_out(database, entry_nodes, targets, group, step, leads);
-            Ok(Done::Changed(changed.await?))
+            let changed = carry_out(database, entry_nodes, &targets, group, &step, leads);
+            Done::Changed(changed.await?)
         }
-    }
+    };
+    Ok(Executed::Done(done))
 }
 
 async fn move_reads_to(
