@@ -8,7 +8,7 @@ use std::time::Duration;
 use dcs_watch::HostPort;
 
 use crate::outcome::{Phases, Skipped};
-use crate::plan::{Reason, Rule, Step};
+use crate::plan::{Reason, Rule, Step, Unreached};
 use crate::report::Transition;
 
 /// Which group something happened to.
@@ -186,6 +186,26 @@ pub enum Event {
         failures: u32,
         /// Why.
         error: String,
+    },
+    /// The coordinator does not reach an address.
+    OutOfReach {
+        /// In which database it was asked.
+        database: String,
+        /// The member that is there, if it is one's.
+        member: Option<String>,
+        /// The address.
+        address: HostPort,
+        /// Why not.
+        why: Unreached,
+        /// The group's row points there: its queries fail.
+        row: bool,
+    },
+    /// The coordinator reaches an address that it did not reach.
+    ReachedAgain {
+        /// In which database it was asked.
+        database: String,
+        /// The address.
+        address: HostPort,
     },
     /// Prepared transactions of a lost session were recovered.
     Recovered {

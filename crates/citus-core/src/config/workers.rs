@@ -223,10 +223,9 @@ impl Workers {
     }
 }
 
-/// Host names are compared without regard to case, as DNS does.
 fn lives_at(view: &ScopeView, node: &HostPort) -> bool {
     view.members
         .values()
         .filter_map(|member| member.value.address.as_ref())
-        .any(|address| address.port == node.port && address.host.eq_ignore_ascii_case(&node.host))
+        .any(|address| address == node)
 }

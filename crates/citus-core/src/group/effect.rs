@@ -7,7 +7,7 @@ use dcs_watch::HostPort;
 use super::input::RequestId;
 use super::precondition::{Precondition, ReadPrecondition};
 use crate::event::Event;
-use crate::plan::{Ask, Move, Step};
+use crate::plan::{Ask, Move, Neighbour, Step};
 use crate::report::{GroupReport, HoldAnswer};
 
 /// Something to be done.
@@ -53,6 +53,18 @@ pub enum Effect {
         /// How often in a row it could not be asked: each time another database is tried.
         attempt: u32,
     },
+    /// Ask the coordinator ahead of time whether it reaches an address; its answer is told as
+    /// [`Input::ReachHeard`](super::Input::ReachHeard).
+    AskReach {
+        /// In which database.
+        database: String,
+        /// Which address.
+        address: HostPort,
+        /// Names the question.
+        number: u64,
+    },
+    /// Let the other groups of the formation know.
+    TellNeighbours(Neighbour),
     /// Have the leader put its log on its disk, so that a standby can replay all of it.
     FlushLog {
         /// In which database.
@@ -148,7 +160,7 @@ pub enum Action {
         /// What has to be so right before the rows change.
         precondition: Precondition,
     },
-    /// Move, register or repair a row while nothing is held.
+    /// Move, exchange, register or repair rows while nothing is held.
     Change(Precondition),
 }
 
@@ -159,6 +171,8 @@ pub struct Effects {
     pub all: Vec<Effect>,
     /// When to step again although nothing was told.
     pub again: Option<Instant>,
+    /// What the other groups let this one know next matters.
+    pub neighbours: bool,
     /// The group is done: the program may end.
     pub finished: bool,
 }

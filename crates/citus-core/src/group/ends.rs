@@ -49,14 +49,14 @@ impl Group {
                 self.reads_moved(&database, step, &finished, now.instant);
             }
             (Step::Resync(_), Ok(_)) => self.slots.resynced(&database),
-            (Step::Move(_) | Step::Register(_) | Step::Repair(_), result) => {
+            (Step::Move(_) | Step::Exchange(_) | Step::Register(_) | Step::Repair(_), result) => {
                 let began = Began { started, seen };
                 self.change_ended(&database, &step, began, result, now);
             }
             (_, Ok(_)) => {}
             (step, Err(failure)) => self.complain(&database, step, failure),
         }
-        let moved = matches!(step, Step::Move(_));
+        let moved = matches!(step, Step::Move(_) | Step::Exchange(_));
         let released = matches!(step, Step::LetGo) && was_held;
         if moved || released {
             self.want(Effect::RecoverPrepared { database });

@@ -8,7 +8,7 @@ use dcs_watch::{HostPort, ScopeView};
 use time::OffsetDateTime;
 
 use crate::outcome::{EntryNodeNews, Finished, Skipped};
-use crate::plan::{Probe, Rows};
+use crate::plan::{Neighbour, Probe, Reach, Rows};
 use crate::report::HoldRequest;
 
 /// The moment of a step: both clocks are the caller's.
@@ -44,6 +44,15 @@ pub enum Input {
     Answers(BTreeMap<HostPort, Probe>),
     /// Whether another group of the formation is held.
     OthersHeld(bool),
+    /// What the other groups of the formation let this one know.
+    Neighbours(Arc<BTreeMap<i32, Neighbour>>),
+    /// The coordinator said ahead of time whether it reaches an address.
+    ReachHeard {
+        /// Which question it answers.
+        number: u64,
+        /// What it said, or why it could not be asked.
+        answer: Result<Reach, String>,
+    },
     /// A hold is asked for.
     Hold {
         /// Who waits for the answer.

@@ -24,6 +24,10 @@ impl Group {
             Input::Databases(databases) => self.facts.databases = databases,
             Input::Answers(answers) => self.facts.answers = answers,
             Input::OthersHeld(held) => self.facts.others_held = held,
+            Input::Neighbours(neighbours) => self.facts.neighbours = neighbours,
+            Input::ReachHeard { number, answer } => {
+                self.reach.heard(number, answer, now.instant);
+            }
             Input::Hold { id, request } => self.hold_requested(id, &request, now),
             Input::Release { id } => self.release_requested(id, now.instant),
             Input::Ended(ended) => self.order_ended(ended, now),

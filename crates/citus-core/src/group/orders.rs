@@ -100,7 +100,9 @@ impl Group {
                 step: step.clone(),
                 precondition,
             },
-            Step::Move(_) | Step::Register(_) | Step::Repair(_) => Action::Change(precondition),
+            Step::Move(_) | Step::Exchange(_) | Step::Register(_) | Step::Repair(_) => {
+                Action::Change(precondition)
+            }
         })
     }
 

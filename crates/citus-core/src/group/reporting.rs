@@ -122,6 +122,7 @@ impl Group {
             databases: databases.collect(),
             last_move: self.told.last_move.clone(),
             hold: self.hold_report(now),
+            reach: Self::reach_report(situation),
         };
         self.want(Effect::Report(Box::new(report)));
     }

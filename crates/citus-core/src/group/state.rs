@@ -1,6 +1,6 @@
 //! All that a group reconciler knows and remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,13 @@ use super::failures::FailureDetector;
 use super::holding::{Hold, Slots};
 use super::input::{DatabaseFacts, Now};
 use super::prewarm::Prewarm;
+use super::reach::ReachLedger;
 use super::readers::Readers;
 use super::recorder::Recorder;
 use super::requests::Requests;
 use super::verification::MetadataVerification;
 use crate::event::{Event, Whose};
-use crate::plan::{Probe, Reason, Writes};
+use crate::plan::{Neighbour, Probe, Reason, Writes};
 use crate::policy::Policy;
 use crate::report::MoveReport;
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Add the group where it has no row.
     pub register: bool,
+    /// Its row follows the leader by itself, and is never rewritten (`address: fixed`).
+    pub fixed: bool,
     /// Whether its rows are ours to write.
     pub writes: Writes,
     /// The databases, by name.
@@ -46,6 +49,7 @@ pub struct Group {
     pub(super) slots: Slots,
     pub(super) attempts: Attempts,
     pub(super) failures: FailureDetector,
+    pub(super) reach: ReachLedger,
     pub(super) requests: Requests,
     pub(super) readers: Readers,
     pub(super) upkeep: Upkeep,
@@ -71,6 +75,8 @@ pub(super) struct Facts {
     pub(super) answers: BTreeMap<HostPort, Probe>,
     /// Another group of the formation is held.
     pub(super) others_held: bool,
+    /// What the other groups let this one know.
+    pub(super) neighbours: Arc<BTreeMap<i32, Neighbour>>,
 }
 
 /// What decisions are measured against.
@@ -80,6 +86,8 @@ pub(super) struct Trust {
     pub(super) lineage: Option<u64>,
     /// The member that led then.
     pub(super) leader: Option<String>,
+    /// Databases in which the row was found at a member of this scope.
+    pub(super) own: BTreeSet<String>,
     /// The present leader key.
     pub(super) seen: Option<Seen>,
 }
@@ -179,6 +187,8 @@ pub(super) struct Told {
     /// What was decided, when that was told.
     pub(super) decided: Option<Event>,
     pub(super) last_move: Option<MoveReport>,
+    /// What the other groups were let know.
+    pub(super) neighbour: Option<Neighbour>,
     /// Whether a hold stands; none before that was told at all.
     pub(super) hold_stands: Option<bool>,
 }
@@ -193,6 +203,7 @@ impl Group {
                 databases: BTreeMap::new(),
                 answers: BTreeMap::new(),
                 others_held: false,
+                neighbours: Arc::default(),
             },
             settings,
             trust: Trust::default(),
@@ -200,6 +211,7 @@ impl Group {
             slots: Slots::default(),
             attempts: Attempts::default(),
             failures: FailureDetector::default(),
+            reach: ReachLedger::default(),
             requests: Requests::default(),
             readers: Readers::default(),
             upkeep: Upkeep::default(),

@@ -11,10 +11,11 @@ use super::attempts::Seen;
 use super::effect::{Effect, Effects};
 use super::holding::Hold;
 use super::input::{Input, Now};
+use super::neighbours::waits_for_neighbours;
 use super::state::Group;
 use crate::event::{Event, HoldEnd};
 use crate::invariants;
-use crate::plan::{self, Decision, ProbeState, Rows, Situation, Step, Wait};
+use crate::plan::{self, AddressFacts, Decision, ProbeState, Rows, Situation, Step, Wait};
 
 /// When to look again whether other groups are still held, with a resync to be made.
 const OTHERS_HELD: Duration = Duration::from_millis(250);
@@ -53,6 +54,13 @@ impl Group {
         let active_hold = self.phase.hold().map(|hold| hold.active(now.instant));
         let asked = self.requests.pending().cloned();
         let given_up = self.requests.given_up().to_vec();
+        self.look_at_own_rows();
+        let addresses = AddressFacts {
+            fixed: self.settings.fixed,
+            neighbours: self.facts.neighbours.clone(),
+            own: self.trust.own.clone(),
+            reach: self.reach.known(),
+        };
         let situation = Situation {
             group: self.group(),
             view: &view,
@@ -64,6 +72,7 @@ impl Group {
             active_hold: active_hold.as_ref(),
             requested_hold: asked.as_ref(),
             given_up: &given_up,
+            addresses: &addresses,
             register: self.settings.register,
             writes: self.settings.writes,
             limits: self.settings.policy.limits(),
@@ -84,6 +93,10 @@ impl Group {
             self.requests.forget(request);
         }
         self.ask(&view, &decision, now.instant);
+        self.ask_ahead(&situation, now.instant);
+        self.tell_reach(&situation);
+        self.tell_neighbours(&situation);
+        self.effects.neighbours = waits_for_neighbours(&decision);
         self.again = decision.again_in.map(|pause| now.instant + pause);
         self.verify_metadata(&situation, &decision, now.instant);
         self.prewarm(&situation, &decision, now.instant);
@@ -263,6 +276,7 @@ impl Group {
         let all = [
             self.attempts.next_due(),
             self.failures.next_due(),
+            self.reach.next_due(),
             self.upkeep.verification.next_due(),
             self.upkeep.prewarm.next_due(),
             self.next_answer(now),
@@ -305,6 +319,7 @@ mod tests {
             },
             policy: Policy::default(),
             register: false,
+            fixed: false,
             writes: Writes::Allowed,
             databases: vec!["app".to_owned()],
         })

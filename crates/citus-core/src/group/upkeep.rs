@@ -54,14 +54,22 @@ impl Group {
         answers: Vec<(HostPort, Result<Option<HostPort>, String>)>,
         now: Instant,
     ) {
-        let view = self.facts.view.clone();
-        let leader = view.leader_address();
+        let group = self.group();
+        let rows = self.facts.databases.get(database).map(|facts| &facts.rows);
+        // The coordinator decides: what it has is what they should have.
+        let row = match rows {
+            Some(Rows::Known(rows)) => rows
+                .iter()
+                .find(|row| row.groupid == group && row.is_primary())
+                .map(|row| row.address.clone()),
+            _ => None,
+        };
         let mut all_know = true;
         for (node, answer) in answers {
             match answer {
                 // News came first, and will be looked after by itself.
                 _ if !self.upkeep.verification.is_current() => {}
-                Ok(Some(there)) if Some(&there) == leader => {
+                Ok(Some(there)) if Some(&there) == row.as_ref() => {
                     self.upkeep.verification.known(database, &node);
                 }
                 Ok(there) => {

@@ -1,7 +1,7 @@
 //! The rules that never break, checked from the decision alone. It must not share a thought with
 //! the table: it is asked before every execution, and over every decision in the tests.
 
-use std::collections::BTreeSet;
+mod addresses;
 
 use dcs_watch::{Freshness, HostPort, Role, SyncState};
 use thiserror::Error;
@@ -66,6 +66,28 @@ pub enum Violation {
         /// The address.
         address: HostPort,
     },
+    /// Rule 6.
+    #[error("rule 6: {address} is not to be exchanged: {why}")]
+    BadExchange {
+        /// Where a row of the exchange is to point.
+        address: HostPort,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Rule 7: the row is another scope's, or follows by itself.
+    #[error("rule 7: the row at {address} is not this group's to rewrite")]
+    NotOurRow {
+        /// Where it points.
+        address: HostPort,
+    },
+    /// Rule 10.
+    #[error("rule 10: {from} works, and the coordinator was not found to reach {to}")]
+    OutOfReach {
+        /// Where the row points.
+        from: HostPort,
+        /// Where it is to point.
+        to: HostPort,
+    },
     /// Rule 8.
     #[error("rule 8: nothing is known of database {database}, or it is not a configured one")]
     UnknownDatabase {
@@ -114,9 +136,16 @@ fn check_step(
     if held == Held::Taking {
         return Err(Violation::HoldUnderWay);
     }
+    addresses::check(situation, database, rows, step)?;
     match step {
         Step::InSync | Step::Wait(_) | Step::LetGo => Ok(()),
         Step::Hold(step) => may_hold(situation, rows, held, step),
+        Step::Exchange(step) => {
+            if held != Held::No {
+                return Err(Violation::HoldUnderWay);
+            }
+            addresses::is_sound_exchange(situation, database, rows, step)
+        }
         Step::ReadMove(step) => {
             if is_writable_leader(situation, &step.to).is_ok() {
                 lineage_agrees(situation, &step.from)?;
@@ -219,21 +248,22 @@ fn is_sound_update(situation: &Situation<'_>, rows: &[Row], step: &Move) -> Resu
     let Some(way) = &step.make_way else {
         return is_free(rows, &step.to);
     };
-    is_row(situation, rows, way.nodeid, &step.to, NodeRole::Secondary)?;
-    is_free(rows, &way.temporary)?;
-    // After the three updates every name is real, and no two rows share one.
-    let mut after = BTreeSet::new();
-    let moved = [step.nodeid, way.nodeid];
-    let others = rows.iter().filter(|row| !moved.contains(&row.nodeid));
-    let addresses = others.map(|row| &row.address).chain([&step.to, &way.then]);
-    for address in addresses {
-        if !after.insert(address) {
-            return Err(Violation::BadSwap {
-                address: address.clone(),
-            });
-        }
+    let is_clone = (rows.iter()).any(|row| row.nodeid == way.nodeid && row.role == NodeRole::Clone);
+    if is_clone {
+        is_at(rows, way.nodeid, &step.to)?;
+    } else {
+        is_row(situation, rows, way.nodeid, &step.to, NodeRole::Secondary)?;
     }
-    if is_temporary(&way.then) {
+    is_free(rows, &way.temporary)?;
+    // After the three updates every name is real, and no other row has one of the two.
+    let moved = [step.nodeid, way.nodeid];
+    let others: Vec<Row> = (rows.iter())
+        .filter(|row| !moved.contains(&row.nodeid))
+        .cloned()
+        .collect();
+    is_free(&others, &step.to)?;
+    is_free(&others, &way.then)?;
+    if is_temporary(&way.then) || way.then == step.to {
         return Err(Violation::BadSwap {
             address: way.then.clone(),
         });
@@ -435,6 +465,11 @@ fn is_row(
             from: at.clone(),
         })
     }
+}
+
+fn is_at(rows: &[Row], nodeid: i32, at: &HostPort) -> Result<(), Violation> {
+    let found = (rows.iter()).any(|row| row.nodeid == nodeid && row.address == *at);
+    found.then_some(()).ok_or(Violation::UnknownNode { nodeid })
 }
 
 fn is_free(rows: &[Row], address: &HostPort) -> Result<(), Violation> {

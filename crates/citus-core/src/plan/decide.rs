@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcs_watch::{Freshness, HostPort, Role};
 
+use super::addresses::is_ours;
 use super::follow::{follow, point_at, the_primary_row};
 use super::{
     Ask, Decision, Held, Hold, ProbeState, Reachability, Reason, Row, Rows, Rule, Situation, Stay,
@@ -185,6 +186,12 @@ fn in_database(
         }
         Rows::Unknown(why) => return Step::Wait(Wait::RowsUnknown { why: why.clone() }),
     };
+    if held == Held::No
+        && let Ok(row) = the_primary_row(situation, rows)
+        && let Err(wait) = is_ours(situation, database, row)
+    {
+        return Step::Wait(wait);
+    }
     let unheld = || match leader {
         Leader::Writable(address) => follow(situation, database, address, rows),
         _ => without_leader(situation, leader, database, rows),
@@ -251,6 +258,7 @@ fn while_held(
     };
     let at = &primary.address;
     let target = match leader {
+        _ if situation.addresses.fixed => Err(Some(Stay::Fixed)),
         Leader::Writable(address) if *address == at => {
             reads::while_held(situation, database, round).map_err(Some)
         }
@@ -297,7 +305,7 @@ fn without_leader(
         return match reads::after_loss(situation, database, at) {
             Ok(to) => read_move(situation, rows, primary, &to),
             // What keeps the leader from answering says more than that no member was asked yet.
-            Err(Stay::Off | Stay::Unconfirmed) => Step::Wait(wait),
+            Err(Stay::Off | Stay::Unconfirmed | Stay::Fixed) => Step::Wait(wait),
             Err(stay) => Step::Wait(Wait::Lost {
                 address: at.clone(),
                 stay,
@@ -474,8 +482,12 @@ fn waits_for_a_standby(step: &Step) -> bool {
     )
 }
 
-/// Where the group's primary rows point, in whichever database; no server has a temporary name.
+/// Where the group's primary rows point, in whichever database; no server has a temporary name, and
+/// what is behind a name that follows by itself is no member that could be lost.
 fn primary_addresses(situation: &Situation<'_>) -> BTreeSet<HostPort> {
+    if situation.addresses.fixed {
+        return BTreeSet::new();
+    }
     let known = situation.rows.values().filter_map(|rows| match rows {
         Rows::Known(rows) => Some(rows),
         Rows::Unknown(_) => None,

@@ -67,20 +67,45 @@ pub struct Move {
     pub from: HostPort,
     /// The leader, or the standby.
     pub to: HostPort,
-    /// A secondary row of the same group that bears that address and must give it up.
+    /// A secondary row of the same group, or a clone's row, that bears that address and must give
+    /// it up.
     pub make_way: Option<MakeWay>,
 }
 
-/// The other half of a swap: the secondary row takes the old primary's address, by way of a
+/// The other half of a swap: the secondary row, or the clone's, takes the old primary's address, by way of a
 /// temporary one, because `nodename:nodeport` is unique (patroni#2755).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MakeWay {
-    /// The secondary row's `nodeid`.
+    /// That row's `nodeid`.
     pub nodeid: i32,
     /// The address it bears inside the transaction only.
     pub temporary: HostPort,
     /// The address it has after it.
     pub then: HostPort,
+}
+
+/// Give the rows of several groups each other's addresses, in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The rows, in the order of their groups. Each one's new address is another one's old one.
+    pub parts: Vec<ExchangePart>,
+}
+
+/// One row of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangePart {
+    /// Citus `groupid`.
+    pub group: i32,
+    /// The group's primary row.
+    pub nodeid: i32,
+    /// Where it points now.
+    pub from: HostPort,
+    /// Where the group's leader is.
+    pub to: HostPort,
+    /// The name the row bears inside the transaction only.
+    pub temporary: HostPort,
+    /// `mod_revision` of the leader key that this stands on.
+    pub revision: i64,
 }
 
 /// Add a group that has no primary row.
@@ -134,6 +159,8 @@ pub enum Step {
     ReadMove(Move),
     /// Move the primary row; a hold that is open ends with it.
     Move(Move),
+    /// Give the primary rows of several groups each other's addresses.
+    Exchange(Exchange),
     /// End the hold; the row stays as it is.
     LetGo,
     /// Add the group.
@@ -169,6 +196,7 @@ impl fmt::Display for Step {
             Self::Hold(step) => write!(f, "hold writes: {}", step.reason),
             Self::ReadMove(step) => write!(f, "send reads: {step}"),
             Self::Move(step) => write!(f, "move {step}"),
+            Self::Exchange(step) => write!(f, "exchange {step}"),
             Self::LetGo => f.write_str("let writes go"),
             Self::Register(step) => write!(f, "add group {} at {}", step.group, step.address),
             Self::Repair(step) => {
@@ -185,6 +213,20 @@ impl fmt::Display for Step {
             ),
             Self::Wait(wait) => write!(f, "wait: {wait}"),
         }
+    }
+}
+
+impl fmt::Display for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, part) in self.parts.iter().enumerate() {
+            let before = if number == 0 { "" } else { ", " };
+            write!(
+                f,
+                "{before}node {} of group {} from {} to {}",
+                part.nodeid, part.group, part.from, part.to
+            )?;
+        }
+        Ok(())
     }
 }
 

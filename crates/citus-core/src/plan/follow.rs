@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use dcs_watch::{HostPort, Role};
 
+use super::addresses::{is_ours, may_leave};
+use super::exchange::exchange;
 use super::{
     COORDINATOR_GROUP, MakeWay, Move, NodeRole, ProbeState, Register, Repair, Resync, Row,
     Situation, Step, Wait,
@@ -22,6 +24,9 @@ pub(super) fn follow(
         Ok(None) => return without_primary(situation, leader, rows),
         Err(wait) => return Step::Wait(wait),
     };
+    if situation.addresses.fixed {
+        return follows_by_itself(primary);
+    }
     if primary.address == *leader {
         let step = left_behind(situation, rows);
         return match step {
@@ -44,10 +49,31 @@ pub(super) fn follow(
             }
         }
     }
+    if let Err(wait) = is_ours(situation, database, primary)
+        .and_then(|()| may_leave(situation, database, primary, leader))
+    {
+        return Step::Wait(wait);
+    }
+    let owner = rows.iter().find(|row| row.address == *leader);
+    if let Some(other) = owner.filter(|row| row.is_primary() && row.groupid != situation.group) {
+        return exchange(situation, database, rows, primary, leader, other);
+    }
     match point_at(situation, rows, primary, leader) {
         Ok(step) => Step::Move(step),
         Err(wait) => Step::Wait(wait),
     }
+}
+
+/// A row that is never rewritten is right, unless a swap that was cut off left it without an address:
+/// which one it had is not known here.
+fn follows_by_itself(primary: &Row) -> Step {
+    if primary.is_temporary() {
+        return Step::Wait(Wait::NoSpare {
+            nodeid: primary.nodeid,
+            address: primary.address.clone(),
+        });
+    }
+    Step::InSync
 }
 
 /// The group's primary row, if it has one and no more.
@@ -80,8 +106,8 @@ pub(super) fn the_primary_row<'a>(
     })
 }
 
-/// The updates that point the primary row at `to`; a secondary row of the group that has this
-/// address makes way.
+/// The updates that point the primary row at `to`; a secondary row of the group, or a clone's row,
+/// that has this address makes way.
 pub(super) fn point_at(
     situation: &Situation<'_>,
     rows: &[Row],
@@ -90,7 +116,7 @@ pub(super) fn point_at(
 ) -> Result<Move, Wait> {
     let make_way = match rows.iter().find(|row| row.address == *to) {
         None => None,
-        Some(other) if other.groupid == situation.group && other.role == NodeRole::Secondary => {
+        Some(other) if other.makes_way_for(situation.group) => {
             // A primary that bears a temporary name has no address to hand on.
             let then = if primary.is_temporary() {
                 spare_replica(situation, to, rows)
@@ -120,7 +146,8 @@ pub(super) fn point_at(
 /// A group that Citus does not know of. The coordinator's own row is optional: many formations
 /// never called `citus_set_coordinator_host`, and nothing is wrong with them.
 fn without_primary(situation: &Situation<'_>, leader: &HostPort, rows: &[Row]) -> Step {
-    if !situation.register {
+    // A name that follows by itself is not the leader's address, and not known here.
+    if !situation.register || situation.addresses.fixed {
         return if situation.group == COORDINATOR_GROUP {
             Step::InSync
         } else {

@@ -5,8 +5,10 @@
 //! [`crate::invariants`] knows nothing of the table: it knows the rules that never break, and is asked
 //! before every execution and in every test.
 
+mod addresses;
 mod decide;
 mod decision;
+mod exchange;
 mod follow;
 mod hold;
 mod reads;
@@ -16,8 +18,14 @@ mod situation;
 mod wait;
 
 pub use crate::topology::{COORDINATOR_GROUP, NodeRole, Row, Rows};
+pub use addresses::{
+    AddressFacts, Answerer, Neighbour, NeighbourLeader, Reach, Unreached, UnreachedKind,
+};
 pub use decide::decide;
-pub use decision::{Ask, Decision, Hold, MakeWay, Move, Register, Repair, Resync, Rule, Step};
+pub use decision::{
+    Ask, Decision, Exchange, ExchangePart, Hold, MakeWay, Move, Register, Repair, Resync, Rule,
+    Step,
+};
 pub use hold::{ActiveHold, Held, Progress, RequestedHold};
 pub use reason::Reason;
 pub use situation::{Limits, Position, Probe, ProbeState, Reachability, Situation, Writes};

@@ -3,7 +3,7 @@
 
 use dcs_watch::{HostPort, Lsn, Role};
 
-use super::{Probe, ProbeState, Reachability, Row, Situation, Stay};
+use super::{Probe, ProbeState, Reach, Reachability, Row, Situation, Stay};
 
 /// What is written of the log at a leader whose writes are held is all there is; a standby that
 /// has replayed it shows every reader what the leader would.
@@ -22,6 +22,7 @@ pub(super) fn while_held(
         .and_then(|probe| probe.position.written)
         .ok_or(Stay::Asking)?;
     let mut best: Option<(Lsn, HostPort)> = None;
+    let mut out_of_reach = None;
     let standbys = standbys(situation);
     if standbys.is_empty() {
         return Err(Stay::NoneQualifies);
@@ -32,7 +33,11 @@ pub(super) fn while_held(
             continue;
         };
         if replayed >= everything {
-            return Ok(address);
+            match out_of_coordinators_reach(situation, database, &address) {
+                None => return Ok(address),
+                Some(why) => out_of_reach = out_of_reach.or(Some(why)),
+            }
+            continue;
         }
         if best
             .as_ref()
@@ -42,6 +47,7 @@ pub(super) fn while_held(
         }
     }
     Err(match best {
+        _ if out_of_reach.is_some() => out_of_reach.unwrap_or(Stay::NoStandby),
         Some((replayed, address)) => Stay::Behind {
             address,
             bytes: replayed.behind(everything),
@@ -79,11 +85,15 @@ pub(super) fn after_loss(
         let Some(best) = voters.iter().max_by_key(|probe| has(probe)) else {
             return Err(Stay::NoStandby);
         };
-        return if best.position.replayed >= has(best) || best.position.exhausted {
-            Ok(best.address.clone())
-        } else {
-            Err(behind(best, has(best).unwrap_or_default()))
-        };
+        let complete = voters.iter().rev().filter(|probe| {
+            has(probe) == has(best)
+                && (probe.position.replayed >= has(best) || probe.position.exhausted)
+        });
+        let reached = complete.map(|probe| reached(situation, database, &probe.address));
+        // One that the coordinator reaches, else why it does not reach the first.
+        return reached
+            .reduce(|first, next| first.or_else(|why| next.map_err(|_| why)))
+            .unwrap_or_else(|| Err(behind(best, has(best).unwrap_or_default())));
     }
     let Some(max_lag) = situation.limits.max_lag else {
         return Err(Stay::NoStandby);
@@ -104,9 +114,43 @@ pub(super) fn after_loss(
         .unwrap_or_default();
     let replayed = best.position.replayed.unwrap_or_default();
     if replayed.behind(known) <= max_lag {
-        Ok(best.address.clone())
+        reached(situation, database, &best.address)
     } else {
         Err(behind(best, known))
+    }
+}
+
+/// Rule 10: once a member is lost, reads go to a standby unless the coordinator said that it does not
+/// get there.
+fn reached(
+    situation: &Situation<'_>,
+    database: &str,
+    address: &HostPort,
+) -> Result<HostPort, Stay> {
+    match situation.addresses.unreached(database, address) {
+        None => Ok(address.clone()),
+        Some(why) => Err(Stay::NotReached {
+            address: address.clone(),
+            why: why.clone(),
+        }),
+    }
+}
+
+/// Rule 10: while the leader is there, reads leave it only for a standby that the coordinator
+/// reaches, where it can be asked.
+fn out_of_coordinators_reach(
+    situation: &Situation<'_>,
+    database: &str,
+    address: &HostPort,
+) -> Option<Stay> {
+    let address = address.clone();
+    match situation.addresses.reach_of(database, &address)? {
+        Reach::Yes(_) => None,
+        Reach::Asking => Some(Stay::ReachUnknown { address }),
+        Reach::No(why) => Some(Stay::NotReached {
+            address,
+            why: why.clone(),
+        }),
     }
 }
 
@@ -125,7 +169,9 @@ fn behind(probe: &Probe, goal: Lsn) -> Stay {
 }
 
 fn allowed(situation: &Situation<'_>, database: &str) -> Result<(), Stay> {
-    if !situation.limits.read_move {
+    if situation.addresses.fixed {
+        Err(Stay::Fixed)
+    } else if !situation.limits.read_move {
         Err(Stay::Off)
     } else if situation.progress_of(database).no_read_moves {
         Err(Stay::NotAllowed)

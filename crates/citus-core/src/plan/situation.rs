@@ -7,7 +7,7 @@ use dcs_watch::{HostPort, Lsn, ScopeView};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{ActiveHold, COORDINATOR_GROUP, Progress, Reason, RequestedHold, Rows};
+use super::{ActiveHold, AddressFacts, COORDINATOR_GROUP, Progress, Reason, RequestedHold, Rows};
 
 /// What a member itself said over SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +123,8 @@ pub struct Situation<'a> {
     pub requested_hold: Option<&'a RequestedHold>,
     /// Reasons whose hold reached its deadline: never again for the same one.
     pub given_up: &'a [Reason],
+    /// What is known of addresses beyond the view.
+    pub addresses: &'a AddressFacts,
     /// Whether a missing group is added with `citus_add_node`.
     pub register: bool,
     /// Whether this program may change the rows.

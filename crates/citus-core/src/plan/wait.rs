@@ -5,7 +5,7 @@ use std::fmt;
 use dcs_watch::HostPort;
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Writes};
+use super::{Reason, Unreached, Writes};
 
 /// Why nothing moves. The text is for the person on call: what is missing, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,46 @@ pub enum Wait {
         nodeid: i32,
         /// The row's group.
         group: i32,
+    },
+    /// The row's address belongs to a member of another configured scope.
+    NotOurs {
+        /// Where the row points.
+        address: HostPort,
+        /// The row.
+        nodeid: i32,
+        /// The scope whose member is there.
+        scope: String,
+        /// The group that is configured for that scope.
+        group: i32,
+    },
+    /// The row's address belongs to no member of ours, and it is not known yet whether it belongs to
+    /// a member of another configured scope.
+    ScopesUnread {
+        /// Where the row points.
+        address: HostPort,
+        /// The scopes that were not read yet.
+        scopes: Vec<String>,
+    },
+    /// Groups have each other's addresses; another group exchanges them.
+    Exchanged {
+        /// The group that does it.
+        by: i32,
+        /// All groups of the exchange.
+        groups: Vec<i32>,
+    },
+    /// The coordinator reaches the leader at the row's address, and not at the leader's own.
+    NotReached {
+        /// Where the row points.
+        row: HostPort,
+        /// Where the leader is.
+        leader: HostPort,
+        /// Why the coordinator does not get there.
+        why: Unreached,
+    },
+    /// The coordinator was not asked yet, or has not answered, whether it reaches an address.
+    ReachUnknown {
+        /// The address.
+        address: HostPort,
     },
     /// etcd went back in time, and the member that the row names may still take writes.
     LineageUnproven {
@@ -168,6 +208,37 @@ impl fmt::Display for Wait {
                 "{address} already belongs to node {nodeid} of group {group}: two groups cannot \
                  share an address; fix that row first"
             ),
+            Self::NotOurs {
+                address,
+                nodeid,
+                scope,
+                group,
+            } => write!(
+                f,
+                "node {nodeid} is at {address}, which is a member of scope {scope} (group {group}): \
+                 not ours to move. If this database numbers its groups differently, serve it by a \
+                 formation of its own; if the hosts have changed addresses, point the row at this \
+                 group's leader once with citus_update_node"
+            ),
+            Self::ScopesUnread { address, scopes } => write!(
+                f,
+                "{address} is no member's of this scope; whether it is one of {} is not known yet",
+                scopes.join(", ")
+            ),
+            Self::Exchanged { by, groups } => write!(
+                f,
+                "groups {groups:?} have each other's addresses; group {by} exchanges their rows"
+            ),
+            Self::NotReached { row, leader, why } => write!(
+                f,
+                "the row stays at {row}, where the coordinator reaches the leader: it does not \
+                 reach {leader}, the address that Patroni advertises: {why}; open the way from the \
+                 coordinator to it, or map it under `addresses`"
+            ),
+            Self::ReachUnknown { address } => write!(
+                f,
+                "the coordinator has not said yet whether it reaches {address}"
+            ),
             Self::LineageUnproven {
                 address,
                 writable: true,
@@ -261,6 +332,20 @@ pub enum Stay {
     Reachable,
     /// etcd's history is new to us, so what it says of standbys may be old.
     NewHistory,
+    /// The row's address follows the leader by itself (`address: fixed`) and is never rewritten.
+    Fixed,
+    /// The coordinator has not said yet whether it reaches the standby that has everything.
+    ReachUnknown {
+        /// The standby.
+        address: HostPort,
+    },
+    /// The coordinator does not reach the standby that has everything.
+    NotReached {
+        /// The standby.
+        address: HostPort,
+        /// Why it does not get there.
+        why: Unreached,
+    },
 }
 
 impl fmt::Display for Stay {
@@ -284,6 +369,16 @@ impl fmt::Display for Stay {
             }
             Self::NewHistory => {
                 f.write_str("etcd went back in time, and what it says of standbys may be old")
+            }
+            Self::Fixed => f.write_str(
+                "the row's address is `fixed`: what is behind it decides where reads go",
+            ),
+            Self::ReachUnknown { address } => write!(
+                f,
+                "the coordinator has not said yet whether it reaches {address}"
+            ),
+            Self::NotReached { address, why } => {
+                write!(f, "the coordinator does not reach {address}: {why}")
             }
         }
     }

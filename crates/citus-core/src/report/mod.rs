@@ -16,7 +16,7 @@ pub use transition::{
     DatabaseTransition, History, Phase, PhaseTimes, Transition, TransitionKind, TransitionOutcome,
 };
 
-use crate::plan::{Rule, Wait, Writes};
+use crate::plan::{Rule, Unreached, Wait, Writes};
 
 /// The whole of `/api/v1/state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +115,24 @@ pub struct GroupReport {
     pub last_move: Option<MoveReport>,
     /// The hold that stands.
     pub hold: Option<HoldReport>,
+    /// What the coordinator says of its own way to the members and to the row.
+    #[serde(default)]
+    pub reach: Vec<ReachReport>,
+}
+
+/// Whether the coordinator reaches an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachReport {
+    /// In which database it was asked.
+    pub database: String,
+    /// The member that is there, if it is one's.
+    pub member: Option<String>,
+    /// The address.
+    pub address: HostPort,
+    /// The group's row points there.
+    pub row: bool,
+    /// Why it does not get there; none where it does.
+    pub why: Option<Unreached>,
 }
 
 /// One group in one database.

@@ -25,7 +25,8 @@ pub const HOLDERS: &str = "SELECT format('pid %s (%s, %s)', a.pid, COALESCE(NULL
 
 impl Dialect {
     /// All rows: `nodeid, groupid, nodename, nodeport, noderole, nodecluster, isactive,
-    /// hasmetadata, metadatasynced`, whatever columns this Citus has.
+    /// hasmetadata, metadatasynced`, whatever columns this Citus has. A clone (Citus 13.2 and later)
+    /// has the role `clone` here; Citus itself calls it unavailable.
     pub fn read_rows(&self) -> String {
         let column = |name: &str, otherwise: &str| {
             if self.columns.contains(name) {
@@ -35,8 +36,13 @@ impl Dialect {
             }
         };
         format!(
-            "SELECT nodeid::int4, groupid::int4, nodename::text, nodeport::int4, noderole::text, \
+            "SELECT nodeid::int4, groupid::int4, nodename::text, nodeport::int4, {}, \
              {}::text, {}, {}, {} FROM pg_catalog.pg_dist_node ORDER BY nodeid",
+            if self.columns.contains("nodeisclone") {
+                "CASE WHEN nodeisclone THEN 'clone' ELSE noderole::text END"
+            } else {
+                "noderole::text"
+            },
             column("nodecluster", "'default'"),
             column("isactive", "true"),
             column("hasmetadata", "false"),

@@ -24,18 +24,20 @@ impl Dialect {
                 temporary,
                 then,
             }) => {
-                let rename = |from: &HostPort, to: &HostPort| {
+                // Which spelling of its address this node's copy of the row has is not asked: only
+                // where it is to be, and where it is on the way there. A clone's row has a group
+                // of its own.
+                let rename = |to: &HostPort, while_it: &str| {
                     format!(
                         "UPDATE pg_catalog.pg_dist_node SET {} WHERE nodeid = {nodeid} \
-                         AND groupid = {group} AND {}",
+                         AND (groupid = {group} OR noderole = 'unavailable') AND {while_it}",
                         assign(to),
-                        bears(from)
                     )
                 };
                 vec![
-                    rename(&step.to, temporary),
+                    rename(temporary, &format!("NOT ({})", bears(then))),
                     primary,
-                    rename(temporary, then),
+                    rename(then, &bears(temporary)),
                 ]
             }
         }

@@ -15,6 +15,10 @@ pub enum NodeRole {
     Primary,
     /// A replica's row, used under `citus.use_secondary_nodes`.
     Secondary,
+    /// A clone of a node (`nodeisclone`, Citus 13.2 and later): a streaming standby that Citus may
+    /// promote into a node of its own. It is in no group that has shards; its row has a `groupid`
+    /// of its own and `noderole` unavailable (`CitusAddCloneNode` in `node_metadata.c`).
+    Clone,
     /// Anything newer than this program.
     Unavailable,
 }
@@ -25,6 +29,7 @@ impl NodeRole {
         match text {
             "primary" => Self::Primary,
             "secondary" => Self::Secondary,
+            "clone" => Self::Clone,
             _ => Self::Unavailable,
         }
     }
@@ -51,7 +56,7 @@ pub struct Row {
     pub metadata_synced: bool,
 }
 
-/// The first part of the name a secondary row bears inside a swap. Never seen by others: the swap
+/// The first part of the name a row bears inside a swap. Never seen by others: the swap
 /// is one transaction. `.invalid` never resolves (RFC 2606).
 const TEMPORARY_PREFIX: &str = "citus-sync-swap-";
 
@@ -60,7 +65,7 @@ const TEMPORARY_PREFIX: &str = "citus-sync-swap-";
 const PATRONI_TEMPORARY_SUFFIX: &str = "-demoted";
 
 impl Row {
-    /// The address the row bears while its own is given to another row of the same group.
+    /// The address the row bears while its own is given to another row.
     pub fn temporary_address(&self) -> HostPort {
         HostPort {
             host: format!("{TEMPORARY_PREFIX}{}.invalid", self.nodeid),
@@ -82,6 +87,12 @@ impl Row {
     /// Whether clients may enter through this node beside the coordinator.
     pub fn is_entry_node(&self) -> bool {
         self.is_primary() && self.active && self.has_metadata && self.groupid != COORDINATOR_GROUP
+    }
+
+    /// Whether this row may give its address to the primary row of this group, and take that one's:
+    /// no query is routed to it, or only such as take any standby of the group.
+    pub fn makes_way_for(&self, group: i32) -> bool {
+        self.role == NodeRole::Clone || self.groupid == group && self.role == NodeRole::Secondary
     }
 
     /// Whether queries of its group are routed to this row.

@@ -45,7 +45,7 @@ const RETRIES: u32 = 3;
 ///
 /// The resolver's, or that there are none.
 pub(super) async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, SqlError> {
-    let found = lookup_host((address.host.as_str(), address.port));
+    let found = lookup_host((address.bare_host(), address.port));
     let found: Vec<_> = found.await.map_err(cannot_connect)?.collect();
     if found.is_empty() {
         let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -5,7 +5,10 @@
 //! `Deserialize` exchange the exact text between programs, for every host and port that a row of
 //! `pg_dist_node` may hold.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,7 +25,11 @@ use crate::text::{self, NAME_BYTES, excerpt};
 /// As text it is `host:port`, with brackets around a host that has colons, as in `[::1]:5432`.
 /// `Display` escapes control characters and cuts the host after [`NAME_BYTES`] bytes. In JSON the
 /// text is exact, and every value can be read back.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// Two values are equal when they name the same place, however each is spelled: host names are
+/// compared without regard to ASCII case, as DNS does (RFC 4343), and IPv6 addresses by value, with
+/// brackets or without. The spelling stays with the value. [`HostPort::is_spelled`] compares it.
+#[derive(Debug, Clone)]
 pub struct HostPort {
     /// Name or address; IPv6 without brackets, as `pg_dist_node` wants it.
     pub host: String,
@@ -53,7 +60,109 @@ impl fmt::Display for Exact<'_> {
     }
 }
 
+/// What a host is compared by.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// A name, or an IPv4 address: without regard to case.
+    Name(&'a str),
+    /// An IPv6 address, and the zone behind its `%`, which the kernel compares exactly.
+    V6(Ipv6Addr, &'a str),
+}
+
+impl<'a> Place<'a> {
+    fn of(host: &'a str) -> Self {
+        if !host.contains(':') {
+            return Self::Name(host);
+        }
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let (address, zone) = bare.split_once('%').unwrap_or((bare, ""));
+        match address.parse() {
+            Ok(address) => Self::V6(address, zone),
+            Err(_) => Self::Name(host),
+        }
+    }
+}
+
+fn lower_case(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().map(|byte| byte.to_ascii_lowercase())
+}
+
+impl Ord for Place<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Name(one), Self::Name(two)) => lower_case(one).cmp(lower_case(two)),
+            (Self::V6(one, zone), Self::V6(two, other_zone)) => {
+                one.cmp(two).then_with(|| zone.cmp(other_zone))
+            }
+            (Self::Name(_), Self::V6(..)) => Ordering::Less,
+            (Self::V6(..), Self::Name(_)) => Ordering::Greater,
+        }
+    }
+}
+
+impl PartialOrd for Place<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Place<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Place<'_> {}
+
+impl Ord for HostPort {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let places = Place::of(&self.host).cmp(&Place::of(&other.host));
+        places.then_with(|| self.port.cmp(&other.port))
+    }
+}
+
+impl PartialOrd for HostPort {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for HostPort {
+    fn eq(&self, other: &Self) -> bool {
+        self.port == other.port && (self.host == other.host || self.cmp(other).is_eq())
+    }
+}
+
+impl Eq for HostPort {}
+
+impl Hash for HostPort {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match Place::of(&self.host) {
+            Place::Name(name) => lower_case(name).for_each(|byte| state.write_u8(byte)),
+            Place::V6(address, zone) => (address, zone).hash(state),
+        }
+        self.port.hash(state);
+    }
+}
+
 impl HostPort {
+    /// Whether the other one is spelled the same, letter by letter.
+    pub fn is_spelled(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port
+    }
+
+    /// The host as a resolver takes it: an IPv6 address without brackets.
+    pub fn bare_host(&self) -> &str {
+        let inner = self
+            .host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'));
+        inner.filter(|h| h.contains(':')).unwrap_or(&self.host)
+    }
+
     /// Reads what [`Exact`] writes. The last colon is before the port; brackets belong to the host
     /// unless there are colons in it, for only then were they added.
     fn from_exact(text: &str) -> Result<Self, ValueError> {
@@ -169,7 +278,52 @@ mod tests {
     }
 
     fn through_json(address: &HostPort) -> HostPort {
-        serde_json::from_str(&serde_json::to_string(address).unwrap()).unwrap()
+        let json = serde_json::to_string(address).unwrap();
+        let back: HostPort = serde_json::from_str(&json).unwrap();
+        assert!(back.is_spelled(address), "{back:?} was {address:?}");
+        back
+    }
+
+    fn hash(address: &HostPort) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        address.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn spellings_of_one_place_are_equal_and_keep_their_spelling() {
+        for (one, two) in [
+            ("LOCALHOST", "localhost"),
+            ("Pg1.Example", "pg1.example"),
+            ("::1", "[::1]"),
+            ("2001:DB8:0:0::1", "2001:db8::1"),
+            ("[FE80::1%eth0]", "fe80:0::1%eth0"),
+            ("::ffff:10.0.0.1", "::ffff:a00:1"),
+        ] {
+            let (one, two) = (at(one, 5432), at(two, 5432));
+            assert_eq!(one, two);
+            assert_eq!(hash(&one), hash(&two), "{one} {two}");
+            assert!(!one.is_spelled(&two));
+            assert_ne!(one, HostPort { port: 1, ..two });
+        }
+        for (one, two) in [
+            ("pg1", "pg2"),
+            ("pg1", "pg11"),
+            ("::1", "::2"),
+            ("fe80::1%eth0", "fe80::1%ETH0"),
+            ("[pg1]", "pg1"),
+            ("ä", "Ä"),
+            ("", "[]"),
+        ] {
+            assert_ne!(at(one, 5432), at(two, 5432), "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn a_bare_host_is_what_a_resolver_takes() {
+        for (host, bare) in [("[::1]", "::1"), ("::1", "::1"), ("[x]", "[x]"), ("h", "h")] {
+            assert_eq!(at(host, 1).bare_host(), bare);
+        }
     }
 
     #[test]
@@ -257,6 +411,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn equality_order_and_hash_agree(
+            one in "[\\[\\]:aA1%.]{0,6}", two in "[\\[\\]:aA1%.]{0,6}", three in "[\\[\\]:aA1%.]{0,6}",
+        ) {
+            let [one, two, three] = [one, two, three].map(|host| at(&host, 1));
+            prop_assert_eq!(one == two, one.cmp(&two).is_eq());
+            prop_assert_eq!(one.cmp(&two), two.cmp(&one).reverse());
+            if one == two {
+                prop_assert_eq!(hash(&one), hash(&two));
+                prop_assert_eq!(one.cmp(&three), two.cmp(&three));
+            }
+            if one <= two && two <= three {
+                prop_assert!(one <= three);
+            }
+        }
+
         #[test]
         fn every_host_and_port_survives_json(
             host in prop_oneof![any::<String>(), "[\\[\\]:a. 0-9]{0,12}"],

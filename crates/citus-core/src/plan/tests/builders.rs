@@ -2,7 +2,7 @@
 //! What holds and read moves look at is added in [`super::telling`].
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dcs_watch::{ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned};
@@ -35,6 +35,21 @@ pub(crate) fn secondary(nodeid: i32, groupid: i32, host: &str) -> Row {
     Row {
         role: NodeRole::Secondary,
         ..row(nodeid, groupid, host)
+    }
+}
+
+pub(crate) fn clone_of(nodeid: i32, host: &str) -> Row {
+    Row {
+        role: NodeRole::Clone,
+        active: false,
+        ..row(nodeid, 20 + nodeid, host)
+    }
+}
+
+pub(crate) fn refused() -> Unreached {
+    Unreached {
+        kind: UnreachedKind::Refused,
+        error: "connection refused".to_owned(),
     }
 }
 
@@ -76,6 +91,7 @@ pub(crate) struct Scenario {
     pub(crate) now: OffsetDateTime,
     pub(crate) register: bool,
     pub(crate) writes: Writes,
+    pub(crate) addresses: AddressFacts,
 }
 
 pub(crate) const LEADER_REVISION: i64 = 40;
@@ -119,6 +135,7 @@ impl Scenario {
             now: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
             register: false,
             writes: Writes::Allowed,
+            addresses: AddressFacts::default(),
         }
     }
 
@@ -208,6 +225,48 @@ impl Scenario {
         self
     }
 
+    /// What the coordinator says of an address, in every database.
+    pub(crate) fn reach(mut self, host: &str, reach: Reach) -> Self {
+        for database in self.rows.keys() {
+            let known = self.addresses.reach.entry(database.clone()).or_default();
+            known.insert(addr(host), reach.clone());
+        }
+        self
+    }
+
+    /// The coordinator is refused at an address.
+    pub(crate) fn unreached(self, host: &str) -> Self {
+        self.reach(host, Reach::No(refused()))
+    }
+
+    /// What another group lets this one know: its members, and its leader if that takes writes.
+    pub(crate) fn neighbour(mut self, group: i32, members: &[&str], leader: Option<&str>) -> Self {
+        let neighbour = Neighbour {
+            scope: format!("wk{group}"),
+            members: Some(members.iter().map(|host| addr(host)).collect()),
+            leader: leader.map(|host| NeighbourLeader {
+                address: addr(host),
+                revision: LEADER_REVISION,
+            }),
+            held: false,
+            own: self.rows.keys().cloned().collect(),
+        };
+        Arc::make_mut(&mut self.addresses.neighbours).insert(group, neighbour);
+        self
+    }
+
+    /// The rows were found to be this group's before.
+    pub(crate) fn own_rows(mut self) -> Self {
+        self.addresses.own = self.rows.keys().cloned().collect();
+        self
+    }
+
+    /// The row has a name that follows by itself.
+    pub(crate) fn fixed(mut self) -> Self {
+        self.addresses.fixed = true;
+        self
+    }
+
     pub(crate) fn with<T>(&self, f: impl FnOnce(&Situation<'_>) -> T) -> T {
         f(&Situation {
             group: self.group,
@@ -220,6 +279,7 @@ impl Scenario {
             active_hold: self.active_hold.as_ref(),
             requested_hold: self.requested_hold.as_ref(),
             given_up: &self.given_up,
+            addresses: &self.addresses,
             register: self.register,
             writes: self.writes,
             limits: self.limits,

@@ -1,13 +1,14 @@
 //! Any situation: the checker never stops the table, and what was decided, once carried out,
 //! leaves nothing to decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn};
 use proptest::prelude::*;
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
+use super::builders::{LEADER_REVISION, Scenario, addr, clone_of, refused, row, secondary};
 use super::telling::{self, REQUEST};
 
 /// The round of a hold that is taken here; members' answers are older and newer ones.
@@ -32,20 +33,24 @@ fn state() -> impl Strategy<Value = ProbeState> {
     ]
 }
 
-fn any_row() -> impl Strategy<Value = (i32, &'static str, bool)> {
-    (0..3_i32, prop::sample::select(&HOSTS[..]), any::<bool>())
+/// How a row spells its address, beside what the members advertise.
+const SPELLINGS: [&str; 3] = ["PG1", "Pg2", "pg1.old"];
+
+fn any_row() -> impl Strategy<Value = (i32, &'static str, u8)> {
+    let hosts = [&HOSTS[..], &SPELLINGS[..]].concat();
+    (0..3_i32, prop::sample::select(hosts), 0..5_u8)
 }
 
 /// Rows as Citus could hold them: no `nodename:nodeport` twice.
 fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(any_row(), 0..6).prop_map(|picked| {
         let mut rows: Vec<Row> = Vec::new();
-        for (nodeid, (group, host, is_secondary)) in (1..).zip(picked) {
+        for (nodeid, (group, host, role)) in (1..).zip(picked) {
             if rows.iter().all(|present| present.address != addr(host)) {
-                rows.push(if is_secondary {
-                    secondary(nodeid, group, host)
-                } else {
-                    row(nodeid, group, host)
+                rows.push(match role {
+                    0 | 1 => secondary(nodeid, group, host),
+                    2 => clone_of(nodeid, host),
+                    _ => row(nodeid, group, host),
                 });
             }
         }
@@ -174,6 +179,58 @@ prop_compose! {
     }
 }
 
+fn reach() -> impl Strategy<Value = Reach> {
+    let answerer = (any::<bool>(), 1..3_i64);
+    let answerer = answerer.prop_map(|(in_recovery, started)| Answerer {
+        in_recovery,
+        started,
+    });
+    prop_oneof![
+        1 => Just(Reach::Asking),
+        4 => prop::option::of(answerer).prop_map(Reach::Yes),
+        3 => Just(Reach::No(refused())),
+    ]
+}
+
+prop_compose! {
+    fn neighbour()(
+        members in prop::option::weighted(0.9, prop::collection::vec(prop::sample::select(&HOSTS[..4]), 0..3)),
+        leader in prop::option::weighted(0.7, prop::sample::select(&HOSTS[..4])),
+        held in prop::bool::weighted(0.2),
+        own in prop::bool::weighted(0.8),
+    ) -> Neighbour {
+        Neighbour {
+            scope: "wk2".to_owned(),
+            members: members.map(|members| members.into_iter().map(addr).collect()),
+            leader: leader.map(|host| NeighbourLeader { address: addr(host), revision: 7 }),
+            held,
+            own: if own { BTreeSet::from(["app".to_owned()]) } else { BTreeSet::new() },
+        }
+    }
+}
+
+prop_compose! {
+    /// What is known of addresses: by the coordinator, by the other groups, by the configuration.
+    fn addresses()(
+        fixed in prop::bool::weighted(0.1),
+        neighbours in prop::collection::btree_map(0..3_i32, neighbour(), 0..3),
+        own in prop::sample::subsequence(vec!["app", "second"], 0..=2),
+        reach in prop::collection::btree_map(
+            prop::sample::select([&HOSTS[..4], &SPELLINGS[2..]].concat()),
+            reach(),
+            0..5,
+        ),
+    ) -> AddressFacts {
+        let reach: BTreeMap<_, _> = reach.into_iter().map(|(host, reach)| (addr(host), reach)).collect();
+        AddressFacts {
+            fixed,
+            neighbours: Arc::new(neighbours),
+            own: own.into_iter().map(str::to_owned).collect(),
+            reach: BTreeMap::from([("app".to_owned(), reach)]),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Memory {
     active_hold: Option<ActiveHold>,
@@ -189,6 +246,7 @@ prop_compose! {
     fn scenario()(
         keys in keys(),
         memory in memory(),
+        addresses in addresses(),
         group in 0..3_i32,
         leader in prop::option::weighted(0.9, member()),
         fresh in prop::bool::weighted(0.9),
@@ -239,6 +297,7 @@ prop_compose! {
         scenario.limits = memory.limits;
         scenario.stopping = memory.stopping;
         scenario.reachability = memory.reachability;
+        scenario.addresses = addresses;
         let second = second.map_or(Rows::Unknown("down".to_owned()), Rows::known);
         scenario.rows("app", Rows::known(app)).rows("second", second)
     }
@@ -268,6 +327,14 @@ pub(crate) fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
                 set(&mut rows, way.nodeid, &way.then);
             }
         }
+        Step::Exchange(step) => {
+            for part in &step.parts {
+                set(&mut rows, part.nodeid, &part.temporary);
+            }
+            for part in &step.parts {
+                set(&mut rows, part.nodeid, &part.to);
+            }
+        }
         Step::Repair(step) => set(&mut rows, step.nodeid, &step.to),
         Step::Register(step) => {
             let nodeid = rows.iter().map(|row| row.nodeid).max().unwrap_or(0) + 1;
@@ -284,7 +351,7 @@ pub(crate) fn carried_out(rows: &[Row], step: &Step) -> Vec<Row> {
 fn progress_after(scenario: &Scenario, database: &str, step: &Step) -> Progress {
     let mut progress = scenario.progress.get(database).copied().unwrap_or_default();
     match step {
-        Step::InSync | Step::Wait(_) | Step::Register(_) | Step::Repair(_) => {}
+        Step::InSync | Step::Wait(_) | Step::Exchange(_) | Step::Register(_) | Step::Repair(_) => {}
         Step::Hold(_) => progress.held = Held::Yes { round: ROUND },
         Step::LetGo => progress.held = Held::No,
         Step::ReadMove(_) => progress.owes_resync = true,
@@ -350,6 +417,12 @@ fn assert_it_is_sane(scenario: &Scenario, decision: &Decision) {
     let expired = scenario
         .active_hold
         .is_some_and(|active_hold| active_hold.expired);
+    if scenario.addresses.fixed {
+        let rewrites = |step: &Step| {
+            !matches!(step, Step::Hold(_) | Step::LetGo | Step::Resync(_)) && step.acts()
+        };
+        assert!(!decision.steps.values().any(rewrites), "{decision:?}");
+    }
     if scenario.writes != Writes::Allowed {
         assert!(!decision.steps.values().any(Step::acts), "{decision:?}");
     }

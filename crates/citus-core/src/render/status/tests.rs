@@ -48,6 +48,7 @@ fn group(number: i32, scope: &str, leader: &str, host: &str) -> GroupReport {
         databases: BTreeMap::from(databases),
         last_move: None,
         hold: None,
+        reach: vec![],
     }
 }
 

@@ -1,0 +1,75 @@
+//! What a group lets the other groups of its formation know, and what it remembers of its own rows.
+
+use dcs_watch::Freshness;
+
+use super::effect::Effect;
+use super::state::Group;
+use crate::plan::{Decision, Neighbour, NeighbourLeader, ProbeState, Rows, Situation, Step, Wait};
+
+impl Group {
+    /// Notes in which databases the group's row is at a member of its own scope: there the number of
+    /// the group means this scope, whatever becomes of the addresses.
+    pub(super) fn look_at_own_rows(&mut self) {
+        let view = &self.facts.view;
+        if view.freshness != Freshness::Fresh {
+            return;
+        }
+        let members = || (view.members.values()).filter_map(|m| m.value.address.as_ref());
+        for (database, facts) in &self.facts.databases {
+            let Rows::Known(rows) = &facts.rows else {
+                continue;
+            };
+            let mut own = rows
+                .iter()
+                .filter(|row| row.groupid == self.settings.whose.group && row.is_primary());
+            if own.any(|row| members().any(|member| *member == row.address)) {
+                self.trust.own.insert(database.clone());
+            }
+        }
+    }
+
+    /// Lets the others know, when something of it changed.
+    pub(super) fn tell_neighbours(&mut self, situation: &Situation<'_>) {
+        let view = situation.view;
+        let writable = *situation.leader_answer() == ProbeState::Writable
+            && situation.lineage_is_trusted()
+            && view.freshness == Freshness::Fresh;
+        let leader = view.leader.as_ref().filter(|_| writable);
+        let leader = leader.zip(view.leader_address());
+        let members = view.members.values();
+        let told = Neighbour {
+            scope: self.settings.whose.scope.clone(),
+            members: (view.freshness != Freshness::Unknown).then(|| {
+                members
+                    .filter_map(|member| member.value.address.clone())
+                    .collect()
+            }),
+            leader: leader.map(|(leader, address)| NeighbourLeader {
+                address: address.clone(),
+                revision: leader.mod_revision,
+            }),
+            held: self.phase.hold().is_some() || !self.slots.is_empty(),
+            own: self.trust.own.clone(),
+        };
+        if self.told.neighbour.as_ref() != Some(&told) {
+            self.told.neighbour = Some(told.clone());
+            self.want(Effect::TellNeighbours(told));
+        }
+    }
+}
+
+/// Whether what the other groups do next matters to a decision.
+pub(super) fn waits_for_neighbours(decision: &Decision) -> bool {
+    decision.steps.values().any(|step| {
+        matches!(
+            step,
+            Step::Exchange(_)
+                | Step::Wait(
+                    Wait::AddressTaken { .. }
+                        | Wait::NotOurs { .. }
+                        | Wait::ScopesUnread { .. }
+                        | Wait::Exchanged { .. }
+                )
+        )
+    })
+}
