@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use dcs_watch::client::Views;
 use dcs_watch::{ScopeId, ScopeView};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::execute::EntryNodes;
-use crate::group::{Context, GroupDriver};
-use crate::session::{Database, Login, Probes};
+use crate::group::{ASKED_AT_ONCE, Context, GroupDriver, Neighbourhood};
+use crate::session::{AddressBook, Database, Login, Probes};
 use crate::state::{FormationState, StateStore};
-use citus_core::config::Formation as Settings;
+use citus_core::config::{Formation as Settings, Workers};
 use citus_core::plan::{COORDINATOR_GROUP, Writes};
 use citus_core::policy::Write;
 
@@ -35,6 +35,7 @@ pub struct Formation {
     probe_login: Arc<Login>,
     databases: Vec<Database>,
     entry_nodes: EntryNodes,
+    addresses: AddressBook,
     rows_changed: watch::Receiver<()>,
 }
 
@@ -49,7 +50,9 @@ impl Formation {
     /// Makes the databases' handles; nothing is connected yet.
     pub fn new(settings: Settings) -> Self {
         let coordinator = &settings.coordinator;
-        let login = Login::new(&coordinator.user, &coordinator.password, &settings.policy);
+        let mut login = Login::new(&coordinator.user, &coordinator.password, &settings.policy);
+        let addresses = AddressBook::new(&settings.addresses);
+        login.addresses = addresses.clone();
         let probe_login = Arc::new(login.for_probes());
         let entry_nodes = EntryNodes::new(&login);
         let login = Arc::new(login);
@@ -64,6 +67,7 @@ impl Formation {
             probe_login,
             databases,
             entry_nodes,
+            addresses,
             rows_changed,
         }
     }
@@ -93,6 +97,18 @@ impl Formation {
         }
     }
 
+    /// All groups that are configured by name are to come, before any of them decides.
+    fn expect_groups(&self, neighbourhood: &Neighbourhood) {
+        neighbourhood.expect(COORDINATOR_GROUP, &self.settings.coordinator.scope);
+        if let Workers::Listed(listed) = &self.settings.workers {
+            for (group, scope) in listed {
+                if let Ok(group) = i32::try_from(*group) {
+                    neighbourhood.expect(group, scope);
+                }
+            }
+        }
+    }
+
     /// Runs until `shutdown` turns true, and every task of it has ended.
     pub async fn run(self, store: StateStore, views: Views, mut shutdown: watch::Receiver<bool>) {
         let context = Arc::new(Context {
@@ -104,8 +120,15 @@ impl Formation {
             databases: self.databases.clone(),
             entry_nodes: self.entry_nodes.clone(),
             rows_changed: self.rows_changed.clone(),
+            addresses: self.addresses.clone(),
+            neighbourhood: Neighbourhood::default(),
+            asking: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
+            fixed: (self.settings.fixed.iter())
+                .filter_map(|group| i32::try_from(*group).ok())
+                .collect(),
             held: Mutex::default(),
         });
+        self.expect_groups(&context.neighbourhood);
         match context.writes {
             Writes::Allowed => {}
             Writes::PatroniManages => warn!(
@@ -205,6 +228,7 @@ impl Crew<'_> {
     fn join(&mut self, group: i32, scope: ScopeId) {
         info!(formation = self.context.name, group, %scope, "following this scope");
         self.groups.insert(group, scope.clone());
+        self.context.neighbourhood.expect(group, &scope);
         self.start(Duty::Group(group, scope), Duration::ZERO);
     }
 

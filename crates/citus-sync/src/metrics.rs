@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use labels::{
     DatabaseLabels, EntryNodeLabels, GroupLabels, HoldEnd, HoldLabels, Operation, OperationLabels,
-    Outcome, PhaseLabels, RowLabels, StepLabels,
+    Outcome, PhaseLabels, ReachLabels, RowLabels, StepLabels,
 };
 pub use watch::WatchNumbers;
 
@@ -37,6 +37,8 @@ pub struct Metrics {
     pub promotion: Histogram,
     /// 1 while a group's primary row is not its leader's.
     pub disagree: Family<RowLabels, Gauge>,
+    /// 1 while the coordinator reaches a member, or a row's address.
+    pub reach: Family<ReachLabels, Gauge>,
     /// Attempts after a failure.
     pub retries: Family<RowLabels, Counter>,
     /// 1 while a group has a leader that answered writable.
@@ -78,6 +80,7 @@ impl Default for Metrics {
             follow: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             promotion: Histogram::new(SECONDS),
             disagree: Family::default(),
+            reach: Family::default(),
             retries: Family::default(),
             leader_writable: Family::default(),
             paused: Family::default(),
@@ -140,6 +143,11 @@ impl Metrics {
             "row_disagrees",
             "1 while the primary row is not the leader's",
             self.disagree.clone(),
+        );
+        registry.register(
+            "coordinator_reaches",
+            "1 while the coordinator reaches the member, or the address of the row",
+            self.reach.clone(),
         );
         registry.register(
             "retries",

@@ -3,13 +3,14 @@
 //! What is rendered reads back as the same configuration (given the same environment); settings
 //! that have their default are left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use dcs_watch::key::ScopeId;
 
+use super::addresses::AddressRules;
 use super::formation::{Coordinator, Formation, Password};
 use super::login::{ETCD_PASSWORD, PGPASSWORD};
 use super::secret::{Origin, Secret};
@@ -163,7 +164,7 @@ fn formation(
 ) -> Result<(), ConvertError> {
     coordinator(out, depth, &formation.coordinator);
     match &formation.workers {
-        Workers::Listed(listed) => workers(out, depth, listed),
+        Workers::Listed(listed) => workers(out, depth, listed, &formation.fixed),
         Workers::Discovered(discover) => {
             out.line(depth, &format!("discover: {}", quote(discover.pattern())));
         }
@@ -181,9 +182,10 @@ fn formation(
             if !missing.is_empty() {
                 return Err(ConvertError::Unresolved(missing));
             }
-            workers(out, depth, &listed);
+            workers(out, depth, &listed, &formation.fixed);
         }
     }
+    addresses(out, depth, &formation.addresses);
     if formation.register {
         out.line(depth, "register: true");
     }
@@ -213,14 +215,31 @@ fn coordinator(out: &mut Text, depth: usize, coordinator: &Coordinator) {
     }
 }
 
-fn workers(out: &mut Text, depth: usize, listed: &BTreeMap<u32, ScopeId>) {
+fn workers(out: &mut Text, depth: usize, listed: &BTreeMap<u32, ScopeId>, fixed: &BTreeSet<u32>) {
     out.line(depth, "workers:");
     for (group, scope) in listed {
         let scope = quote(&scope.path());
+        let address = if fixed.contains(group) {
+            ", address: fixed"
+        } else {
+            ""
+        };
         out.line(
             depth + 1,
-            &format!("- {{ group: {group}, scope: {scope} }}"),
+            &format!("- {{ group: {group}, scope: {scope}{address} }}"),
         );
+    }
+}
+
+fn addresses(out: &mut Text, depth: usize, rules: &AddressRules) {
+    if rules.is_empty() {
+        return;
+    }
+    out.line(depth, "addresses:");
+    for rule in rules.iter() {
+        let (advertised, registered) = (quote(rule.pattern()), quote(rule.registered()));
+        let line = format!("- {{ advertised: {advertised}, registered: {registered} }}");
+        out.line(depth + 1, &line);
     }
 }
 

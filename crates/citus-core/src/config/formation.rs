@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use dcs_watch::key::ScopeId;
 use dcs_watch::view::ScopeView;
 
+use super::addresses::AddressRules;
 use super::secret::Secret;
 use super::workers::{Reason, Unresolved, Workers};
 use crate::policy::Policy;
@@ -19,6 +20,11 @@ pub struct Formation {
     pub coordinator: Coordinator,
     /// The groups from 1 up.
     pub workers: Workers,
+    /// Worker groups whose row has a name or an address that follows the leader by itself: it is
+    /// never rewritten.
+    pub fixed: BTreeSet<u32>,
+    /// What the coordinator calls members that Patroni advertises under other addresses.
+    pub addresses: AddressRules,
     /// Whether groups without a row are added with `citus_add_node`.
     pub register: bool,
     /// Deadlines and permissions.

@@ -5,7 +5,7 @@
 //!
 //! A file uses only files of the layers below its own; from bottom to top:
 //!
-//! 1. `secret`, `workers`, then `formation`, then `settings`: the types of a configuration;
+//! 1. `secret`, `workers`, `addresses`, then `formation`, then `settings`: the types of a configuration;
 //! 2. `yaml`, `endpoint`, `passfile`: texts;
 //! 3. `error`, `environment`, `reader`: what every reader uses to ask and to note a problem;
 //! 4. `values`, `login`, `token`: what both kinds of file have;
@@ -13,6 +13,7 @@
 //! 6. `load`, which takes one or the other; `convert`, which writes; `member`, which finds out about
 //!    this host's member of Patroni.
 
+mod addresses;
 mod convert;
 mod endpoint;
 mod environment;
@@ -32,6 +33,7 @@ mod values;
 mod workers;
 mod yaml;
 
+pub use addresses::{AddressRule, AddressRuleError, AddressRules};
 pub use convert::{ConvertError, convert};
 pub use error::{ConfigError, Problem};
 pub use formation::{Coordinator, Formation, Password};

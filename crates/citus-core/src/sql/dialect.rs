@@ -30,6 +30,8 @@ pub struct Dialect {
     pub(super) sets_coordinator_host: bool,
     /// `citus_check_connection_to_node` (10.2 and later).
     pub checks_connections: bool,
+    /// `master_run_on_worker` (8.0 and later): runs a query on any host, through the coordinator.
+    pub(super) runs_on_workers: bool,
     /// `recover_prepared_transactions`.
     pub(super) recovers: bool,
     /// The columns of `pg_dist_node`.
@@ -65,7 +67,7 @@ pub const FUNCTIONS: &str = "SELECT proname::text, pronargs FROM pg_catalog.pg_p
      WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN ('citus_update_node', \
      'master_update_node', 'citus_pause_node_within_txn', 'lock_shard_metadata', 'citus_add_node', \
      'master_add_node', 'citus_set_coordinator_host', 'citus_check_connection_to_node', \
-     'recover_prepared_transactions', 'citus_version')";
+     'recover_prepared_transactions', 'citus_version', 'master_run_on_worker')";
 
 /// Reads the columns of `pg_dist_node`: one text column, no row where there is no such table.
 pub const COLUMNS: &str = "SELECT attname::text FROM pg_catalog.pg_attribute \
@@ -140,6 +142,7 @@ impl Dialect {
             add: first_of(["citus_add_node", "master_add_node"]),
             sets_coordinator_host: has("citus_set_coordinator_host"),
             checks_connections: has("citus_check_connection_to_node"),
+            runs_on_workers: has("master_run_on_worker"),
             recovers: has("recover_prepared_transactions"),
             columns,
         })

@@ -21,8 +21,8 @@ pub use holds::{
 };
 pub use nodes::{CANCEL_METADATA_SYNC, HOLDERS};
 pub use questions::{
-    CITUS_IS_QUIET, FLUSH, FLUSHED, IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, WHERE_IT_IS_NOW,
-    has_replayed, primary_of,
+    CITUS_IS_QUIET, FLUSH, FLUSHED, IN_RECOVERY, STARTED, UNCACHED, VERIFY, WHERE_IT_IS,
+    WHERE_IT_IS_NOW, answerer, has_replayed, primary_of,
 };
 
 /// How sessions of ours begin their `application_name`. A session that bears it is never terminated to make

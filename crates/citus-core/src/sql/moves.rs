@@ -5,7 +5,7 @@ use std::time::Duration;
 use dcs_watch::HostPort;
 
 use super::{Dialect, quote};
-use crate::plan::{COORDINATOR_GROUP, MakeWay, Move, Register, Repair};
+use crate::plan::{COORDINATOR_GROUP, Exchange, MakeWay, Move, Register, Repair};
 
 /// How long the helper of a forced lock waits before it terminates the sessions in the way. The
 /// cooldown has already been waited out without force by then. Not 0: when Citus finds no free
@@ -70,6 +70,13 @@ impl Dialect {
                 self.update(*nodeid, then, false),
             ],
         }
+    }
+
+    /// The updates of an exchange: every row to its temporary name, then each to its own address.
+    pub fn exchange(&self, step: &Exchange) -> Vec<String> {
+        let away = (step.parts.iter()).map(|part| self.update(part.nodeid, &part.temporary, false));
+        let home = (step.parts.iter()).map(|part| self.update(part.nodeid, &part.to, false));
+        away.chain(home).collect()
     }
 
     /// The update of a repair.

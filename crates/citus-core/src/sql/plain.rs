@@ -4,7 +4,7 @@
 use dcs_watch::HostPort;
 
 use super::{Dialect, quote};
-use crate::plan::{MakeWay, Move};
+use crate::plan::{Exchange, ExchangePart, MakeWay, Move};
 
 impl Dialect {
     /// The updates of a move, in the order that keeps every name unique at every moment. A row that
@@ -41,6 +41,21 @@ impl Dialect {
                 ]
             }
         }
+    }
+
+    /// The updates of an exchange, as those of a move.
+    pub fn plain_exchange(&self, step: &Exchange) -> Vec<String> {
+        let rename = |part: &ExchangePart, to: &HostPort| {
+            format!(
+                "UPDATE pg_catalog.pg_dist_node SET {} WHERE nodeid = {} AND groupid = {}",
+                assign(to),
+                part.nodeid,
+                part.group
+            )
+        };
+        let away = (step.parts.iter()).map(|part| rename(part, &part.temporary));
+        let home = step.parts.iter().map(|part| rename(part, &part.to));
+        away.chain(home).collect()
     }
 
     /// Whether the move is made, as far as this node's own copy of the row goes: one boolean.

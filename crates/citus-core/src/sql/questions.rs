@@ -5,6 +5,7 @@ use std::time::Duration;
 use dcs_watch::HostPort;
 
 use super::{Dialect, batch, quote, set_local};
+use crate::plan::Answerer;
 
 /// Where the session's server is: in recovery or not; how much of the log is on its disk; how much
 /// of it is replayed; when it was started, in microseconds since 1970. Each function fails on the
@@ -22,6 +23,10 @@ pub const WHERE_IT_IS: &str = "PREPARE where_it_is AS \
 
 /// The same, on a session where it was asked before.
 pub const WHERE_IT_IS_NOW: &str = "EXECUTE where_it_is";
+
+/// When the session's server was started, in microseconds since 1970.
+pub const STARTED: &str =
+    "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8";
 
 /// How much of a leader's log is on its disk.
 pub const FLUSHED: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
@@ -74,6 +79,57 @@ impl Dialect {
         let bound = set_local("citus.node_connection_timeout", bound);
         Some(batch(["BEGIN", &bound, UNCACHED, &question, "COMMIT"]))
     }
+}
+
+/// What a server is asked through the coordinator: whether it is in recovery, and since when it runs.
+/// The session there is Citus's own, with whatever `search_path` its role has, so nothing in it is
+/// looked up: functions are qualified, and there is no operator and no cast.
+const WHO_ANSWERS: &str = "SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_is_in_recovery(), \
+     pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()))";
+
+impl Dialect {
+    /// Begins a transaction in which the coordinator tries an address once: a batch whose only row
+    /// is the answer, with a warning that says why it is no. `None` before Citus 10.2.
+    pub fn try_to_reach(&self, to: &HostPort, bound: Duration) -> Option<String> {
+        let question = self.check_connection(to)?;
+        let bound = set_local("citus.node_connection_timeout", bound);
+        let warn = "SET LOCAL client_min_messages = warning";
+        Some(batch(["BEGIN", &bound, UNCACHED, warn, &question]))
+    }
+
+    /// Asks, in that transaction, which server answered the coordinator there: whether that could be
+    /// asked, and the [answer](answerer), in a row of two. `None` where Citus has no such function.
+    pub fn who_answers(&self, to: &HostPort) -> Option<String> {
+        self.runs_on_workers.then(|| {
+            format!(
+                "SELECT success, result FROM pg_catalog.master_run_on_worker(ARRAY[{}], \
+                 ARRAY[{}], ARRAY[{}], false)",
+                quote(&to.host),
+                to.port,
+                quote(WHO_ANSWERS)
+            )
+        })
+    }
+}
+
+/// Reads what a server said of itself through the coordinator.
+pub fn answerer(text: &str) -> Option<Answerer> {
+    let (recovery, started) = text.split_once(' ')?;
+    let in_recovery = match recovery {
+        "t" => true,
+        "f" => false,
+        _ => return None,
+    };
+    // Seconds with six digits behind the point, as the shortest text that reads back the same: a
+    // double has room for one digit more.
+    let started: f64 = started.parse().ok()?;
+    let micros = (started * 1e6).round();
+    #[expect(clippy::cast_possible_truncation, reason = "microseconds since 1970")]
+    let started = (micros.is_finite() && micros.abs() < 9e18).then_some(micros as i64)?;
+    Some(Answerer {
+        in_recovery,
+        started,
+    })
 }
 
 /// Citus keeps a connection that it made for such a question, and puts the next one through it. If

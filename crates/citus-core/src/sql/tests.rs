@@ -5,7 +5,7 @@ use std::time::Duration;
 use dcs_watch::HostPort;
 
 use super::*;
-use crate::plan::{MakeWay, Move, Register, Repair};
+use crate::plan::{Exchange, ExchangePart, MakeWay, Move, Register, Repair};
 
 const ALL: Rights = Rights {
     update: true,
@@ -76,10 +76,12 @@ fn citus_13() -> Dialect {
             function("citus_set_coordinator_host", 4),
             function("citus_check_connection_to_node", 2),
             function("recover_prepared_transactions", 0),
+            function("master_run_on_worker", 4),
         ],
         columns(&[
             "nodeid",
             "nodecluster",
+            "nodeisclone",
             "isactive",
             "hasmetadata",
             "metadatasynced",
@@ -128,6 +130,40 @@ fn example() -> Example {
         old,
         plain,
         swap,
+    }
+}
+
+fn exchange(to: &HostPort) -> Exchange {
+    let other: HostPort = "10.0.0.9:5432".parse().expect("an address");
+    let part = |group, from: &HostPort, to: &HostPort| ExchangePart {
+        group,
+        nodeid: group + 1,
+        from: from.clone(),
+        to: to.clone(),
+        temporary: HostPort {
+            host: format!("citus-sync-swap-{}.invalid", group + 1),
+            port: from.port,
+        },
+        revision: 7,
+    };
+    Exchange {
+        parts: vec![part(1, &other, to), part(2, to, &other)],
+    }
+}
+
+#[test]
+fn a_servers_answer_through_the_coordinator_is_read_to_the_microsecond() {
+    for (text, read) in [
+        ("f 1764285000.123456", Some((false, 1_764_285_000_123_456))),
+        ("t 1764285000.1", Some((true, 1_764_285_000_100_000))),
+        ("f 1764285000", Some((false, 1_764_285_000_000_000))),
+        ("f", None),
+        ("x 1", None),
+        ("f NaN", None),
+        ("f 1e300", None),
+    ] {
+        let answer = answerer(text).map(|answer| (answer.in_recovery, answer.started));
+        assert_eq!(answer, read, "{text}");
     }
 }
 
@@ -191,7 +227,20 @@ fn everything(dialect: &Dialect) -> String {
                 .into_iter()
                 .collect(),
         ),
+        ("exchange", dialect.exchange(&exchange(&to))),
+        ("plain exchange", dialect.plain_exchange(&exchange(&to))),
         ("check", dialect.check_connection(&to).into_iter().collect()),
+        (
+            "try to reach",
+            dialect
+                .try_to_reach(&to, Duration::from_millis(700))
+                .into_iter()
+                .collect(),
+        ),
+        (
+            "who answers",
+            dialect.who_answers(&to).into_iter().collect(),
+        ),
     ] {
         tell(&mut text, title, &statements);
     }

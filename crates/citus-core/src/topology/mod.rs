@@ -1,7 +1,9 @@
 //! The rows of `pg_dist_node`: which there are, and what each is for.
 
+mod registered;
 mod row;
 
+pub use registered::{RegisteredView, registered};
 pub(crate) use row::is_temporary;
 pub use row::{NodeRole, Row, Rows};
 

@@ -9,6 +9,7 @@
 //! `convert`, `history`, `hold`, `plan`, `run`, `status`); `dispatch` picks the command.
 
 mod address;
+mod addresses;
 mod check;
 mod convert;
 mod dispatch;

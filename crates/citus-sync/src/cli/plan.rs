@@ -9,6 +9,7 @@ use dcs_watch::ScopeView;
 use dcs_watch::client::list_once;
 use futures_util::future::{join, join_all};
 
+use super::addresses::Addresses;
 use super::outcome::{Done, Outcome};
 use super::remediation::describe;
 use super::runtime::block_on;
@@ -61,7 +62,7 @@ pub(super) fn plan(options: &Options) -> Outcome {
 
 async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     let groups = Groups::of(formation, views);
-    let login = snapshot::login(formation);
+    let login = snapshot::login(formation, &groups);
     let databases = &formation.coordinator.databases;
     let read = databases.iter().map(async |name| {
         let rows = match groups.coordinator() {
@@ -79,11 +80,12 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     )
     .await;
     let rows: BTreeMap<String, Rows> = rows.into_iter().collect();
+    let addresses = Addresses::look(&login, &groups, &answers, &rows).await;
 
     let mut lines: Vec<PlanLine> = groups
         .views
         .iter()
-        .flat_map(|(group, view)| of_group(formation, *group, view, &answers, &rows))
+        .flat_map(|(group, view)| of_group(formation, *group, view, &answers, &rows, &addresses))
         .collect();
     lines.extend(groups.unresolved.iter().map(|gap| PlanLine {
         undecided: Some(gap.to_string()),
@@ -98,9 +100,18 @@ fn of_group(
     view: &ScopeView,
     answers: &Answers,
     rows: &BTreeMap<String, Rows>,
+    addresses: &Addresses,
 ) -> Vec<PlanLine> {
     let writes = snapshot::writes(formation);
-    let decision = snapshot::decide(formation, writes, group, view, answers.get(&group), rows);
+    let decision = snapshot::decide(
+        formation,
+        writes,
+        group,
+        view,
+        answers.get(&group),
+        rows,
+        addresses,
+    );
     let missing = (!view.exists()).then(|| format!("etcd has no scope {}", view.scope));
     decision
         .steps
@@ -134,6 +145,7 @@ fn undecided(step: &Step) -> Option<String> {
             wait @ (Wait::RowsUnknown { .. }
             | Wait::Unreachable { .. }
             | Wait::NotProbed { .. }
+            | Wait::ReachUnknown { .. }
             | Wait::ViewUnknown
             | Wait::ViewStale { .. }),
         ) => Some(wait.to_string()),

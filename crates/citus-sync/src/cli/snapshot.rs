@@ -2,17 +2,19 @@
 //! what the leaders say, and what would be decided on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
+use super::addresses::Addresses;
 use super::outcome::Failed;
 use time::OffsetDateTime;
 
 use crate::daemon;
 use crate::formation;
-use crate::session::{Login, SqlError, inspect};
+use crate::session::{AddressBook, Login, SqlError, inspect};
 use citus_core::config::{Config, Formation, Unresolved};
 use citus_core::plan::{
     self, COORDINATOR_GROUP, Decision, Position, Probe, ProbeState, Rows, Situation, Writes,
@@ -37,6 +39,8 @@ pub(super) fn etcd_settings(config: &Config) -> Result<dcs_watch::client::Settin
 pub(super) struct Groups {
     /// By Citus `groupid`; a scope that etcd does not have comes with an empty view.
     pub(super) views: BTreeMap<i32, ScopeView>,
+    /// Registered addresses, where those are not the advertised ones.
+    addresses: AddressBook,
     /// Groups whose scope is not known, and why.
     pub(super) unresolved: Vec<Unresolved>,
 }
@@ -45,6 +49,7 @@ impl Groups {
     pub(super) fn of(formation: &Formation, views: &Views) -> Self {
         let (mut scopes, unresolved) = formation.resolve(views.values());
         scopes.insert(0, formation.coordinator.scope.clone());
+        let addresses = AddressBook::new(&formation.addresses);
         let view = |scope: &ScopeId| {
             views.get(scope).cloned().unwrap_or_else(|| {
                 // It was listed and was not there: that is news, not ignorance.
@@ -56,9 +61,16 @@ impl Groups {
         // Citus stores groups as int4, and the configuration was checked against that.
         let views = scopes
             .iter()
-            .filter_map(|(group, scope)| Some((i32::try_from(*group).ok()?, view(scope))))
+            .filter_map(|(group, scope)| {
+                let view = addresses.register(&Arc::new(view(scope)));
+                Some((i32::try_from(*group).ok()?, Arc::unwrap_or_clone(view)))
+            })
             .collect();
-        Self { views, unresolved }
+        Self {
+            views,
+            addresses,
+            unresolved,
+        }
     }
 
     /// Where the coordinator's leader is.
@@ -93,10 +105,13 @@ pub(super) async fn ask_leaders(login: &Login, databases: &[String], groups: &Gr
         .await
 }
 
-/// How `formation` logs in.
-pub(super) fn login(formation: &Formation) -> Login {
+/// How `formation` logs in, and where it finds the members of `groups`.
+pub(super) fn login(formation: &Formation, groups: &Groups) -> Login {
     let coordinator = &formation.coordinator;
-    Login::new(&coordinator.user, &coordinator.password, &formation.policy)
+    Login {
+        addresses: groups.addresses.clone(),
+        ..Login::new(&coordinator.user, &coordinator.password, &formation.policy)
+    }
 }
 
 /// Whether `run` would write to this formation.
@@ -112,6 +127,7 @@ pub(super) fn decide(
     view: &ScopeView,
     answer: Option<&Result<bool, SqlError>>,
     rows: &BTreeMap<String, Rows>,
+    addresses: &Addresses,
 ) -> Decision {
     let mut answers = BTreeMap::new();
     if let (Some(address), Some(leader), Some(answer)) =
@@ -127,10 +143,11 @@ pub(super) fn decide(
                 Err(error) => ProbeState::Unreachable(error.to_string()),
             },
             position: Position::default(),
-            started: None,
+            started: addresses.started.get(&group).copied(),
         };
         answers.insert(address.clone(), probe);
     }
+    let facts = addresses.facts(formation, group);
     let situation = Situation {
         group,
         view,
@@ -143,6 +160,7 @@ pub(super) fn decide(
         active_hold: None,
         requested_hold: None,
         given_up: &[],
+        addresses: &facts,
         register: formation.register,
         writes,
         limits: formation.policy.limits(),

@@ -49,6 +49,7 @@ mod readers;
 mod reads_under_hold;
 mod recover;
 mod resync;
+mod row_exchange;
 mod row_move;
 mod row_update;
 mod skipped_mark;

@@ -23,6 +23,7 @@ use super::error::StepError;
 use super::forced_move::ForcedMove;
 use super::order::Change;
 use super::plain_move::PlainMove;
+use super::row_exchange::exchange;
 use super::transaction::{LONGER, MOMENT, UNSYNCED, commit, ensure};
 use crate::session::{Connection, Database};
 
@@ -44,6 +45,7 @@ pub async fn carry_out(
         Step::Move(step) => {
             row_move(database, entry_nodes, targets, group, step, still_right).await
         }
+        Step::Exchange(step) => exchange(database, step, still_right).await,
         Step::Register(step) => register(database, step, still_right).await,
         Step::Repair(step) => repair(database, step, still_right).await,
         Step::InSync

@@ -1,15 +1,20 @@
 //! What the groups of one formation share.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use citus_core::plan::Writes;
 use citus_core::policy::Policy;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::neighbourhood::Neighbourhood;
 use crate::execute::EntryNodes;
-use crate::session::Database;
+use crate::session::{AddressBook, Database};
 use crate::state::StateStore;
+
+/// Questions to the coordinator, ahead of time, that are under way at once in a formation: each is
+/// a session there, and one more that it opens to a worker. Hundreds of groups begin at the same moment.
+pub const ASKED_AT_ONCE: usize = 2;
 
 /// What the groups of one formation share.
 pub struct Context {
@@ -29,6 +34,14 @@ pub struct Context {
     pub entry_nodes: EntryNodes,
     /// Wakes when the rows of any of them changed.
     pub rows_changed: watch::Receiver<()>,
+    /// Registered addresses, where those are not the advertised ones.
+    pub addresses: AddressBook,
+    /// What its groups let each other know.
+    pub neighbourhood: Neighbourhood,
+    /// Questions to the coordinator, ahead of time, that may be under way at once.
+    pub asking: Arc<Semaphore>,
+    /// Groups whose row follows by itself.
+    pub fixed: BTreeSet<i32>,
     /// Groups that are held.
     pub held: Mutex<BTreeSet<i32>>,
 }

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::context::Context;
+use super::neighbourhood::Neighbours;
 use super::orders::{self, Executed, Execution, Finished, Tools};
 use super::questions;
 use crate::execute::Hold;
@@ -38,7 +39,12 @@ pub struct GroupDriver {
     group: Group,
     number: i32,
     view: watch::Receiver<Arc<ScopeView>>,
+    /// The last view, and the same with registered addresses.
+    registered: (Arc<ScopeView>, Arc<ScopeView>),
     rows_changed: watch::Receiver<()>,
+    neighbours: watch::Receiver<Neighbours>,
+    /// What the other groups say next matters.
+    listens: bool,
     commands: mpsc::Receiver<Command>,
     probes: Probes,
     /// Orders that are under way.
@@ -91,12 +97,18 @@ impl GroupDriver {
             whose: whose.clone(),
             policy: context.policy.clone(),
             register: context.register,
+            fixed: context.fixed.contains(&number),
             writes: context.writes,
             databases: databases
                 .map(|database| database.name.to_string())
                 .collect(),
         };
+        context.neighbourhood.join(number, view.clone());
+        let seen = view.borrow().clone();
         Self {
+            registered: (seen.clone(), context.addresses.register(&seen)),
+            neighbours: context.neighbourhood.listen(),
+            listens: false,
             rows_changed: context.rows_changed.clone(),
             commands: context.store.listen(&context.name, number, &whose.scope),
             reporting: Reporting::new(context.store.clone(), whose),
@@ -132,6 +144,8 @@ impl GroupDriver {
                 },
                 changed = self.rows_changed.changed() => if changed.is_err() { return },
                 () = self.probes.changed() => {}
+                // The context has the other end.
+                _ = self.neighbours.changed(), if self.listens => {}
                 Some(finished) = self.running.next(), if !self.running.is_empty() => {
                     news.push(self.finished(finished));
                 }
@@ -161,6 +175,7 @@ impl GroupDriver {
         let mut all = self.facts();
         all.extend(news);
         let effects = self.group.step(all, now);
+        self.listens = effects.neighbours;
         for effect in effects.all {
             self.carry_out(effect);
         }
@@ -169,6 +184,7 @@ impl GroupDriver {
 
     /// What is known now, whether it changed or not.
     fn facts(&mut self) -> Vec<Input> {
+        let view = self.registered_view();
         let databases = self.context.databases.iter();
         let databases = databases.map(|database| {
             let facts = DatabaseFacts {
@@ -178,9 +194,10 @@ impl GroupDriver {
             (database.name.to_string(), facts)
         });
         let mut facts = vec![
-            Input::View(self.view.borrow_and_update().clone()),
+            Input::View(view),
             Input::Databases(databases.collect()),
             Input::Answers(self.probes.answers()),
+            Input::Neighbours(self.neighbours.borrow_and_update().clone()),
             Input::OthersHeld(self.context.others_are_held(self.number)),
         ];
         for (database, open) in &self.holds {
@@ -190,6 +207,16 @@ impl GroupDriver {
             });
         }
         facts
+    }
+
+    /// The scope's view, with the addresses that rows have.
+    fn registered_view(&mut self) -> Arc<ScopeView> {
+        let view = self.view.borrow_and_update().clone();
+        if !Arc::ptr_eq(&self.registered.0, &view) {
+            let registered = self.context.addresses.register(&view);
+            self.registered = (view, registered);
+        }
+        self.registered.1.clone()
     }
 
     fn command(&mut self, command: Command) -> Input {
@@ -309,6 +336,7 @@ impl GroupDriver {
                     let _ = reply.send(answer);
                 }
             }
+            Effect::TellNeighbours(said) => self.context.neighbourhood.tell(self.number, said),
             Effect::HoldStands(stands) => self.context.note_held(self.number, stands),
             Effect::Publish(event) => self.reporting.publish(event),
             Effect::Report(report) => self.reporting.report(*report),
@@ -337,6 +365,15 @@ impl GroupDriver {
                         }
                     });
                 }
+            }
+            Effect::AskReach {
+                database,
+                address,
+                number,
+            } => {
+                let database = self.context.database(&database);
+                let turn = self.context.asking.clone();
+                self.inquire(questions::ask_reach(database, address, number, turn));
             }
             Effect::FlushLog { database, leader } => {
                 if let Some(database) = self.context.database(&database) {
@@ -442,6 +479,7 @@ impl GroupDriver {
             entry_nodes: self.context.entry_nodes.clone(),
             view: self.view.clone(),
             answers: self.probes.listen(),
+            neighbourhood: self.context.neighbourhood.clone(),
         };
         let name = order.database.clone();
         let hold = match order.action {

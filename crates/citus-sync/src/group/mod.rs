@@ -6,8 +6,10 @@
 
 mod context;
 mod driver;
+mod neighbourhood;
 mod orders;
 mod questions;
 
-pub use context::Context;
+pub use context::{ASKED_AT_ONCE, Context};
 pub use driver::GroupDriver;
+pub use neighbourhood::Neighbourhood;

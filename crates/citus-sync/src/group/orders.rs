@@ -16,6 +16,7 @@ use dcs_watch::{HostPort, ScopeView};
 use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::sync::watch;
 
+use super::neighbourhood::Neighbourhood;
 use crate::execute::{
     EntryNodes, Hold, HoldOrder, ReadsUnderHold, StepError, carry_out, move_reads, resync,
 };
@@ -28,6 +29,7 @@ pub(super) struct Tools {
     pub(super) entry_nodes: EntryNodes,
     pub(super) view: watch::Receiver<Arc<ScopeView>>,
     pub(super) answers: Listener,
+    pub(super) neighbourhood: Neighbourhood,
 }
 
 /// What an order that succeeded leaves: news for the group, or a hold for the driver to keep.
@@ -140,7 +142,12 @@ async fn execute(
             Done::Changed(finished.await?)
         }
         Action::Change(precondition) => {
-            let leads = leads(&tools, precondition);
+            let own = leads(&tools, precondition);
+            let (neighbourhood, exchanged) = (tools.neighbourhood.clone(), step.clone());
+            let leads = move || match &exchanged {
+                Step::Exchange(exchange) => own() && neighbourhood.still_stand(exchange),
+                _ => own(),
+            };
             let changed = carry_out(database, entry_nodes, &targets, group, &step, leads);
             Done::Changed(changed.await?)
         }

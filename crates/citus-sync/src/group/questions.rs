@@ -1,12 +1,14 @@
 //! What is asked and done beside a group's orders; none of it holds up a decision.
 
+use std::sync::Arc;
+
 use citus_core::group::Input;
 use dcs_watch::HostPort;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
 use crate::execute::{EntryNodes, ask_entry_nodes, flush_log, readers_are_gone, recover_prepared};
-use crate::session::{Database, can_reach};
+use crate::session::{Database, can_reach, reach};
 
 /// Asks the coordinator whether it reaches a member.
 pub(super) async fn ask_coordinator(database: Database, address: HostPort, round: u64) -> Input {
@@ -22,6 +24,29 @@ pub(super) async fn ask_coordinator(database: Database, address: HostPort, round
 pub(super) async fn flush(database: Database, entry_nodes: EntryNodes, leader: HostPort) {
     if let Err(error) = flush_log(&entry_nodes, &leader, &database.name).await {
         debug!(database = %database.name, %leader, "having the log flushed: {error}");
+    }
+}
+
+/// Asks the coordinator ahead of time whether it reaches an address, after `turn` came.
+pub(super) async fn ask_reach(
+    database: Option<Database>,
+    address: HostPort,
+    number: u64,
+    turn: Arc<Semaphore>,
+) -> Input {
+    let Some(database) = database else {
+        let answer = Err("the database is not connected".to_owned());
+        return Input::ReachHeard { number, answer };
+    };
+    // Closed by nobody; without a turn the question is put all the same.
+    let _turn = turn.acquire().await;
+    let answer = reach(&database, &address).await;
+    if let Err(error) = &answer {
+        debug!(database = %database.name, %address, "whether the coordinator reaches it: {error}");
+    }
+    Input::ReachHeard {
+        number,
+        answer: answer.map_err(|error| error.to_string()),
     }
 }
 

@@ -9,6 +9,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 #[allow(missing_docs)]
 pub enum Operation {
     Move,
+    Exchange,
     Register,
     Repair,
 }
@@ -32,6 +33,7 @@ impl EncodeLabelValue for Operation {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         encoder.write_str(match self {
             Self::Move => "move",
+            Self::Exchange => "exchange",
             Self::Register => "register",
             Self::Repair => "repair",
         })
@@ -130,6 +132,17 @@ pub struct EntryNodeLabels {
     pub formation: String,
     pub database: String,
     pub entry_node: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct ReachLabels {
+    pub formation: String,
+    pub group: i32,
+    pub database: String,
+    /// Empty where the address is a row's alone.
+    pub member: String,
+    pub address: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use citus_core::event::{self, Event, Whose};
 use citus_core::plan::Step;
-use citus_core::report::{GroupReport, Transition};
+use citus_core::report::{GroupReport, ReachReport, Transition};
 
 use crate::metrics::{
     DatabaseLabels, EntryNodeLabels, GroupLabels, HoldEnd, HoldLabels, Metrics, Operation,
-    OperationLabels, Outcome, PhaseLabels, RowLabels, StepLabels,
+    OperationLabels, Outcome, PhaseLabels, ReachLabels, RowLabels, StepLabels,
 };
 
 fn group_labels(whose: &Whose) -> GroupLabels {
@@ -105,6 +105,8 @@ pub(super) fn count(metrics: &Metrics, whose: &Whose, event: &Event) {
         | Event::ReleaseRequested
         | Event::EntryNodesJoined { .. }
         | Event::CoordinatorNotAsked { .. }
+        | Event::OutOfReach { .. }
+        | Event::ReachedAgain { .. }
         | Event::NotRecovered { .. }
         | Event::EntryNodeBehind { .. }
         | Event::EntryNodeNotAsked { .. } => {}
@@ -171,6 +173,7 @@ fn steps(metrics: &Metrics, whose: &Whose, event: &Event) {
 
 fn operation_of(step: &Step) -> Operation {
     match step {
+        Step::Exchange(_) => Operation::Exchange,
         Step::Register(_) => Operation::Register,
         Step::Repair(_) => Operation::Repair,
         _ => Operation::Move,
@@ -188,6 +191,35 @@ fn phases(metrics: &Metrics, transition: &Transition) {
     }
 }
 
+fn reach_labels(whose: &Whose, report: &ReachReport) -> ReachLabels {
+    ReachLabels {
+        formation: whose.formation.clone(),
+        group: whose.group,
+        database: report.database.clone(),
+        member: report.member.clone().unwrap_or_default(),
+        address: report.address.to_string(),
+    }
+}
+
+/// What the coordinator reaches; an address that matters no more has no number any more.
+pub(super) fn reach(metrics: &Metrics, whose: &Whose, before: &[ReachReport], now: &[ReachReport]) {
+    let same = |one: &ReachReport, other: &ReachReport| {
+        one.database == other.database
+            && one.member == other.member
+            && one.address.is_spelled(&other.address)
+    };
+    for gone in before {
+        if !now.iter().any(|report| same(report, gone)) {
+            metrics.reach.remove(&reach_labels(whose, gone));
+        }
+    }
+    for report in now {
+        let reached = i64::from(report.why.is_none());
+        let labels = reach_labels(whose, report);
+        metrics.reach.get_or_create(&labels).set(reached);
+    }
+}
+
 pub(super) fn gauge(metrics: &Metrics, whose: &Whose, report: &GroupReport) {
     let labels = group_labels(whose);
     let writable = i64::from(report.writable);
@@ -197,7 +229,7 @@ pub(super) fn gauge(metrics: &Metrics, whose: &Whose, report: &GroupReport) {
     for (name, database) in &report.databases {
         let labels = row_labels(whose, name);
         let disagrees = match (&database.row, &report.address) {
-            (Some(row), Some(leader)) => row != leader,
+            (Some(row), Some(leader)) => row != leader && !database.in_sync,
             _ => false,
         };
         let disagrees = i64::from(disagrees);

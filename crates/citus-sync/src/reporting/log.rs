@@ -17,6 +17,40 @@ fn address(address: Option<&HostPort>) -> String {
     address.map_or("none".to_owned(), ToString::to_string)
 }
 
+fn reach(whose: &Whose, event: &Event) {
+    let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
+    match event {
+        Event::OutOfReach {
+            database,
+            address,
+            why,
+            row: true,
+            ..
+        } => error!(
+            formation, group, %scope, database, %address,
+            "the coordinator does not reach the address of this group's row, so its queries fail: {why}; \
+             open the way from the coordinator to it, or map it under `addresses`"
+        ),
+        Event::OutOfReach {
+            database,
+            member,
+            address,
+            why,
+            row: false,
+        } => warn!(
+            formation, group, %scope, database, %address,
+            member = member.as_deref().unwrap_or("none"),
+            "the coordinator does not reach this address: a row that works is not moved there, nor are \
+             reads of a hold: {why}"
+        ),
+        Event::ReachedAgain { database, address } => info!(
+            formation,
+            group, %scope, database, %address, "the coordinator reaches this address again"
+        ),
+        _ => {}
+    }
+}
+
 pub(super) fn write(whose: &Whose, event: &Event) {
     let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
     match event {
@@ -82,6 +116,7 @@ pub(super) fn write(whose: &Whose, event: &Event) {
             "the coordinator could not be asked whether it reaches a lost member, so reads stay where \
              they are; it is asked again: {error}"
         ),
+        Event::OutOfReach { .. } | Event::ReachedAgain { .. } => reach(whose, event),
         Event::TransitionOver(transition) => transition_over(transition),
         Event::EntryNodeSkipped { .. }
         | Event::EntryNodesJoined { .. }

@@ -5,7 +5,7 @@ mod counts;
 mod log;
 
 use citus_core::event::{Event, Whose};
-use citus_core::report::GroupReport;
+use citus_core::report::{GroupReport, ReachReport};
 
 use crate::state::StateStore;
 
@@ -13,12 +13,18 @@ use crate::state::StateStore;
 pub struct Reporting {
     store: StateStore,
     whose: Whose,
+    /// What the coordinator was last said to reach.
+    reach: Vec<ReachReport>,
 }
 
 impl Reporting {
     /// For the group `whose`.
     pub fn new(store: StateStore, whose: Whose) -> Self {
-        Self { store, whose }
+        Self {
+            store,
+            whose,
+            reach: Vec::new(),
+        }
     }
 
     /// Tells each subscriber.
@@ -31,8 +37,17 @@ impl Reporting {
     }
 
     /// What the group is like now.
-    pub fn report(&self, report: GroupReport) {
+    pub fn report(&mut self, report: GroupReport) {
         counts::gauge(self.store.metrics(), &self.whose, &report);
+        if self.reach != report.reach {
+            counts::reach(
+                self.store.metrics(),
+                &self.whose,
+                &self.reach,
+                &report.reach,
+            );
+            self.reach.clone_from(&report.reach);
+        }
         self.store.post(&self.whose.formation, report);
     }
 }

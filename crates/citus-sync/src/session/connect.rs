@@ -4,19 +4,21 @@
 //! dropping a query's future does not end it on the server: so every call here has one overall
 //! deadline, and a connection that missed one is thrown away, its query cancelled.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use citus_core::sql::{APPLICATION, VERIFY, rename};
 use dcs_watch::HostPort;
+use dcs_watch::text::excerpt;
 use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::bounded::Bounded;
 use super::error::SqlError;
@@ -26,6 +28,9 @@ use super::socket::{self, Keepalive};
 /// How much longer than the server's own `statement_timeout` we wait: the server's error says
 /// what it was doing, ours can only say that nothing came.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// How much of a warning is kept.
+const WARNING_BYTES: usize = 500;
 
 /// A session is over: by an error, or because the server closed it.
 #[derive(Clone, Debug)]
@@ -59,12 +64,31 @@ pub struct Connection {
     peer: SocketAddr,
     /// It bears another name than at its beginning.
     renamed: bool,
+    /// The last warning of the server.
+    warning: Arc<Mutex<Option<Box<str>>>>,
     /// Where this session is.
     pub address: HostPort,
 }
 
 /// What drives a session's socket.
 type Driver = tokio_postgres::Connection<Bounded<TcpStream>, NoTlsStream>;
+
+/// Drives a session until it ends. Of what the server says unasked its last warning is kept.
+async fn drive(
+    mut connection: Driver,
+    warning: &Mutex<Option<Box<str>>>,
+) -> Result<(), tokio_postgres::Error> {
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message?
+            && notice.severity() == "WARNING"
+        {
+            let text = excerpt(notice.message(), WARNING_BYTES).into_owned();
+            let mut warning = warning.lock().unwrap_or_else(PoisonError::into_inner);
+            *warning = Some(text.into());
+        }
+    }
+    Ok(())
+}
 
 /// Opens a session at the first of the host's addresses that lets us in, or says what the last one said.
 async fn open_at_one(
@@ -99,25 +123,28 @@ impl Connection {
     ///
     /// Whatever kept the session from opening; never hangs.
     pub async fn open(login: &Login, address: &HostPort, database: &str) -> Result<Self, SqlError> {
+        let advertised = login.addresses.advertised(address);
         let mut config = Config::new();
         config
             .user(&login.user)
             .dbname(database)
             .application_name(&login.application_name)
             .options(login.settings());
-        if let Some(password) = login.password_for(address, database)? {
+        if let Some(password) = login.password_for(&advertised, database)? {
             config.password(password);
         }
         // Boxed: the handshake's state is large, and would stay in every idle session's task.
-        let handshake = Box::pin(open_at_one(&config, login, address));
+        let handshake = Box::pin(open_at_one(&config, login, &advertised));
         let opened = timeout(login.connect_timeout, handshake).await;
         let (peer, client, connection) = opened.map_err(|_| SqlError::Deadline {
             what: "connecting",
             after: login.connect_timeout,
         })??;
         let (tell_closed, closed) = watch::channel(None);
+        let warning = Arc::default();
+        let warnings = Arc::clone(&warning);
         let driver = tokio::spawn(async move {
-            let ended = connection.await.err().map(|error| {
+            let ended = drive(connection, &warnings).await.err().map(|error| {
                 let error: Arc<str> = SqlError::from(error).to_string().into();
                 error
             });
@@ -135,6 +162,7 @@ impl Connection {
             pid: 0,
             peer,
             renamed: false,
+            warning,
             address: address.clone(),
         })
     }
@@ -213,6 +241,12 @@ impl Connection {
                 _ => None,
             })
             .collect())
+    }
+
+    /// The last warning that the server sent, once.
+    pub(super) fn take_warning(&self) -> Option<Box<str>> {
+        let mut warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
+        warning.take()
     }
 
     /// Asks whether the server is in recovery, and notes which process serves this session.

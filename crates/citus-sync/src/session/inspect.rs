@@ -10,8 +10,9 @@ use super::catalogue::{detect, read_rows};
 use super::connect::{AnswerRow, Connection};
 use super::error::SqlError;
 use super::login::Login;
-use citus_core::plan::Row;
-use citus_core::sql::{Dialect, IN_RECOVERY};
+use super::reachability::reach_on;
+use citus_core::plan::{Reach, Row};
+use citus_core::sql::{Dialect, IN_RECOVERY, STARTED};
 
 /// Asks a member whether it is in recovery. The databases are tried in turn while only the
 /// database is at fault: the question is about the server.
@@ -274,23 +275,50 @@ fn cell(row: &AnswerRow, column: usize) -> String {
 /// The longest value of a setting that `check` judges, in bytes.
 const CELL: usize = 1 << 10;
 
-/// Whether one database of the coordinator leader itself can reach an address; on a session of its
-/// own, because Citus may wait for a silent host until our deadline. `None` where this Citus
-/// cannot say.
+/// Whether one database of the coordinator leader itself reaches an address, why not, and which server
+/// is there; on a session of its own, because Citus may wait for a silent host until our deadline.
+/// `None` where this Citus cannot say.
 ///
 /// # Errors
 ///
-/// No answer within the login's `statement_timeout`, or the coordinator cannot be asked.
+/// No answer in time, or the coordinator cannot be asked.
 pub async fn reaches(
     login: &Login,
     coordinator: &HostPort,
     database: &str,
-    dialect: &Dialect,
     to: &HostPort,
-) -> Result<Option<bool>, SqlError> {
-    let Some(question) = dialect.check_connection(to) else {
-        return Ok(None);
-    };
+) -> Result<Option<Reach>, SqlError> {
     let mut session = Connection::open(login, coordinator, database).await?;
-    session.boolean(&question).await.map(Some)
+    let dialect = detect(&mut session).await?;
+    if !dialect.checks_connections {
+        return Ok(None);
+    }
+    reach_on(&mut session, &dialect, to).await.map(Some)
+}
+
+/// When a member was started, in microseconds since 1970 by its own clock: which server it is.
+///
+/// # Errors
+///
+/// What the last database tried said.
+pub async fn started(
+    login: &Login,
+    address: &HostPort,
+    databases: &[String],
+) -> Result<i64, SqlError> {
+    let mut error = SqlError::Answer("no database is configured".to_owned());
+    for database in databases {
+        match started_by(login, address, database).await {
+            Err(found) if found.is_about_the_database() => error = found,
+            answer => return answer,
+        }
+    }
+    Err(error)
+}
+
+async fn started_by(login: &Login, address: &HostPort, database: &str) -> Result<i64, SqlError> {
+    let mut session = Connection::open(login, address, database).await?;
+    let rows = session.rows(STARTED).await?;
+    let started = rows.first().and_then(|row| row.get(0)?.parse().ok());
+    started.ok_or_else(|| SqlError::unexpected(None, STARTED))
 }

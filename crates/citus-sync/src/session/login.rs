@@ -12,6 +12,7 @@ use citus_core::policy::Policy;
 use citus_core::sql::APPLICATION;
 use dcs_watch::HostPort;
 
+use super::address_book::AddressBook;
 use super::bounded::Bounds;
 use super::error::SqlError;
 use super::socket::Keepalive;
@@ -38,6 +39,8 @@ pub struct Login {
     pub keepalive: Keepalive,
     /// How much a server may send.
     pub bounds: Bounds,
+    /// Where to find members that are registered under other addresses.
+    pub addresses: AddressBook,
 }
 
 /// A login shared by the sessions of one formation.
@@ -65,6 +68,7 @@ impl Login {
             silence: policy.hold_timeout.min(IDLE_IN_TRANSACTION),
             keepalive: Keepalive::PATIENT,
             bounds: Bounds::CATALOGUE,
+            addresses: AddressBook::default(),
         }
     }
 

@@ -15,6 +15,7 @@
 //!    takes writes; one look, for commands that look once
 //! 8. `reachability`: whether the coordinator reaches an address
 
+mod address_book;
 mod bounded;
 mod catalogue;
 mod connect;
@@ -37,10 +38,11 @@ pub(crate) use connect::{AnswerRow, GRACE};
 pub use database::{Database, DatabaseState};
 pub(crate) use entry_nodes::EntryNodeSessions;
 
+pub use address_book::AddressBook;
 pub use error::SqlError;
 pub use login::Login;
 pub(crate) use pool::Leased;
 pub use probe::{Listener, Probes};
-pub use reachability::can_reach;
+pub use reachability::{can_reach, reach};
 pub(crate) use reference_tables::{ReferenceTables, Share};
 pub use server::Server;

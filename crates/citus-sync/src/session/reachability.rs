@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use citus_core::plan::{Answerer, Reach, Unreached, UnreachedKind};
+use citus_core::sql::{Dialect, answerer};
 use dcs_watch::HostPort;
 
+use super::connect::Connection;
 use super::database::Database;
 use super::error::SqlError;
 
@@ -38,4 +41,86 @@ pub async fn can_reach(database: &Database, address: &HostPort) -> Result<bool, 
         Some("f") => Ok(false),
         other => Err(SqlError::unexpected(other, &question)),
     }
+}
+
+/// Asks the coordinator ahead of time whether it reaches an address, why not, and which server answers
+/// it there; bounded to a few seconds once there is a session to ask on.
+///
+/// # Errors
+///
+/// The question could not be put, which says nothing about the address.
+pub async fn reach(database: &Database, address: &HostPort) -> Result<Reach, SqlError> {
+    let (mut session, dialect) = database.aside().await?;
+    let answer = reach_on(&mut session, &dialect, address).await;
+    database.put_back(session);
+    answer
+}
+
+/// The same on a session that is open.
+///
+/// # Errors
+///
+/// As [`reach`].
+pub(crate) async fn reach_on(
+    session: &mut Connection,
+    dialect: &Dialect,
+    address: &HostPort,
+) -> Result<Reach, SqlError> {
+    let Some(question) = dialect.try_to_reach(address, TRY) else {
+        return Err(SqlError::Answer(format!(
+            "{} cannot say whether it reaches a node (Citus 10.2 and later can)",
+            dialect.version
+        )));
+    };
+    // An earlier one is not this question's.
+    session.take_warning();
+    let answer = ask(session, dialect, &question, address).await;
+    let end = if answer.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    if session.is_usable() {
+        session.run_within(end, ANSWER).await?;
+    }
+    answer
+}
+
+async fn ask(
+    session: &mut Connection,
+    dialect: &Dialect,
+    question: &str,
+    address: &HostPort,
+) -> Result<Reach, SqlError> {
+    let rows = session.rows_within(question, ANSWER).await?;
+    match rows.last().and_then(|row| row.get(0)) {
+        Some("t") => who_answers(session, dialect, address).await.map(Reach::Yes),
+        Some("f") => {
+            let error = session.take_warning().map_or_else(
+                || "Citus did not say why".to_owned(),
+                |warning| without_preamble(&warning).to_owned(),
+            );
+            let kind = UnreachedKind::from_error(&error);
+            Ok(Reach::No(Unreached { kind, error }))
+        }
+        other => Err(SqlError::unexpected(other, question)),
+    }
+}
+
+/// Who answers is worth knowing where it can be asked; where not, that the address is reached counts.
+async fn who_answers(
+    session: &mut Connection,
+    dialect: &Dialect,
+    address: &HostPort,
+) -> Result<Option<Answerer>, SqlError> {
+    let Some(question) = dialect.who_answers(address) else {
+        return Ok(None);
+    };
+    let rows = session.rows_within(&question, ANSWER).await?;
+    let row = rows.first().filter(|row| row.get(0) == Some("t"));
+    Ok(row.and_then(|row| answerer(row.get(1)?)))
+}
+
+/// "connection to the remote node u@h:p failed with the following error: …" names what is known.
+fn without_preamble(warning: &str) -> &str {
+    const PREAMBLE: &str = "failed with the following error: ";
+    warning
+        .split_once(PREAMBLE)
+        .map_or(warning, |(_, error)| error)
 }

@@ -16,6 +16,7 @@ const TOP: &[&str] = &[
     "coordinator",
     "workers",
     "discover",
+    "addresses",
     "register",
     "formations",
     "policy",

@@ -4,7 +4,7 @@ use super::super::environment::Environment;
 use super::super::formation::{Coordinator, Formation};
 use super::super::reader::{At, Fields};
 use super::super::{login, values};
-use super::{policy, workers};
+use super::{addresses, policy, workers};
 use crate::policy::Policy;
 
 /// What an entry of `formations` may have.
@@ -13,6 +13,7 @@ pub(super) const KEYS: &[&str] = &[
     "coordinator",
     "workers",
     "discover",
+    "addresses",
     "register",
     "policy",
 ];
@@ -32,6 +33,7 @@ pub(super) fn read(
         )
         .and_then(|at| coordinator(&at, environment));
     let workers = workers::read(fields, coordinator.as_ref());
+    let addresses = addresses::read(fields);
     let name = match fields.get("name") {
         Some(at) => at.text("a name for the formation").map(str::to_owned),
         None => coordinator.as_ref().map(|c| c.scope.path().into_owned()),
@@ -50,10 +52,13 @@ pub(super) fn read(
         (Some(at), base) => policy::read(&at, &base.cloned().unwrap_or_default()),
         (None, base) => base.cloned(),
     };
+    let (workers, fixed) = workers?;
     Some(Formation {
         name: name?,
         coordinator: coordinator?,
-        workers: workers?,
+        workers,
+        fixed,
+        addresses: addresses?,
         register: register?,
         policy: policy?,
     })

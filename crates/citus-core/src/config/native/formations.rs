@@ -17,7 +17,13 @@ pub(super) fn read(
     policy: Option<&Policy>,
     environment: &Environment<'_>,
 ) -> Option<Vec<Formation>> {
-    for key in ["coordinator", "workers", "discover", "register"] {
+    for key in [
+        "coordinator",
+        "workers",
+        "discover",
+        "addresses",
+        "register",
+    ] {
         if let Some(at) = top.get(key) {
             let fix = format!("move `{key}` into an entry of `formations`");
             at.bad_key(

@@ -1,6 +1,6 @@
 //! The worker groups of a formation: listed under `workers`, or found by `discover`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dcs_watch::key::ScopeId;
 
@@ -10,10 +10,18 @@ use super::super::values;
 use super::super::workers::{Discover, Workers};
 
 /// Reads `workers` or `discover` of a formation. `None` when a problem was noted.
-pub(super) fn read(fields: &Fields<'_>, coordinator: Option<&Coordinator>) -> Option<Workers> {
+///
+/// With them, the groups whose row follows by itself.
+pub(super) fn read(
+    fields: &Fields<'_>,
+    coordinator: Option<&Coordinator>,
+) -> Option<(Workers, BTreeSet<u32>)> {
     match (fields.get("workers"), fields.get("discover")) {
-        (Some(at), None) => listed(&at, coordinator).map(Workers::Listed),
-        (None, Some(at)) => discover(&at).map(Workers::Discovered),
+        (Some(at), None) => {
+            let (listed, fixed) = listed(&at, coordinator)?;
+            Some((Workers::Listed(listed), fixed))
+        }
+        (None, Some(at)) => Some((discover(&at).map(Workers::Discovered)?, BTreeSet::new())),
         (Some(_), Some(at)) => {
             let fix = "remove one of them; `discover` finds new scopes by itself";
             at.bad_key("`discover` beside `workers`", "one or the other", fix);
@@ -42,7 +50,10 @@ fn discover(at: &At<'_>) -> Option<Discover> {
     }
 }
 
-fn listed(at: &At<'_>, coordinator: Option<&Coordinator>) -> Option<BTreeMap<u32, ScopeId>> {
+fn listed(
+    at: &At<'_>,
+    coordinator: Option<&Coordinator>,
+) -> Option<(BTreeMap<u32, ScopeId>, BTreeSet<u32>)> {
     let expected = "a list of worker groups, each with `group` and `scope`";
     let items = at.list(expected, "write each as an item: - {group: 1, scope: wk1}")?;
     if items.is_empty() {
@@ -53,9 +64,15 @@ fn listed(at: &At<'_>, coordinator: Option<&Coordinator>) -> Option<BTreeMap<u32
         return None;
     }
     let mut groups: BTreeMap<u32, ScopeId> = BTreeMap::new();
+    let mut fixed = BTreeSet::new();
     let mut whole = true;
     for item in &items {
-        let Some((group_at, group, scope_at, scope)) = worker(item) else {
+        let Some(Worker {
+            group: (group_at, group),
+            scope: (scope_at, scope),
+            is_fixed,
+        }) = worker(item)
+        else {
             whole = false;
             continue;
         };
@@ -89,12 +106,27 @@ fn listed(at: &At<'_>, coordinator: Option<&Coordinator>) -> Option<BTreeMap<u32
             whole = false;
         }
         groups.insert(group, scope);
+        if is_fixed {
+            fixed.insert(group);
+        }
     }
-    whole.then_some(groups)
+    whole.then_some((groups, fixed))
 }
 
-fn worker<'a>(item: &At<'a>) -> Option<(At<'a>, u32, At<'a>, ScopeId)> {
-    let fields = item.fields(&["group", "scope"], "a mapping with `group` and `scope`")?;
+/// One item, and where its parts are.
+struct Worker<'a> {
+    group: (At<'a>, u32),
+    scope: (At<'a>, ScopeId),
+    is_fixed: bool,
+}
+
+fn worker<'a>(item: &At<'a>) -> Option<Worker<'a>> {
+    let expected = "a mapping with `group` and `scope`";
+    let fields = item.fields(&["group", "scope", "address"], expected)?;
+    let is_fixed = match fields.get("address") {
+        Some(at) => at.word(&[("advertised", false), ("fixed", true)]),
+        None => Some(false),
+    };
     let group = fields
         .require(
             "group",
@@ -109,6 +141,9 @@ fn worker<'a>(item: &At<'a>) -> Option<(At<'a>, u32, At<'a>, ScopeId)> {
             "for example: {group: 1, scope: wk1}",
         )
         .and_then(|at| values::scope(&at).map(|scope| (at, scope)));
-    let ((group_at, group), (scope_at, scope)) = (group?, scope?);
-    Some((group_at, group, scope_at, scope))
+    Some(Worker {
+        group: group?,
+        scope: scope?,
+        is_fixed: is_fixed?,
+    })
 }

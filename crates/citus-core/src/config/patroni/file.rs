@@ -3,8 +3,11 @@
 //!
 //! Keys outside `citus:` are Patroni's business: what is not needed here is not looked at.
 
+use std::collections::BTreeSet;
+
 use dcs_watch::key::ScopeId;
 
+use super::super::addresses::AddressRules;
 use super::super::environment::Environment;
 use super::super::formation::{Coordinator, Formation, Password};
 use super::super::reader::{At, Doc};
@@ -92,6 +95,8 @@ fn formation(scope: ScopeId, user: String, password: Password, citus: Citus) -> 
             password,
         },
         workers: citus.workers,
+        fixed: BTreeSet::new(),
+        addresses: AddressRules::default(),
         register: false,
         policy: Policy {
             write,

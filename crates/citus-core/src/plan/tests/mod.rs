@@ -1,5 +1,6 @@
 //! The table, row by row, as an operator would tell it; then everything at random.
 
+mod addresses;
 pub(crate) mod builders;
 mod telling;
 

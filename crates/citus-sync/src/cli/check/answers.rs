@@ -9,17 +9,10 @@ use futures_util::{StreamExt as _, stream};
 use crate::cli::snapshot::{AT_ONCE, Groups};
 use crate::session::inspect::{self, CitusFacts, EntryNodeFacts, Facts};
 use crate::session::{Login, SqlError};
-use citus_core::plan::COORDINATOR_GROUP;
-
-/// Sessions that one coordinator is asked to try a worker from, at once: they come out of its
-/// `max_connections`.
-const TRIES_AT_ONCE: usize = 8;
+use citus_core::plan::Rows;
 
 /// What the databases of one coordinator said.
 pub(super) type Inspected = BTreeMap<String, Result<Facts, SqlError>>;
-
-/// Whether the coordinator reaches a worker's leader, by group and database.
-pub(super) type Reached = BTreeMap<(i32, String), Result<Option<bool>, SqlError>>;
 
 /// What our role may do on an entry node, by group and database.
 pub(super) type EntryNodes = BTreeMap<(i32, String), Result<EntryNodeFacts, SqlError>>;
@@ -36,6 +29,19 @@ pub(super) fn citus(answer: &Result<Facts, SqlError>) -> Option<&CitusFacts> {
     answer.as_ref().ok()?.citus.as_ref().ok()
 }
 
+/// The rows of each database.
+pub(super) fn rows(inspected: &Inspected) -> BTreeMap<String, Rows> {
+    let known = inspected.iter().map(|(name, answer)| {
+        let rows = match citus(answer) {
+            Some(citus) => Rows::known(citus.rows.clone()),
+            // `databases` says why.
+            None => Rows::Unknown(String::new()),
+        };
+        (name.clone(), rows)
+    });
+    known.collect()
+}
+
 /// Asks every database of the coordinator at the same time.
 pub(super) async fn inspect_databases(
     login: &Login,
@@ -49,40 +55,6 @@ pub(super) async fn inspect_databases(
         .iter()
         .map(async |name| (name.clone(), inspect::database(login, address, name).await));
     join_all(questions).await.into_iter().collect()
-}
-
-/// Has every database of the coordinator try every worker's leader, each on a session of its own.
-pub(super) async fn try_from_coordinator(
-    login: &Login,
-    groups: &Groups,
-    inspected: &Inspected,
-) -> Reached {
-    let Some(coordinator) = groups.coordinator() else {
-        return BTreeMap::new();
-    };
-    let workers = groups
-        .views
-        .iter()
-        .filter(|(group, _)| **group != COORDINATOR_GROUP);
-    let mut questions = Vec::new();
-    for (group, view) in workers {
-        let Some(to) = view.leader_address() else {
-            continue;
-        };
-        for (name, facts) in inspected {
-            let Some(citus) = citus(facts) else {
-                continue;
-            };
-            questions.push(async move {
-                let answer = inspect::reaches(login, coordinator, name, &citus.dialect, to).await;
-                ((*group, name.clone()), answer)
-            });
-        }
-    }
-    stream::iter(questions)
-        .buffer_unordered(TRIES_AT_ONCE)
-        .collect()
-        .await
 }
 
 /// Asks every database of every worker leader that has metadata there, each on a session of its

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::future::{join, join_all};
 
-use super::answers::{ask_entry_nodes, inspect_databases, try_from_coordinator};
+use super::answers::{self, ask_entry_nodes, inspect_databases};
 use super::per_database::databases_named;
 use super::{databases, entry_nodes, etcd, groups, hooks, rights, scopes, server, settings};
+use crate::cli::addresses::Addresses;
 use crate::cli::outcome::{Done, Outcome};
 use crate::cli::runtime::block_on;
 use crate::cli::snapshot::{self, Groups, Views};
@@ -100,24 +101,24 @@ fn configuration(config: &Config) -> Vec<Finding> {
 /// Everything of one formation.
 async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec<Finding> {
     let groups = Groups::of(formation, views);
-    let run_login = snapshot::login(formation);
+    let run_login = snapshot::login(formation, &groups);
     let login = Login {
         application_name: "citus-sync check".to_owned(),
         statement_timeout: run_login.statement_timeout.min(STATEMENT_LIMIT),
         ..run_login
     };
     let databases = &formation.coordinator.databases;
-    let (answers, (inspected, reached, entry_nodes)) =
-        join(snapshot::ask_leaders(&login, databases, &groups), async {
-            let inspected = inspect_databases(&login, databases, groups.coordinator()).await;
-            let (reached, entry_nodes) = join(
-                try_from_coordinator(&login, &groups, &inspected),
-                ask_entry_nodes(&login, &groups, &inspected),
-            )
-            .await;
-            (inspected, reached, entry_nodes)
-        })
-        .await;
+    let (answers, inspected) = join(
+        snapshot::ask_leaders(&login, databases, &groups),
+        inspect_databases(&login, databases, groups.coordinator()),
+    )
+    .await;
+    let rows = answers::rows(&inspected);
+    let (addresses, entry_nodes) = join(
+        Addresses::look(&login, &groups, &answers, &rows),
+        ask_entry_nodes(&login, &groups, &inspected),
+    )
+    .await;
 
     let writes = snapshot::writes(formation);
     let mut found = scopes::judge(formation, writes, &groups, views, &config.namespace);
@@ -135,9 +136,9 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
         ));
         found.extend(hooks::reachable(config, &groups));
     }
-    found.extend(server::reached(formation, &groups, &reached));
+    found.extend(server::reached(formation, &groups, &rows, &addresses));
     found.extend(groups::judge(
-        formation, writes, &groups, &answers, &inspected,
+        formation, writes, &groups, &answers, &inspected, &addresses,
     ));
     if config.formations.len() > 1 {
         for finding in &mut found {

@@ -135,6 +135,8 @@ mod tests {
                 password: Password::None,
             },
             workers: Workers::Listed([].into()),
+            fixed: [].into(),
+            addresses: Default::default(),
             register: false,
             policy: Policy::default(),
         };

@@ -1,11 +1,12 @@
 //! The rows of each group against its leader, as `run` would decide on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use dcs_watch::ScopeView;
 
-use super::answers::{Inspected, citus};
+use super::answers::{Inspected, rows};
 use super::per_database::PerDatabase;
+use crate::cli::addresses::Addresses;
 use crate::cli::snapshot::{self, Answers, Groups};
 use citus_core::config::Formation;
 use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
@@ -17,22 +18,13 @@ pub(super) fn judge(
     groups: &Groups,
     answers: &Answers,
     inspected: &Inspected,
+    addresses: &Addresses,
 ) -> Vec<Finding> {
-    let rows: BTreeMap<String, Rows> = inspected
-        .iter()
-        .map(|(name, answer)| {
-            let rows = match citus(answer) {
-                Some(citus) => Rows::known(citus.rows.clone()),
-                // `databases` says why.
-                None => Rows::Unknown(String::new()),
-            };
-            (name.clone(), rows)
-        })
-        .collect();
+    let rows = rows(inspected);
     let mut found = Vec::new();
     for (group, view) in &groups.views {
         let answer = answers.get(group);
-        let decision = snapshot::decide(formation, writes, *group, view, answer, &rows);
+        let decision = snapshot::decide(formation, writes, *group, view, answer, &rows, addresses);
         let mut per_database = PerDatabase::of(formation);
         for (database, step) in &decision.steps {
             if let Rows::Known(known) = &rows[database]
@@ -90,7 +82,7 @@ fn row(
             format!("`run` will {step}, because `register` is true"),
         ),
         // What needs more than one look is never decided here; if it is, its words will do.
-        Step::Hold(_) | Step::ReadMove(_) | Step::LetGo | Step::Resync(_) => {
+        Step::Hold(_) | Step::ReadMove(_) | Step::Exchange(_) | Step::LetGo | Step::Resync(_) => {
             Finding::pass(what, step.to_string())
         }
         Step::Wait(wait) => {
@@ -133,7 +125,14 @@ fn waiting(
             "Patroni, or whatever else manages the rows, moves it",
         )),
         Wait::NoRow { .. } => Some(no_row(what, group, view, rows)),
+        // `server` says which way is closed.
+        Wait::NotReached { .. } => Some(Finding::warn(
+            what,
+            wait.to_string(),
+            "open the way from the coordinator to that address, or map it under `addresses`",
+        )),
         Wait::TwoPrimaries { .. }
+        | Wait::NotOurs { .. }
         | Wait::AddressTaken { .. }
         | Wait::NoSpare { .. }
         | Wait::LineageUnproven { .. } => Some(Finding::fail(what, wait.to_string(), "")),

@@ -200,6 +200,8 @@ mod tests {
             name: "cn".to_owned(),
             coordinator: coordinator(),
             workers: Workers::Listed([].into()),
+            fixed: [].into(),
+            addresses: Default::default(),
             register: false,
             policy: Policy {
                 read_move,
