@@ -200,6 +200,17 @@ pub enum Event {
         /// The group's row points there: its queries fail.
         row: bool,
     },
+    /// A clone's row was in the way, and changed places with the group's.
+    ClonesRowMoved {
+        /// In which database.
+        database: String,
+        /// The clone's `nodeid`.
+        nodeid: i32,
+        /// Where its row pointed: where the group's row points now.
+        from: HostPort,
+        /// Where it points now.
+        to: HostPort,
+    },
     /// The coordinator reaches an address that it did not reach.
     ReachedAgain {
         /// In which database it was asked.

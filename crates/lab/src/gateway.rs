@@ -91,6 +91,13 @@ impl Gateway {
         revision(&self.post("/v3/kv/put", &body)?)
     }
 
+    /// Puts several keys in one transaction.
+    pub fn put_all(&self, keys: &[(&str, &str)]) -> Result<i64> {
+        let put = |(key, value): &(&str, &str)| json!({"request_put": {"key": encode(key), "value": encode(value)}});
+        let puts: Vec<Value> = keys.iter().map(put).collect();
+        revision(&self.post("/v3/kv/txn", &json!({"success": puts}))?)
+    }
+
     /// Puts a value that need not be text.
     pub fn put_bytes(&self, key: &str, value: &[u8]) -> Result<i64> {
         let body = json!({"key": encode(key), "value": BASE64.encode(value)});

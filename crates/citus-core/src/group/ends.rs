@@ -36,6 +36,9 @@ impl Group {
         self.attempts
             .end(&database, &step, outcome, jitter, now.instant);
         let was_held = self.slots.held(&database) != Held::No;
+        if result.is_ok() {
+            self.tell_clone(&database, &step);
+        }
         if let Err(failure) = &result
             && failure.kind != FailureKind::Superseded
             && let Some(recorder) = self.phase.recorder()

@@ -4,7 +4,10 @@ use dcs_watch::Freshness;
 
 use super::effect::Effect;
 use super::state::Group;
-use crate::plan::{Decision, Neighbour, NeighbourLeader, ProbeState, Rows, Situation, Step, Wait};
+use crate::event::Event;
+use crate::plan::{
+    Decision, Neighbour, NeighbourLeader, NodeRole, ProbeState, Row, Rows, Situation, Step, Wait,
+};
 
 impl Group {
     /// Notes in which databases the group's row is at a member of its own scope: there the number of
@@ -54,6 +57,32 @@ impl Group {
         if self.told.neighbour.as_ref() != Some(&told) {
             self.told.neighbour = Some(told.clone());
             self.want(Effect::TellNeighbours(told));
+        }
+    }
+}
+
+impl Group {
+    /// Tells that a clone's row changed places with the group's: Citus may promote the clone later, and
+    /// whoever asks for that should know where it is.
+    pub(super) fn tell_clone(&mut self, database: &str, step: &Step) {
+        let (Step::Move(step) | Step::ReadMove(step)) = step else {
+            return;
+        };
+        let Some(way) = &step.make_way else {
+            return;
+        };
+        let rows = self.facts.databases.get(database).map(|facts| &facts.rows);
+        let Some(Rows::Known(rows)) = rows else {
+            return;
+        };
+        let is_clone = |row: &Row| row.nodeid == way.nodeid && row.role == NodeRole::Clone;
+        if rows.iter().any(is_clone) {
+            self.publish(Event::ClonesRowMoved {
+                database: database.to_owned(),
+                nodeid: way.nodeid,
+                from: step.to.clone(),
+                to: way.then.clone(),
+            });
         }
     }
 }

@@ -78,7 +78,11 @@ impl UnreachedKind {
             Self::Authentication
         } else if says(&["ssl", "tls", "certificate"]) {
             Self::Tls
-        } else if says(&["timeout", "timed out"]) {
+        } else if says(&[
+            "timeout",
+            "timed out",
+            "could not establish connection after",
+        ]) {
             Self::Timeout
         } else if says(&["refused"]) {
             Self::Refused

@@ -11,7 +11,7 @@ use super::{Table, counted, history};
 use crate::plan::{Wait, Writes};
 use crate::report::{
     DatabaseReport, EtcdReport, FormationReport, GroupDatabaseReport, GroupReport, HoldReport,
-    MoveReport, RetryReport, State, Transition,
+    MoveReport, ReachReport, RetryReport, State, Transition,
 };
 
 /// The page that `status` prints. `transitions` are the last few that are over, oldest first.
@@ -195,6 +195,26 @@ fn group_notes(text: &mut String, group: &GroupReport, now: OffsetDateTime) {
     }
     for problem in &group.problems {
         let _ = writeln!(text, "  {name}: unreadable in etcd: {}", one_line(problem));
+    }
+    for ReachReport {
+        database,
+        member,
+        address,
+        row,
+        why,
+    } in &group.reach
+    {
+        let Some(why) = why else { continue };
+        let what = match (member, row) {
+            (Some(member), true) => format!("{member}, where its row is"),
+            (Some(member), false) => member.clone(),
+            (None, _) => "the address of its row".to_owned(),
+        };
+        let (what, why) = (one_line(&what), one_line(&why.to_string()));
+        let _ = writeln!(
+            text,
+            "  {name}, database {database}: the coordinator does not reach {what} ({address}): {why}"
+        );
     }
     for (database, report) in &group.databases {
         if let Some(RetryReport { failures, error }) = &report.retry {

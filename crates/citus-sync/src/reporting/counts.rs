@@ -105,6 +105,7 @@ pub(super) fn count(metrics: &Metrics, whose: &Whose, event: &Event) {
         | Event::ReleaseRequested
         | Event::EntryNodesJoined { .. }
         | Event::CoordinatorNotAsked { .. }
+        | Event::ClonesRowMoved { .. }
         | Event::OutOfReach { .. }
         | Event::ReachedAgain { .. }
         | Event::NotRecovered { .. }

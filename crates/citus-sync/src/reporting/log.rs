@@ -116,6 +116,17 @@ pub(super) fn write(whose: &Whose, event: &Event) {
             "the coordinator could not be asked whether it reaches a lost member, so reads stay where \
              they are; it is asked again: {error}"
         ),
+        Event::ClonesRowMoved {
+            database,
+            nodeid,
+            from,
+            to,
+        } => warn!(
+            formation, group, %scope, database,
+            "the row of clone node {nodeid} was at {from}, where the group's row points now: it is at \
+             {to}, and the clone is to be registered anew before Citus promotes it \
+             (citus_remove_clone_node, citus_add_clone_node)"
+        ),
         Event::OutOfReach { .. } | Event::ReachedAgain { .. } => reach(whose, event),
         Event::TransitionOver(transition) => transition_over(transition),
         Event::EntryNodeSkipped { .. }

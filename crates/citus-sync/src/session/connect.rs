@@ -29,8 +29,8 @@ use super::socket::{self, Keepalive};
 /// what it was doing, ours can only say that nothing came.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
-/// How much of a warning is kept.
-const WARNING_BYTES: usize = 500;
+/// How much of the warnings is kept.
+const WARNINGS_BYTES: usize = 500;
 
 /// A session is over: by an error, or because the server closed it.
 #[derive(Clone, Debug)]
@@ -64,8 +64,8 @@ pub struct Connection {
     peer: SocketAddr,
     /// It bears another name than at its beginning.
     renamed: bool,
-    /// The last warning of the server.
-    warning: Arc<Mutex<Option<Box<str>>>>,
+    /// The warnings of the server, up to a bound.
+    warnings: Arc<Mutex<Option<Box<str>>>>,
     /// Where this session is.
     pub address: HostPort,
 }
@@ -73,18 +73,19 @@ pub struct Connection {
 /// What drives a session's socket.
 type Driver = tokio_postgres::Connection<Bounded<TcpStream>, NoTlsStream>;
 
-/// Drives a session until it ends. Of what the server says unasked its last warning is kept.
+/// Drives a session until it ends. Of what the server says unasked its warnings are kept.
 async fn drive(
     mut connection: Driver,
-    warning: &Mutex<Option<Box<str>>>,
+    heard: &Mutex<Option<Box<str>>>,
 ) -> Result<(), tokio_postgres::Error> {
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notice(notice) = message?
             && notice.severity() == "WARNING"
         {
-            let text = excerpt(notice.message(), WARNING_BYTES).into_owned();
-            let mut warning = warning.lock().unwrap_or_else(PoisonError::into_inner);
-            *warning = Some(text.into());
+            let mut warnings = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = warnings.take().map(|before| format!("{before}; "));
+            let all = before.unwrap_or_default() + notice.message();
+            *warnings = Some(excerpt(&all, WARNINGS_BYTES).into_owned().into());
         }
     }
     Ok(())
@@ -141,10 +142,10 @@ impl Connection {
             after: login.connect_timeout,
         })??;
         let (tell_closed, closed) = watch::channel(None);
-        let warning = Arc::default();
-        let warnings = Arc::clone(&warning);
+        let warnings = Arc::default();
+        let heard = Arc::clone(&warnings);
         let driver = tokio::spawn(async move {
-            let ended = drive(connection, &warnings).await.err().map(|error| {
+            let ended = drive(connection, &heard).await.err().map(|error| {
                 let error: Arc<str> = SqlError::from(error).to_string().into();
                 error
             });
@@ -162,7 +163,7 @@ impl Connection {
             pid: 0,
             peer,
             renamed: false,
-            warning,
+            warnings,
             address: address.clone(),
         })
     }
@@ -243,10 +244,10 @@ impl Connection {
             .collect())
     }
 
-    /// The last warning that the server sent, once.
-    pub(super) fn take_warning(&self) -> Option<Box<str>> {
-        let mut warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
-        warning.take()
+    /// The warnings that the server sent since they were last taken.
+    pub(super) fn take_warnings(&self) -> Option<Box<str>> {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.take()
     }
 
     /// Asks whether the server is in recovery, and notes which process serves this session.

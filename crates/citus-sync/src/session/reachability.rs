@@ -72,8 +72,8 @@ pub(crate) async fn reach_on(
             dialect.version
         )));
     };
-    // An earlier one is not this question's.
-    session.take_warning();
+    // Earlier ones are not this question's.
+    session.take_warnings();
     let answer = ask(session, dialect, &question, address).await;
     let end = if answer.is_ok() { "COMMIT" } else { "ROLLBACK" };
     if session.is_usable() {
@@ -92,7 +92,7 @@ async fn ask(
     match rows.last().and_then(|row| row.get(0)) {
         Some("t") => who_answers(session, dialect, address).await.map(Reach::Yes),
         Some("f") => {
-            let error = session.take_warning().map_or_else(
+            let error = session.take_warnings().map_or_else(
                 || "Citus did not say why".to_owned(),
                 |warning| without_preamble(&warning).to_owned(),
             );
@@ -120,7 +120,12 @@ async fn who_answers(
 /// "connection to the remote node u@h:p failed with the following error: …" names what is known.
 fn without_preamble(warning: &str) -> &str {
     const PREAMBLE: &str = "failed with the following error: ";
-    warning
+    let warning = warning
         .split_once(PREAMBLE)
-        .map_or(warning, |(_, error)| error)
+        .map_or(warning, |(_, error)| error);
+    // A timeout has no error of libpq: "could not establish connection after 700 ms; connection to
+    // the remote node u@h:p failed".
+    warning
+        .split_once("; connection to the remote node")
+        .map_or(warning, |(error, _)| error)
 }

@@ -5,6 +5,7 @@
 //! every scope healthy and every row its leader's, and each ends by asking what is left to decide.
 //! `LAB_PATRONI=4` runs them on Patroni 4.1, `LAB_STAND_IN=1` on the stand-in.
 
+mod addresses;
 mod away;
 mod bare;
 mod clients;
