@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use dcs_watch::HostPort;
 
 use super::effect::Effect;
-use super::state::Group;
+use super::state::{Group, Phase};
 use crate::event::Event;
-use crate::plan::{COORDINATOR_GROUP, ProbeState, Reach, Rows, Situation};
+use crate::plan::{COORDINATOR_GROUP, Decision, ProbeState, Reach, Rows, Situation, Stay, Wait};
 use crate::report::ReachReport;
 
 /// How often an address that is reached is asked about, with nothing new: a firewall rule tells of
@@ -22,6 +22,9 @@ const SLOWLY: Duration = Duration::from_secs(300);
 
 /// How often an address that is not reached is asked about: somebody is at work on it.
 const UNREACHED: Duration = Duration::from_secs(10);
+
+/// How often such an address is asked about while a decision waits for it.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// The first pause after the question itself failed; each one is twice as long, up to [`SLOWLY`].
 const FAILED: Duration = Duration::from_secs(1);
@@ -45,6 +48,8 @@ pub(super) struct ReachLedger {
     questions: u64,
     /// The leader key under which all of this was asked.
     revision: Option<i64>,
+    /// A transition is under way, and no answer is waited for.
+    resting: bool,
     /// What was told, and whether it was about a row.
     told: BTreeMap<Place, bool>,
 }
@@ -53,9 +58,14 @@ pub(super) struct ReachLedger {
 struct Entry {
     reach: Option<Reach>,
     due: Instant,
+    /// When it was asked last.
+    asked: Option<Instant>,
     /// We do not reach it ourselves.
     lost: bool,
+    /// How often in a row the question could not be put.
     failures: u32,
+    /// How often in a row the answer was no: a server that is started anew says no once.
+    refusals: u32,
 }
 
 /// To be put to the coordinator.
@@ -88,12 +98,24 @@ impl ReachLedger {
             let entry = self.entries.entry(place.clone()).or_insert(Entry {
                 reach: Some(Reach::Asking),
                 due: now,
+                asked: None,
                 lost,
                 failures: 0,
+                refusals: 0,
             });
             if changed || entry.lost != lost {
                 entry.due = entry.due.min(now);
                 entry.lost = lost;
+            }
+        }
+    }
+
+    /// An answer is waited for: a no is asked about again soon.
+    fn hurry(&mut self) {
+        let refused = |entry: &&mut Entry| matches!(entry.reach, Some(Reach::No(_)));
+        for entry in self.entries.values_mut().filter(refused) {
+            if let Some(asked) = entry.asked {
+                entry.due = entry.due.min(asked + HURRY);
             }
         }
     }
@@ -131,26 +153,24 @@ impl ReachLedger {
         let Some(entry) = self.entries.get_mut(&place) else {
             return;
         };
-        match answer {
-            Ok(reach) => {
-                let pause = match reach {
-                    Reach::No(_) => UNREACHED,
-                    Reach::Yes(_) | Reach::Asking => SLOWLY,
-                };
-                (entry.reach, entry.failures) = (Some(reach), 0);
-                entry.due = now + spread(pause, &place);
-            }
-            Err(_) => {
-                entry.failures += 1;
-                if entry.reach == Some(Reach::Asking) || entry.failures >= FORGOTTEN_AFTER {
-                    entry.reach = None;
-                }
-                let pause = FAILED
-                    .saturating_mul(1 << entry.failures.min(10))
-                    .min(SLOWLY);
-                entry.due = now + spread(pause, &place);
-            }
+        entry.asked = Some(now);
+        if let Ok(reach) = answer {
+            let pause = match reach {
+                Reach::No(_) => UNREACHED,
+                Reach::Yes(_) | Reach::Asking => SLOWLY,
+            };
+            let refused = matches!(reach, Reach::No(_));
+            entry.refusals = if refused { entry.refusals + 1 } else { 0 };
+            (entry.reach, entry.failures) = (Some(reach), 0);
+            entry.due = now + spread(pause, &place);
+            return;
         }
+        entry.failures += 1;
+        if entry.reach == Some(Reach::Asking) || entry.failures >= FORGOTTEN_AFTER {
+            entry.reach = None;
+        }
+        let pause = FAILED.saturating_mul(1 << entry.failures.min(10));
+        entry.due = now + spread(pause.min(SLOWLY), &place);
     }
 
     /// Every pause is over.
@@ -173,23 +193,35 @@ impl ReachLedger {
         known
     }
 
-    /// When the next question is due; while one is under way its answer comes first.
+    /// When the next question is due; while one is under way its answer comes first, and in a
+    /// transition nothing is asked that nobody waits for.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let idle = self.asking.is_none();
+        let idle = self.asking.is_none() && !self.resting;
         idle.then(|| self.entries.values().map(|entry| entry.due).min())?
     }
 }
 
 impl Group {
-    /// Asks the coordinator what it reaches, where it is time to.
-    pub(super) fn ask_ahead(&mut self, situation: &Situation<'_>, now: Instant) {
+    /// Asks the coordinator what it reaches, where it is time to. In a transition servers come and go,
+    /// and the coordinator has other things to do: only what a decision waits for is asked then.
+    pub(super) fn ask_ahead(
+        &mut self,
+        situation: &Situation<'_>,
+        decision: &Decision,
+        now: Instant,
+    ) {
         let places = self.places(situation);
         let lost =
             |address: &HostPort| matches!(situation.state_of(address), ProbeState::Unreachable(_));
         let leader = situation.view.leader.as_ref();
         let revision = leader.map(|leader| leader.mod_revision);
         self.reach.look(&places, lost, revision, now);
-        if situation.stopping {
+        let waits = decision.waits().any(|(_, wait)| waits_for_reach(wait));
+        if waits && !matches!(self.phase, Phase::Quiet) {
+            self.reach.hurry();
+        }
+        self.reach.resting = !waits && !matches!(self.phase, Phase::Quiet);
+        if situation.stopping || self.reach.resting {
             return;
         }
         if let Some(question) = self.reach.begin(now) {
@@ -228,16 +260,25 @@ impl Group {
     }
 
     /// Tells of each address once that the coordinator does not reach it, and once that it does
-    /// again; of a row's address loudly.
+    /// again: of a row's address loudly, while its leader takes writes; of a member's that said so
+    /// twice.
     pub(super) fn tell_reach(&mut self, situation: &Situation<'_>) {
+        if !matches!(self.phase, Phase::Quiet) {
+            return;
+        }
+        let writable = *situation.leader_answer() == ProbeState::Writable;
         let mut told = std::mem::take(&mut self.reach.told);
         let mut unreached = BTreeMap::new();
         for (database, known) in &situation.addresses.reach {
             for (address, reach) in known {
                 let Reach::No(why) = reach else { continue };
                 let row = situation.row_of(database) == Some(address);
-                unreached.insert((database.clone(), address.clone()), row);
                 let place = (database.clone(), address.clone());
+                let refusals = self.reach.entries.get(&place).map_or(0, |e| e.refusals);
+                if !(row && writable) && refusals < 2 && !told.contains_key(&place) {
+                    continue;
+                }
+                unreached.insert(place.clone(), row);
                 if told.get(&place) != Some(&row) {
                     self.publish(Event::OutOfReach {
                         database: database.clone(),
@@ -282,6 +323,19 @@ impl Group {
         }
         all
     }
+}
+
+fn waits_for_reach(wait: &Wait) -> bool {
+    let stay = match wait {
+        Wait::NotReached { .. } | Wait::ReachUnknown { .. } => return true,
+        Wait::Held { stay, .. } => stay.as_ref(),
+        Wait::Lost { stay, .. } => Some(stay),
+        _ => None,
+    };
+    matches!(
+        stay,
+        Some(Stay::NotReached { .. } | Stay::ReachUnknown { .. })
+    )
 }
 
 fn member_at(situation: &Situation<'_>, address: &HostPort) -> Option<String> {

@@ -93,8 +93,6 @@ impl Group {
             self.requests.forget(request);
         }
         self.ask(&view, &decision, now.instant);
-        self.ask_ahead(&situation, now.instant);
-        self.tell_reach(&situation);
         self.tell_neighbours(&situation);
         self.effects.neighbours = waits_for_neighbours(&decision);
         self.again = decision.again_in.map(|pause| now.instant + pause);
@@ -106,6 +104,8 @@ impl Group {
         self.look_at_hold(&situation, &decision, now);
         self.answer_requests(&situation, &decision, now.instant);
         self.close_transition(&situation, &decision);
+        self.ask_ahead(&situation, &decision, now.instant);
+        self.tell_reach(&situation);
         self.report(&situation, &decision, now);
     }
 

@@ -619,13 +619,14 @@ fn leader_of(scope: &lab::Scope) -> Option<dcs_watch::HostPort> {
 }
 
 fn write_hba(server: &mut Client, text: &str) {
-    // Line by line, as COPY writes a line break inside of a value as \n.
+    // Line by line: COPY would write a line break inside of a value as \n. An empty line would be
+    // written in quotes, which is no line of pg_hba.conf.
     let file: String = (server.query_one("SELECT current_setting('hba_file')", &[]))
         .expect("its place")
         .get(0);
     let quoted = text.replace('\'', "''");
     let copy = format!(
-        "COPY (SELECT line FROM regexp_split_to_table('{quoted}', E'\\n') line) TO '{file}' \
+        "COPY (SELECT line FROM regexp_split_to_table('{quoted}', E'\\n') line WHERE line <> '') TO '{file}' \
          WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02'); SELECT pg_reload_conf()"
     );
     server.batch_execute(&copy).expect("pg_hba.conf");

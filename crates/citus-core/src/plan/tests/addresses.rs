@@ -275,15 +275,15 @@ fn other(scenario: &mut Scenario) -> &mut Neighbour {
 
 #[test]
 fn the_checker_stops_an_exchange_that_is_none() {
+    type Change = fn(&mut Exchange);
     let Step::Exchange(sound) = step(&exchanged()) else {
         panic!("an exchange");
     };
-    type Change = fn(&mut Exchange);
     let changes: [(&str, Change); 8] = [
         ("one row", |e| e.parts.truncate(1)),
         ("to a third address", |e| e.parts[1].to = addr("x")),
         ("one address twice", |e| {
-            e.parts[1].to = e.parts[0].to.clone()
+            e.parts[1].to = e.parts[0].to.clone();
         }),
         ("a name that is no temporary one", |e| {
             e.parts[1].temporary = addr("y");

@@ -226,6 +226,7 @@ impl Scenario {
     }
 
     /// What the coordinator says of an address, in every database.
+    #[expect(clippy::needless_pass_by_value, reason = "it reads well")]
     pub(crate) fn reach(mut self, host: &str, reach: Reach) -> Self {
         for database in self.rows.keys() {
             let known = self.addresses.reach.entry(database.clone()).or_default();
