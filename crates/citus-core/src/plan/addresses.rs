@@ -214,12 +214,13 @@ fn where_it_leads(situation: &Situation<'_>, database: &str, row: &Row) -> Leads
         Some(Reach::Asking) => Leads::NotKnownYet,
         Some(Reach::Yes(answerer)) => {
             let seen = situation.answers.get(at);
-            let started = match answerer {
-                Some(answerer) if answerer.in_recovery => None,
-                Some(answerer) => Some(answerer.started),
-                None => seen
-                    .filter(|probe| probe.state == ProbeState::Writable)
-                    .and_then(|probe| probe.started),
+            let started = match (answerer, situation.state_of(at)) {
+                (Some(answerer), _) if answerer.in_recovery => None,
+                (Some(answerer), _) => Some(answerer.started),
+                // This Citus cannot ask who answers: we ask ourselves.
+                (None, ProbeState::Unknown) => return Leads::NotKnownYet,
+                (None, ProbeState::Writable) => seen.and_then(|probe| probe.started),
+                (None, _) => None,
             };
             if started.is_some() && started == leader {
                 Leads::ToTheLeader

@@ -411,7 +411,13 @@ fn questions(
         }
     }
     for step in steps.values() {
-        if let Step::Wait(Wait::LineageUnproven { address, .. }) = step {
+        // Where the coordinator cannot ask which server answers at the row, we do.
+        if let Step::Wait(
+            Wait::LineageUnproven { address, .. }
+            | Wait::ReachUnknown { address }
+            | Wait::NotReached { row: address, .. },
+        ) = step
+        {
             ask.add(address, false);
         }
     }

@@ -112,6 +112,13 @@ fn a_row_works_as_well_where_we_find_the_leader_ourselves() {
         Some(Violation::OutOfReach { .. })
     ));
     scenario.answers.remove(&addr("alias"));
+    let decision = scenario.decision();
+    assert!(matches!(
+        decision.steps["app"],
+        Step::Wait(Wait::ReachUnknown { .. })
+    ));
+    assert!(decision.ask.iter().any(|ask| ask.address == addr("alias")));
+    let scenario = scenario.at_row("alias", ProbeState::Unreachable("refused".to_owned()));
     assert!(matches!(step(&scenario), Step::Move(_)));
 }
 
