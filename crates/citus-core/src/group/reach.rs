@@ -13,7 +13,9 @@ use dcs_watch::HostPort;
 use super::effect::Effect;
 use super::state::{Group, Phase};
 use crate::event::Event;
-use crate::plan::{COORDINATOR_GROUP, Decision, ProbeState, Reach, Rows, Situation, Stay, Wait};
+use crate::plan::{
+    COORDINATOR_GROUP, Decision, ProbeState, Reach, Row, Rows, Situation, Stay, Wait,
+};
 use crate::report::ReachReport;
 
 /// How often an address that is reached is asked about, with nothing new: a firewall rule tells of
@@ -210,12 +212,6 @@ impl Group {
         decision: &Decision,
         now: Instant,
     ) {
-        let places = self.places(situation);
-        let lost =
-            |address: &HostPort| matches!(situation.state_of(address), ProbeState::Unreachable(_));
-        let leader = situation.view.leader.as_ref();
-        let revision = leader.map(|leader| leader.mod_revision);
-        self.reach.look(&places, lost, revision, now);
         let waits = decision.waits().any(|(_, wait)| waits_for_reach(wait));
         if waits && !matches!(self.phase, Phase::Quiet) {
             self.reach.hurry();
@@ -233,30 +229,36 @@ impl Group {
         }
     }
 
-    /// The addresses that matter: of the rows, of the leader and of the first few members, in each
-    /// database that is known and has a row of the group. The coordinator's own group is not asked
-    /// about: after its failover another server is the one that would have to get there.
-    fn places(&self, situation: &Situation<'_>) -> BTreeSet<Place> {
+    /// Notes, ahead of a decision, which addresses matter to it: those of the rows, of the leader and
+    /// of the first few members, in each database that is known and has a row of the group. The
+    /// coordinator's own group is not asked about: after its failover another server is the one
+    /// that would have to get there.
+    pub(super) fn look_at_places(&mut self, now: Instant) {
+        let (group, view) = (self.group(), self.facts.view.clone());
         let mut places = BTreeSet::new();
-        if self.group() == COORDINATOR_GROUP {
-            return places;
-        }
-        let view = situation.view;
         let members = view.members.values().take(MEMBERS);
         let members = members.filter_map(|member| member.value.address.as_ref());
         let members: Vec<&HostPort> = members.chain(view.leader_address()).collect();
-        for (database, rows) in situation.rows {
-            let Rows::Known(rows) = rows else { continue };
-            let own = |row: &&crate::plan::Row| row.groupid == self.group() && row.is_primary();
-            let own: Vec<_> = rows.iter().filter(own).collect();
-            if own.is_empty() {
+        for (database, facts) in &self.facts.databases {
+            let Rows::Known(rows) = &facts.rows else {
+                continue;
+            };
+            let own = |row: &&Row| row.groupid == group && row.is_primary();
+            let own: Vec<&Row> = rows.iter().filter(own).collect();
+            if own.is_empty() || group == COORDINATOR_GROUP {
                 continue;
             }
             let own = own.iter().filter(|row| !row.is_temporary());
             let all = own.map(|row| &row.address).chain(members.iter().copied());
             places.extend(all.map(|address| (database.clone(), address.clone())));
         }
-        places
+        let answers = &self.facts.answers;
+        let lost = |address: &HostPort| {
+            let answer = answers.get(address);
+            answer.is_some_and(|probe| matches!(probe.state, ProbeState::Unreachable(_)))
+        };
+        let revision = view.leader.as_ref().map(|leader| leader.mod_revision);
+        self.reach.look(&places, lost, revision, now);
     }
 
     /// Tells of each address once that the coordinator does not reach it, and once that it does

@@ -55,6 +55,7 @@ impl Group {
         let asked = self.requests.pending().cloned();
         let given_up = self.requests.given_up().to_vec();
         self.look_at_own_rows();
+        self.look_at_places(now.instant);
         let addresses = AddressFacts {
             fixed: self.settings.fixed,
             neighbours: self.facts.neighbours.clone(),

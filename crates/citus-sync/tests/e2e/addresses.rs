@@ -602,7 +602,11 @@ fn reads_of_a_hold_stay_where_they_are_while_the_coordinator_does_not_reach_the_
     daemon.wait_let_go(1);
 
     write_hba(&mut there, &hba);
-    daemon.wait_logged(&["reaches this address again", &standby.address()]);
+    let reached = wait_for("the standby to be reached", SOON, || {
+        let reach = daemon.group(1)?.reach;
+        Ok(reach.iter().all(|place| place.why.is_none()))
+    });
+    daemon.expect(reached);
     daemon.hold(1);
     let moved = wait_for("reads at the standby", SOON, || {
         let row = daemon.group(1)?.databases["postgres"].row.clone();
