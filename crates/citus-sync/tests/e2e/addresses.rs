@@ -196,7 +196,7 @@ fn no_violation(daemon: &Daemon) {
 fn wait(daemon: &Daemon, group: i32, what: &str, is_it: impl Fn(&Wait) -> bool) -> Wait {
     let mut found = None;
     let waits = wait_for(what, SOON, || {
-        found = daemon.group(group)?.databases["postgres"].wait.clone();
+        found.clone_from(&daemon.group(group)?.databases["postgres"].wait);
         Ok(found.as_ref().is_some_and(&is_it))
     });
     daemon.expect(waits);

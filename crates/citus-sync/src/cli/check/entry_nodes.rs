@@ -136,7 +136,7 @@ mod tests {
             },
             workers: Workers::Listed([].into()),
             fixed: [].into(),
-            addresses: Default::default(),
+            addresses: citus_core::config::AddressRules::default(),
             register: false,
             policy: Policy::default(),
         };

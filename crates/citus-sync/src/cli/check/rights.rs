@@ -201,7 +201,7 @@ mod tests {
             coordinator: coordinator(),
             workers: Workers::Listed([].into()),
             fixed: [].into(),
-            addresses: Default::default(),
+            addresses: citus_core::config::AddressRules::default(),
             register: false,
             policy: Policy {
                 read_move,
