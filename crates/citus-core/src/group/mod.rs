@@ -5,7 +5,7 @@
 //! state; the driver in the daemon waits, feeds inputs, carries effects out, and makes no choice.
 //!
 //! From the bottom up: [`input`] and [`effect`] are what is said and wanted; `attempts`, `failures`,
-//! `holding`, `requests`, `readers`, `verification`, `prewarm` and `recorder` each keep one part of the
+//! `entry_nodes`, `holding`, `requests`, `readers`, `verification`, `prewarm` and `recorder` each keep one part of the
 //! memory; `state` is all of it; `orders`, `ends`, `news`, `answers`, `upkeep` and `reporting` say what
 //! follows from a decision or an input; `step` tells it in order.
 
@@ -14,6 +14,7 @@ mod attempts;
 mod clock;
 mod effect;
 mod ends;
+mod entry_nodes;
 mod failures;
 mod holding;
 mod input;
@@ -31,9 +32,8 @@ mod upkeep;
 mod verification;
 
 pub use effect::{Action, Effect, Effects, Order};
-pub use input::{
-    DatabaseFacts, Done, Ended, EntryNodeStatus, Failure, FailureKind, Input, Now, RequestId,
-};
+pub use entry_nodes::HeldEntryNodes;
+pub use input::{DatabaseFacts, Done, Ended, Failure, FailureKind, Input, Now, RequestId};
 pub use precondition::{Precondition, ReadPrecondition};
 pub use prewarm::SPARE;
 pub use state::{Group, Settings};

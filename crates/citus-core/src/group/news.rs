@@ -27,20 +27,16 @@ impl Group {
             Input::Hold { id, request } => self.hold_requested(id, &request, now),
             Input::Release { id } => self.release_requested(id, now.instant),
             Input::Ended(ended) => self.order_ended(ended, now),
-            Input::EntryNodes { database, status } => {
-                self.slots.note_entry_nodes(&database, status);
-            }
-            Input::EntryNodesKnown { database, news } => {
-                self.entry_nodes_since(&database, &news);
-                self.publish(Event::EntryNodesJoined {
-                    database,
-                    held: news.held,
-                    skipped: news.skipped.len(),
-                    terminated: news.terminated.len(),
-                });
-            }
+            Input::EntryNode {
+                database,
+                node,
+                order,
+                answer,
+            } => self.entry_node_heard(database, &node, order, answer),
             Input::HoldLost { database, order } => self.hold_lost(database, order, now.instant),
-            Input::Discarded { database } => self.slots.ended(&database),
+            Input::Discarded { database } => {
+                self.slots.ended(&database);
+            }
             Input::CoordinatorSaid {
                 address,
                 round,
@@ -104,7 +100,7 @@ impl Group {
             return Some((HoldOutcome::NotHeld, why));
         }
         let Some(leader) = &view.leader else {
-            let why = "nobody holds the leader key".to_owned();
+            let why = "no member holds the leader key".to_owned();
             return Some((HoldOutcome::NotHeld, why));
         };
         match &request.member {
@@ -141,7 +137,7 @@ impl Group {
         if !self.slots.lost(&database, order) {
             return;
         }
-        self.want(Effect::KeepEntryNodes {
+        self.want(Effect::ForgetHold {
             database: database.clone(),
         });
         if let Some(recorder) = self.phase.recorder() {

@@ -37,6 +37,7 @@ impl Group {
     fn decide(&mut self, now: Now) {
         self.attempts.ripen(now.instant);
         self.failures.ripen(now.instant);
+        self.open_holds_that_are_settled(now.instant);
         let view = self.facts.view.clone();
         self.look_at_leader(&view, now.instant);
         let stands = self.phase.hold().is_some();
@@ -237,8 +238,9 @@ impl Group {
 
     /// Nothing is held any more, and nothing is to be.
     fn fall(&mut self, situation: &Situation<'_>, now: Instant) {
-        // Those of a hold that stood before this program's group knew of it, too.
-        self.want(Effect::LetEntryNodesGo);
+        for database in self.slots.let_entry_nodes_go() {
+            self.let_entry_nodes_go(&database);
+        }
         let Some(hold) = self.phase.fall() else {
             return;
         };
@@ -262,6 +264,7 @@ impl Group {
         let deadline = hold.filter(|hold| !hold.deadline_seen);
         let all = [
             self.attempts.next_due(),
+            self.slots.next_due(),
             self.failures.next_due(),
             self.upkeep.verification.next_due(),
             self.upkeep.prewarm.next_due(),

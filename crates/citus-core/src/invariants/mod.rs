@@ -1,6 +1,8 @@
 //! The rules that never break, checked from the decision alone. It must not share a thought with
 //! the table: it is asked before every execution, and over every decision in the tests.
 
+mod entry_nodes;
+
 use std::collections::BTreeSet;
 
 use dcs_watch::{Freshness, HostPort, Role, SyncState};
@@ -11,6 +13,8 @@ use crate::plan::{
     Register, Repair, Row, Rows, Situation, Step, Writes,
 };
 use crate::topology::is_temporary;
+
+pub use entry_nodes::{check_at_entry_node, may_follow_at_once};
 
 /// A decision that must not be carried out. Each variant names the rule of `docs/design.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -71,6 +75,20 @@ pub enum Violation {
     UnknownDatabase {
         /// The database.
         database: String,
+    },
+    /// Rule 8.
+    #[error("rule 8: {standby} may lack what is written through entry node {node}")]
+    UnheldEntryNode {
+        /// The entry node.
+        node: HostPort,
+        /// Where its reads were to go.
+        standby: HostPort,
+    },
+    /// Rule 9.
+    #[error("rule 9: the coordinator's row is not at {address}, and entry nodes only follow it")]
+    AheadOfCoordinator {
+        /// Where an entry node's row was to go.
+        address: HostPort,
     },
     /// Rule 11.
     #[error("rule 11: this formation is only observed")]

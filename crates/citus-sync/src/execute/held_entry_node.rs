@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use citus_core::sql::Dialect;
 use dcs_watch::HostPort;
 
 use super::error::StepError;
@@ -25,21 +24,31 @@ impl HeldEntryNode {
     pub(super) async fn take(
         database: &Database,
         sessions: &EntryNodeSessions,
-        dialect: &Dialect,
         order: &HoldOrder,
         deadline: Instant,
         entry_node: &HostPort,
     ) -> Result<(Self, Vec<String>), StepError> {
+        let dialect = database.dialect()?;
         let mut session = sessions.session(entry_node, &database.name).await?;
         let place = place(sessions, entry_node, database);
         let name = order.session_name();
-        let locked = lock(&mut session, &place, &order.locks(dialect, &name, deadline)).await?;
+        let locked = lock(
+            &mut session,
+            &place,
+            &order.locks(&dialect, &name, deadline),
+        )
+        .await?;
         let held = Self {
             entry_node: entry_node.clone(),
             session,
             reference_tables: locked.reference_tables,
         };
         Ok((held, locked.terminated))
+    }
+
+    /// Completes when the session that holds it closes.
+    pub(super) fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.session.closing()
     }
 
     /// The end of the hold here: with the move of its row, or without.

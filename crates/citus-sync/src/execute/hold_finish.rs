@@ -1,25 +1,25 @@
 //! The end of a hold with the move of its row.
 //!
-//! 1. Entry nodes that are still being taken are called off.
-//! 2. The coordinator moves the row inside the holding transaction, and commits.
-//! 3. The entry nodes follow, held or not: those that are held in their holding transaction, which
+//! 1. The coordinator moves the row inside the holding transaction, and commits.
+//! 2. The entry nodes follow, held or not: those that are held in their holding transaction, which
 //!    ends with it.
-//! 4. The entry nodes that did not follow are marked.
+//! 3. The entry nodes that did not follow are marked.
 //!
 //! If the coordinator fails, the entry nodes give back what they hold all the same.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use citus_core::outcome::{Finished, Phases};
 use citus_core::plan::Move;
 use dcs_watch::HostPort;
 
+use super::entry_node_holds::HeldSessions;
 use super::entry_nodes::EntryNodes;
 use super::error::StepError;
 use super::fan_out::{Part, Signal, Signaller, decide, followers, side_by_side};
 use super::held_entry_node::HeldEntryNode;
 use super::hold::Hold;
-use super::known_entry_nodes::{LastState, name_once};
 use super::order::{Change, Inside};
 use super::place::Place;
 use super::skipped_mark::mark_skipped;
@@ -28,8 +28,8 @@ use crate::session::{Database, EntryNodeSessions, Leased, Share, SqlError};
 impl Hold {
     /// Moves the row inside the holding transaction and commits; once that is done, the entry nodes
     /// (`targets`) concurrently, whether they were held or not. The locks are gone afterwards,
-    /// whatever the result. Reports what [`Hold::entry_node_news`] has not. `still_right` is asked
-    /// right before.
+    /// whatever the result: entry nodes that are `held` and no targets are rolled back. `still_right`
+    /// is asked right before.
     ///
     /// # Errors
     ///
@@ -38,6 +38,7 @@ impl Hold {
         self,
         database: &Database,
         entry_nodes: &EntryNodes,
+        HeldSessions(held): HeldSessions,
         targets: &[HostPort],
         step: &Move,
         still_right: impl Fn() -> bool,
@@ -65,9 +66,6 @@ impl Hold {
             plain,
             following: if plain { targets } else { &[] },
         };
-        let LastState {
-            held, named, news, ..
-        } = self.held.end();
         let (signaller, signal) = Signal::new();
         let parts = ending.parts(held, &signal);
         let (session, share) = (self.coordinator, self.reference_tables);
@@ -81,16 +79,14 @@ impl Hold {
         if plain {
             mark_skipped(database, &dialect, &skipped).await;
         }
-        let mut all_skipped = news.skipped;
-        name_once(&mut all_skipped, skipped, &named);
         Ok(Finished {
             phases: Phases {
                 locked: Duration::ZERO,
                 committed: committed.duration_since(started),
                 forced: !self.terminated.is_empty(),
             },
-            skipped: all_skipped,
-            terminated: news.terminated,
+            skipped,
+            terminated: Vec::new(),
             plain: plain && dialect.has_metadata(),
         })
     }
@@ -130,19 +126,21 @@ impl<'a> Ending<'a> {
     }
 
     /// The entry nodes' parts: of those that follow without being held, and of those that are held.
-    fn parts(self, held: Vec<HeldEntryNode>, signal: &Signal) -> Vec<(HostPort, Part<'a, ()>)> {
+    fn parts(
+        self,
+        held: BTreeMap<HostPort, HeldEntryNode>,
+        signal: &Signal,
+    ) -> Vec<(HostPort, Part<'a, ()>)> {
         let Self {
             database,
             sessions,
             change,
             ..
         } = self;
-        let is_held =
-            |entry_node: &HostPort| held.iter().any(|held| held.entry_node == *entry_node);
-        let others = self.following.iter().filter(|node| !is_held(node));
+        let others = self.following.iter();
+        let others = others.filter(|node| !held.contains_key(node));
         let mut parts = followers(sessions, database, others, change, signal);
-        for held in held {
-            let entry_node = held.entry_node.clone();
+        for (entry_node, held) in held {
             parts.push((entry_node, self.part(held, signal.clone())));
         }
         parts

@@ -4,20 +4,19 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use citus_core::group::{
-    Action, Done, Ended, EntryNodeStatus, Failure, FailureKind, Order, Precondition,
-    ReadPrecondition,
+    Action, Done, Ended, Failure, FailureKind, Order, Precondition, ReadPrecondition,
 };
-use citus_core::outcome::EntryNodeNews;
 use citus_core::plan::{Move, Step};
 use dcs_watch::{HostPort, ScopeView};
 use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::sync::watch;
 
 use crate::execute::{
-    EntryNodes, Hold, HoldOrder, ReadsUnderHold, StepError, carry_out, move_reads, resync,
+    EntryNodes, HeldSessions, Hold, HoldOrder, StepError, move_reads, register, repair, resync,
+    row_move,
 };
 use crate::session::{Database, Listener, SqlError};
 
@@ -36,6 +35,13 @@ pub(super) enum Executed {
     Held(Box<Hold>),
 }
 
+/// An open hold whose end an order is.
+pub(super) struct OpenHold {
+    pub(super) hold: Box<Hold>,
+    /// What holds its entry nodes.
+    pub(super) held: HeldSessions,
+}
+
 /// An order that came to its end.
 pub(super) struct Finished {
     pub(super) database: String,
@@ -52,14 +58,8 @@ pub(super) struct Execution {
     pub(super) call_off: Option<AbortHandle>,
 }
 
-/// Makes an order ready to run. `hold` is what is open in its database, where the order ends it; `reads`
-/// where the order moves reads beside it.
-pub(super) fn prepare(
-    order: Order,
-    tools: Tools,
-    hold: Option<Box<Hold>>,
-    reads: Option<ReadsUnderHold>,
-) -> Execution {
+/// Makes an order ready to run. `hold` is what is open in its database, where the order ends it.
+pub(super) fn prepare(order: Order, tools: Tools, hold: Option<OpenHold>) -> Execution {
     let Order {
         id,
         database,
@@ -68,7 +68,7 @@ pub(super) fn prepare(
         action,
     } = order;
     let is_hold = matches!(action, Action::Hold { .. });
-    let executed = execute(tools, step.clone(), entry_nodes, action, hold, reads);
+    let executed = execute(tools, entry_nodes, action, hold);
     let (executed, call_off) = abortable(executed);
     let run = async move {
         let started = Instant::now();
@@ -89,42 +89,33 @@ pub(super) fn prepare(
     }
 }
 
-async fn take_hold(
-    tools: &Tools,
-    entry_nodes: Vec<HostPort>,
-    left: Duration,
-    cooldown: Duration,
-) -> Result<Executed, StepError> {
-    let order = HoldOrder {
-        group: tools.group,
-        left,
-        cooldown,
-        entry_nodes,
-        name: format!("group {}", tools.group),
-    };
-    let hold = Hold::take(&tools.database, &tools.entry_nodes, &order).await?;
-    Ok(Executed::Held(Box::new(hold)))
-}
-
 async fn execute(
     tools: Tools,
-    step: Step,
     targets: Vec<HostPort>,
     action: Action,
-    hold: Option<Box<Hold>>,
-    reads: Option<ReadsUnderHold>,
+    hold: Option<OpenHold>,
 ) -> Result<Executed, StepError> {
     let (database, entry_nodes, group) = (&tools.database, &tools.entry_nodes, tools.group);
     let done = match action {
         Action::Hold { left, cooldown } => {
-            return take_hold(&tools, targets, left, cooldown).await;
+            let order = HoldOrder {
+                group,
+                left,
+                cooldown,
+            };
+            let hold = Hold::take(database, &order).await?;
+            return Ok(Executed::Held(Box::new(hold)));
         }
-        Action::Release => Done::Released(match hold {
-            Some(hold) => hold.release(database).await,
-            None => EntryNodeNews::default(),
-        }),
+        Action::Release { entry_nodes: ends } => Done::Released {
+            not_followed: match hold {
+                Some(OpenHold { hold, held }) => {
+                    hold.release(database, entry_nodes, held, &ends).await
+                }
+                None => Vec::new(),
+            },
+        },
         Action::ReadMove { step, precondition } => {
-            move_reads_to(&tools, &targets, &step, precondition, reads).await?
+            move_reads_to(&tools, &targets, &step, precondition).await?
         }
         Action::Resync(precondition) => {
             let leads = leads(&tools, precondition);
@@ -133,16 +124,24 @@ async fn execute(
         }
         Action::Finish { step, precondition } => {
             let leads = leads(&tools, precondition);
-            let Some(hold) = hold else {
+            let Some(OpenHold { hold, held }) = hold else {
                 return Err(SqlError::Io("the hold is gone".to_owned()).into());
             };
-            let finished = hold.finish(database, entry_nodes, &targets, &step, leads);
+            let finished = hold.finish(database, entry_nodes, held, &targets, &step, leads);
             Done::Changed(finished.await?)
         }
-        Action::Change(precondition) => {
+        Action::Move { step, precondition } => {
             let leads = leads(&tools, precondition);
-            let changed = carry_out(database, entry_nodes, &targets, group, &step, leads);
-            Done::Changed(changed.await?)
+            let moved = row_move(database, entry_nodes, &targets, group, &step, leads);
+            Done::Changed(moved.await?)
+        }
+        Action::Register { step, precondition } => {
+            let leads = leads(&tools, precondition);
+            Done::Changed(register(database, &step, leads).await?)
+        }
+        Action::Repair { step, precondition } => {
+            let leads = leads(&tools, precondition);
+            Done::Changed(repair(database, &step, leads).await?)
         }
     };
     Ok(Executed::Done(done))
@@ -153,19 +152,13 @@ async fn move_reads_to(
     targets: &[HostPort],
     step: &Move,
     precondition: ReadPrecondition,
-    reads: Option<ReadsUnderHold>,
 ) -> Result<Done, StepError> {
     let (view, answers, from) = (tools.view.clone(), tools.answers.clone(), step.from.clone());
     let still_right =
         move || precondition.still_stands(&view.borrow(), answers.is_lost(&from), Instant::now());
-    let finished = if let Some(reads) = reads {
-        reads.move_to(targets, step, still_right).await?
-    } else {
-        let (database, entry_nodes) = (&tools.database, &tools.entry_nodes);
-        let group = tools.group;
-        move_reads(database, entry_nodes, targets, group, step, still_right).await?
-    };
-    Ok(Done::Changed(finished))
+    let (database, entry_nodes, group) = (&tools.database, &tools.entry_nodes, tools.group);
+    let moved = move_reads(database, entry_nodes, targets, group, step, still_right);
+    Ok(Done::Changed(moved.await?))
 }
 
 /// Whether the leader that an order was given for still has its key.
@@ -209,21 +202,4 @@ fn chance() -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "53 bits are exact")]
     let fraction = random as f64 / (1_u64 << 53) as f64;
     fraction
-}
-
-/// How the entry nodes of an open hold are.
-pub(super) fn status_of(hold: &Hold) -> EntryNodeStatus {
-    EntryNodeStatus {
-        quiet: hold.is_quiet(),
-        skipped: hold.skipped(),
-        under_way: hold.entry_nodes_under_way(),
-    }
-}
-
-/// What became of a hold that was just taken: at its entry nodes, and on the coordinator.
-pub(super) fn first_news(hold: &Hold) -> EntryNodeNews {
-    let mut news = hold.entry_node_news();
-    let coordinator = hold.terminated_at_coordinator();
-    news.terminated.extend_from_slice(coordinator);
-    news
 }

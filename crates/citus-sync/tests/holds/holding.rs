@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use citus_sync::execute::Hold;
-
+use crate::fixture::Fixture;
 use crate::servers::{
-    Fixture, REFERENCES, SOON, Servers, Session, holder, servers, wait_for_holder, wait_for_nobody,
+    REFERENCES, SOON, Servers, holder, servers, wait_for_holder, wait_for_nobody,
 };
+use crate::session::Session;
 
 #[test]
 fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
@@ -76,7 +76,7 @@ fn reference_tables_are_held_until_the_latest_deadline_and_by_the_server() {
     let take = |group, left| {
         let mut order = fixture.order(group, &[]);
         order.left = Duration::from_secs(left);
-        fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
+        fixture.run(fixture.take(&order))
     };
     let first = take(1, 3).expect("a hold");
     let second = take(2, 300).expect("a hold");
@@ -175,7 +175,7 @@ fn a_session_of_our_own_is_never_terminated_but_named() {
     other.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
     let order = fixture.order(1, &[]);
     let error = fixture
-        .run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
+        .run(fixture.take(&order))
         .expect_err("it is in the way");
     let text = error.to_string();
     assert!(
@@ -198,7 +198,7 @@ fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
     // The first instance is in the way, and the writer stands in the queue between the two.
     let order = after.order(1, &[]);
     let error = after
-        .run(Hold::take(&after.database, &after.entry_nodes, &order))
+        .run(after.take(&order))
         .expect_err("the first one's hold stands")
         .to_string();
     assert!(error.contains(&holder(1)), "{error}");
@@ -220,7 +220,7 @@ fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
     // No time to be gentle.
     let mut order = fixture.order(1, &[]);
     order.cooldown = Duration::ZERO;
-    let one = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let one = fixture.run(fixture.take(&order));
     let one = one.expect("a hold beside the other");
     let [who] = &one.terminated()[..] else {
         panic!("{:?}", one.terminated());
@@ -242,7 +242,7 @@ fn nor_is_its_statement_cancelled_when_it_waits_in_a_hold_of_ours() {
     Servers::wait_blocked(&servers.coordinator, "citus-sync: another instance", 1);
     let order = fixture.order(1, &[]);
     fixture
-        .run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
+        .run(fixture.take(&order))
         .expect_err("it is in the way");
     assert!(!other.is_over(), "it waits as before");
     fixture.release(two);
@@ -257,7 +257,7 @@ fn a_role_that_may_not_terminate_says_so() {
     let mut psql = servers.session("psql");
     psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
     let order = fixture.order(1, &[]);
-    let taken = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let taken = fixture.run(fixture.take(&order));
     let error = taken.expect_err("it is in the way").to_string();
     assert!(
         error.contains("pg_signal_backend") && error.contains("42501"),
@@ -285,7 +285,7 @@ fn a_writer_that_meets_the_hold_half_way_does_not_make_it_fail() {
     order.cooldown = Duration::from_secs(20);
     let first = first.to_owned();
     let hold = fixture.run(async {
-        let take = Hold::take(&fixture.database, &fixture.entry_nodes, &order);
+        let take = fixture.take(&order);
         let meeting = tokio::task::spawn_blocking({
             let port = servers.coordinator.port();
             move || {
@@ -317,7 +317,7 @@ fn a_write_of_many_shards_that_waits_in_one_hold_does_not_keep_the_next_group_fr
     // Longer than anybody waits here: nobody is terminated.
     order.cooldown = SOON;
     order.left = 2 * SOON;
-    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let hold = fixture.run(fixture.take(&order));
     let hold = hold.expect("a hold");
     let (code, _) = writer.outcome().expect_err("its statement was cancelled");
     assert_eq!(code, "57014");

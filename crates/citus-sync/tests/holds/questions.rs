@@ -7,7 +7,9 @@ use citus_sync::session::can_reach;
 use dcs_watch::HostPort;
 use tokio::sync::watch;
 
-use crate::servers::{DEAD_PORT, Fixture, Servers, Session, servers};
+use crate::fixture::Fixture;
+use crate::servers::{DEAD_PORT, Servers, servers};
+use crate::session::Session;
 
 #[test]
 fn the_coordinator_says_whom_it_reaches() {

@@ -45,6 +45,9 @@ fn some_host(seed: u32) -> Option<&'static str> {
 const CHANCES: &[Chance] = &[
     // Clients and the logs.
     ([80, 120, 100], |n| Event::Write(n as usize % 2)),
+    ([40, 40, 60], |n| {
+        Event::WriteThroughEntryNode(n as usize % 2)
+    }),
     ([80, 240, 160], |n| {
         Event::Stream(standby(n), n as usize / 16 % 4)
     }),
@@ -98,6 +101,9 @@ const CHANCES: &[Chance] = &[
     ([40, 10, 100], |n| Event::LocksCome(database(n))),
     ([4, 0, 4], |n| Event::LocksFail(database(n))),
     ([8, 4, 20], |n| Event::HoldIsLost(database(n))),
+    ([40, 10, 60], |n| Event::EntryNodeGoesOn(database(n))),
+    ([6, 2, 10], |n| Event::EntryNodeFails(database(n))),
+    ([6, 2, 10], |n| Event::EntryNodeIsLost(database(n))),
     ([4, 0, 4], |n| Event::Break(database(n))),
     ([20, 0, 20], |n| Event::Fix(database(n))),
     ([4, 0, 0], |n| Event::Disconnect(database(n))),

@@ -90,8 +90,8 @@ fn positions_that_were_said_before_writes_were_held_do_not_count() {
     fixture.happens(Event::Answer("pg1"));
     fixture.happens(Event::Write(0));
     fixture.happens(Event::Stream("pg2", 1));
-    fixture.happens(Event::LocksCome("app"));
-    fixture.happens(Event::LocksCome("second"));
+    fixture.happens(Event::HoldIsTaken("app"));
+    fixture.happens(Event::HoldIsTaken("second"));
     fixture.told();
     fixture.happens(Event::Answer("pg2"));
     assert_eq!(fixture.told(), [""; 0], "the leader was not asked again");
@@ -132,7 +132,7 @@ fn a_switchover_in_which_nobody_is_caught_up_in_time() {
 fn a_request_withdrawn_before_reads_were_moved() {
     let mut fixture = quiet();
     fixture.happens(Event::Switchover(None));
-    fixture.happens(Event::LocksCome("app"));
+    fixture.happens(Event::HoldIsTaken("app"));
     fixture.told();
     fixture.happens(Event::Withdraw);
     // One was open, the other still being taken.
