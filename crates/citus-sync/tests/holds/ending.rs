@@ -134,7 +134,7 @@ fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
 }
 
 #[test]
-fn a_hold_that_is_called_off_half_way_leaves_nothing() {
+fn a_hold_that_is_called_off_while_it_is_taken_leaves_no_session() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut psql = servers.session("psql");
@@ -165,7 +165,7 @@ fn a_hold_that_is_called_off_half_way_leaves_nothing() {
 }
 
 #[test]
-fn a_hold_that_is_dropped_lets_go() {
+fn a_hold_that_is_dropped_releases_writers() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let hold = fixture.hold(1, &[servers.address(2)]);

@@ -32,7 +32,7 @@ fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
 
 /// PostgreSQL queues whoever asks behind those that wait already: the next group must not ask again.
 #[test]
-fn a_writer_of_a_reference_table_who_waits_in_one_hold_is_not_in_the_way_of_the_next() {
+fn a_writer_of_a_reference_table_that_waits_in_one_hold_does_not_delay_the_next() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let one = fixture.hold(1, &[]);
@@ -112,7 +112,7 @@ fn a_writer_waits_while_its_group_is_held_and_goes_on_when_it_is_let_go() {
 }
 
 #[test]
-fn clients_of_an_entry_node_wait_there() {
+fn writes_through_an_entry_node_wait_there() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let hold = fixture.hold(1, &[servers.address(2)]);
@@ -126,7 +126,7 @@ fn clients_of_an_entry_node_wait_there() {
 }
 
 #[test]
-fn whoever_is_in_the_way_is_terminated_after_the_cooldown_and_named() {
+fn a_writer_in_the_way_is_terminated_after_the_cooldown_and_named() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut psql = servers.session("psql");
@@ -189,7 +189,7 @@ fn a_session_of_our_own_is_never_terminated_but_named() {
 
 /// It has nothing that anybody could want, and goes on when that hold does.
 #[test]
-fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
+fn a_writer_that_only_waits_in_another_hold_is_not_terminated() {
     let servers = servers();
     let (before, after) = (Fixture::new(&servers), Fixture::new(&servers));
     let one = before.hold(1, &[]);
@@ -208,7 +208,7 @@ fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
 }
 
 #[test]
-fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
+fn a_writer_that_waits_in_another_hold_and_has_a_wanted_lock_is_terminated() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let two = fixture.hold(2, &[]);
@@ -232,7 +232,7 @@ fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
 }
 
 #[test]
-fn nor_is_its_statement_cancelled_when_it_waits_in_a_hold_of_ours() {
+fn a_session_of_our_own_that_waits_in_a_hold_is_not_cancelled() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let two = fixture.hold(2, &[]);

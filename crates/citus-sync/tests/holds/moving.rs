@@ -53,7 +53,7 @@ fn reads_follow_at_once_while_writers_wait() {
 }
 
 #[test]
-fn the_end_of_a_hold_moves_the_row_fan_out_and_lets_go() {
+fn the_end_of_a_hold_moves_the_row_at_every_entry_node_and_releases_writers() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let [one, two] = [servers.address(1), servers.address(2)];
@@ -90,7 +90,7 @@ fn the_end_of_a_hold_moves_the_row_fan_out_and_lets_go() {
 }
 
 #[test]
-fn news_that_came_first_leaves_the_row_and_lets_go() {
+fn newer_state_that_came_first_leaves_the_row_and_releases_writers() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let hold = fixture.hold(1, &[servers.address(2)]);
@@ -231,7 +231,7 @@ fn a_hung_metadata_sync_is_cancelled_and_the_hold_is_kept_meanwhile() {
 }
 
 #[test]
-fn whoever_sits_on_pg_dist_node_is_named_and_the_hold_is_let_go() {
+fn a_session_that_locks_pg_dist_node_is_named_and_the_hold_is_released() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut admin = servers.session("admin");
@@ -251,7 +251,7 @@ fn whoever_sits_on_pg_dist_node_is_named_and_the_hold_is_let_go() {
 
 /// Rule 7: what another group holds is no obstacle, and is not ended.
 #[test]
-fn a_move_with_somebody_in_the_way_needs_no_reference_table() {
+fn a_move_past_a_writer_needs_no_reference_table() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let other = fixture.hold(2, &[]);
@@ -283,7 +283,7 @@ fn a_move_with_somebody_in_the_way_needs_no_reference_table() {
 }
 
 #[test]
-fn a_move_with_a_writer_in_the_way_is_made_all_the_same_and_ends_nobody() {
+fn a_move_past_a_writer_is_made_and_terminates_no_session() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut psql = servers.session("psql");
@@ -322,7 +322,7 @@ fn a_writer_that_hangs_on_a_silent_host_does_not_keep_the_row_there() {
 }
 
 #[test]
-fn a_move_with_nobody_in_the_way_is_told_to_the_workers_by_citus() {
+fn citus_tells_its_workers_of_a_move_that_no_session_blocks() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let step = servers.a_move(1, DEAD_PORT);

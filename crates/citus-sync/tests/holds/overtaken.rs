@@ -12,7 +12,7 @@ const VERSIONS: &str =
     "SELECT string_agg(nodeid || ' ' || xmin, ',' ORDER BY nodeid) FROM pg_dist_node";
 
 #[test]
-fn no_step_changes_a_row_once_news_came() {
+fn no_step_changes_a_row_once_newer_state_came() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut session = servers.session("ground");
@@ -58,7 +58,7 @@ fn no_step_changes_a_row_once_news_came() {
 }
 
 #[test]
-fn nor_one_that_waited_for_somebody_in_its_way() {
+fn no_move_that_waited_for_a_writer_changes_a_row_once_newer_state_came() {
     let servers = servers();
     servers.owner("mover");
     for function in ["citus_update_node", "citus_pause_node_within_txn"] {

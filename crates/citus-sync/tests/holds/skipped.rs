@@ -135,7 +135,7 @@ fn an_entry_node_with_a_writer_in_the_way_joins_the_hold_later() {
 }
 
 #[test]
-fn whoever_is_in_the_way_at_an_entry_node_alone_is_terminated_there() {
+fn a_writer_in_the_way_at_an_entry_node_is_terminated_there() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut client = Session::open(&servers.workers[1], "client");
@@ -377,7 +377,7 @@ fn an_entry_node_that_did_not_follow_the_end_of_a_hold_is_marked_and_no_other() 
 }
 
 #[test]
-fn so_is_one_that_did_not_follow_a_move_with_somebody_in_the_way() {
+fn an_entry_node_that_did_not_follow_a_move_past_a_writer_is_marked() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
@@ -426,7 +426,7 @@ fn no_entry_node_follows_a_coordinator_that_did_not_move() {
 
 /// It would come to its own end only after several rounds.
 #[test]
-fn an_entry_node_whose_rows_somebody_sits_on_is_not_waited_for() {
+fn an_entry_node_whose_rows_are_locked_is_not_waited_for() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
