@@ -84,6 +84,12 @@ impl FailureDetector {
         self.lost.contains_key(address)
     }
 
+    /// Which loss of a member is known.
+    #[cfg(test)]
+    pub(super) fn round(&self, address: &HostPort) -> Option<u64> {
+        Some(self.lost.get(address)?.round)
+    }
+
     /// What the coordinator says, where it said something.
     pub(super) fn reachability(&self) -> BTreeMap<HostPort, Reachability> {
         self.lost
