@@ -335,8 +335,7 @@ fn has_what_was_held(
     let is_synchronous = synchronous_to_leader(situation, name).is_some();
     let is_candidate = (view.failover.as_ref())
         .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
-    let may_lag = asynchronous && situation.limits.max_lag.is_some();
-    let is_allowed = is_synchronous || is_candidate || may_lag;
+    let is_allowed = is_synchronous || is_candidate || asynchronous;
     let flushed = leader.position.written;
     leader.state == ProbeState::Writable
         && leader.round >= round

@@ -144,8 +144,9 @@ fn standby<'a>(situation: &Situation<'a>, address: &HostPort, round: u64) -> Opt
         .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= round)
 }
 
-/// Where reads may be sent, the best first: the named candidate of a request, which will lead
-/// next; the synchronous standbys; the others where the policy takes them.
+/// Where reads may be sent while writes are held, the best first: the named candidate of a request,
+/// which will lead next; the synchronous standbys; the others. Whether a standby is synchronous does
+/// not matter then: one that has replayed all that the leader has flushed has everything.
 pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
     let view = situation.view;
     let candidate = (view.failover.as_ref())
@@ -160,20 +161,16 @@ pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
     };
     let synchronous = synchronous.iter().filter_map(|n| address_of(situation, n));
     let all = candidate.into_iter().chain(synchronous);
-    unique(situation, all.chain(others(situation)))
+    unique(situation, all.chain(replicas(situation)))
 }
 
 /// Which members to ask once the member at `lost` is gone.
 pub(super) fn failover_candidates(situation: &Situation<'_>, lost: &HostPort) -> Vec<HostPort> {
     let all = synchronous_to(situation, lost).into_iter();
-    let all = all.chain(others(situation));
+    // Asynchronous standbys, where the policy takes them.
+    let others = situation.limits.max_lag.map(|_| replicas(situation));
+    let all = all.chain(others.into_iter().flatten());
     unique(situation, all.filter(|address| address != lost))
-}
-
-/// Asynchronous standbys, where the policy takes them.
-fn others(situation: &Situation<'_>) -> impl Iterator<Item = HostPort> {
-    let taken = situation.limits.max_lag.map(|_| replicas(situation));
-    taken.into_iter().flatten()
 }
 
 fn unique(situation: &Situation<'_>, all: impl Iterator<Item = HostPort>) -> Vec<HostPort> {

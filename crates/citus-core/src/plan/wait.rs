@@ -244,7 +244,7 @@ pub enum Stay {
     NotAllowed,
     /// The leader has not said yet how far it is.
     Asking,
-    /// No member qualifies: none is synchronous, and no candidate is named.
+    /// No member is a standby of the leader's history.
     NoneQualifies,
     /// No standby that qualifies answers.
     NoStandby,
@@ -271,8 +271,8 @@ impl fmt::Display for Stay {
                 f.write_str("our role may not update pg_dist_node (grant it UPDATE there)")
             }
             Self::Asking => f.write_str("the leader has not said yet how far it is"),
-            Self::NoneQualifies => f.write_str("no member is synchronous"),
-            Self::NoStandby => f.write_str("no synchronous standby answers"),
+            Self::NoneQualifies => f.write_str("no member is a standby of the leader"),
+            Self::NoStandby => f.write_str("no standby that may have everything answers"),
             Self::Behind { address, bytes } => {
                 write!(f, "{address} has {bytes} bytes of the log still to replay")
             }

@@ -169,15 +169,21 @@ fn a_candidate_that_dies_in_the_middle() {
             "app: send reads: node 2 from pg2:5432 to pg1:5432",
             "second: send reads: node 5 from pg2:5432 to pg1:5432, and secondary node 6 to \
              pg2:5432",
+            "app: send reads: node 2 from pg1:5432 to pg3:5432",
+            "second: send reads: node 5 from pg1:5432 to pg3:5432, and secondary node 7 to \
+             pg1:5432",
         ],
-        "back to the leader, and writes still wait"
+        "back to the leader and on to the other standby, and writes still wait"
     );
     assert!(matches!(fixture.held("app"), Held::Yes { .. }));
     // Patroni gives it up.
     fixture.happens(Event::Withdraw);
     assert_eq!(
         fixture.told()[..2],
-        ["app: let writes go", "second: let writes go"]
+        [
+            "app: move node 2 from pg3:5432 to pg1:5432",
+            "second: move node 5 from pg3:5432 to pg1:5432, and secondary node 7 to pg3:5432",
+        ]
     );
     ends_at(&mut fixture, "pg1");
 }

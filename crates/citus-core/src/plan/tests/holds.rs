@@ -43,7 +43,7 @@ fn databases_are_as_far_as_each_is() {
 #[test]
 fn standbys_are_asked_with_the_leader_as_soon_as_there_is_a_reason() {
     let decision = Scenario::quiet().switchover().decide();
-    assert_eq!(asks(&decision), ["pg1", "pg2"]);
+    assert_eq!(asks(&decision), ["pg1", "pg2", "pg3"]);
     assert!(decision.ask.iter().all(|ask| !ask.hurry && !ask.eager));
     // Once writers wait, everybody hurries, and who is behind is asked every few milliseconds.
     let waiting = Scenario::quiet()

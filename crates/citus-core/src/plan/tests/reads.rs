@@ -42,7 +42,7 @@ fn a_standby_that_is_behind_is_waited_for() {
             bytes: 1
         }
     );
-    assert_eq!(asks(&decision), ["pg1", "pg2"]);
+    assert_eq!(asks(&decision), ["pg1", "pg2", "pg3"]);
     assert!(decision.ask[1].eager, "asked every few milliseconds");
 }
 
@@ -102,18 +102,22 @@ fn a_standby_that_says_nothing_of_its_position_does_not_count() {
     assert_eq!(*stay(&unknown.decide()), Stay::NoStandby);
 }
 
+/// Patroni's default is `synchronous_mode: false`.
 #[test]
-fn an_asynchronous_standby_gets_no_reads() {
-    let scenario = held().standby_at("pg3", 100, 100, 1);
-    assert_eq!(*stay(&scenario.clone().decide()), Stay::NoStandby);
-    // Unless the policy takes it; and then too it must have everything.
-    let allowed = scenario.allowing_lag(1_000);
-    assert_eq!(reads_to(&allowed.decide()), addr("pg3"));
-    let behind = held().standby_at("pg3", 100, 99, 1).allowing_lag(1_000);
+fn while_writes_are_held_any_standby_that_has_replayed_everything_takes_the_reads() {
+    let mut none = held().standby_at("pg3", 100, 100, 1);
+    none.view.sync = None;
+    assert_eq!(reads_to(&none.decide()), addr("pg3"));
+    let behind = held().standby_at("pg3", 100, 99, 1);
     assert!(matches!(
         stay(&behind.decide()),
         Stay::Behind { bytes: 1, .. }
     ));
+    // A synchronous one first, where both have everything.
+    let both = held()
+        .standby_at("pg2", 100, 100, 1)
+        .standby_at("pg3", 100, 100, 1);
+    assert_eq!(reads_to(&both.decide()), addr("pg2"));
 }
 
 #[test]
@@ -162,22 +166,22 @@ fn with_quorum_commit_whoever_has_everything_will_do() {
 }
 
 #[test]
-fn a_sync_key_about_another_leader_says_nothing_of_standbys() {
-    let scenario = held()
-        .synchronous("pg3", &["pg2"])
-        .standby_at("pg2", 100, 100, 1);
-    assert_eq!(*stay(&scenario.decide()), Stay::NoneQualifies);
-    let mut nobody = held().standby_at("pg2", 100, 100, 1);
-    nobody.view.sync.as_mut().unwrap().value.leader = None;
-    assert_eq!(*stay(&nobody.decide()), Stay::NoneQualifies);
-    let mut none = held().standby_at("pg2", 100, 100, 1);
-    none.view.sync = None;
-    assert_eq!(*stay(&none.decide()), Stay::NoneQualifies);
+fn a_sync_key_about_another_leader_puts_no_standby_first() {
+    let both = |scenario: Scenario| {
+        scenario
+            .standby_at("pg2", 100, 100, 1)
+            .standby_at("pg3", 100, 100, 1)
+    };
+    let about_pg1 = both(held().synchronous("pg1", &["pg3"]));
+    assert_eq!(reads_to(&about_pg1.decide()), addr("pg3"));
+    let about_pg2 = both(held().synchronous("pg2", &["pg3"]));
+    assert_eq!(reads_to(&about_pg2.decide()), addr("pg2"));
 }
 
 #[test]
 fn a_member_without_a_key_or_an_address_gets_no_reads() {
     let mut scenario = held().standby_at("pg2", 100, 100, 1);
+    scenario.view.members.remove("pg3");
     scenario.view.members.get_mut("pg2").unwrap().value.address = None;
     assert_eq!(*stay(&scenario.clone().decide()), Stay::NoneQualifies);
     scenario.view.members.remove("pg2");
@@ -186,9 +190,11 @@ fn a_member_without_a_key_or_an_address_gets_no_reads() {
 
 #[test]
 fn the_leader_is_no_standby_of_its_own() {
-    let scenario = held()
+    let mut scenario = held()
         .synchronous("pg1", &["pg1"])
         .requested(request(Some("pg1"), None));
+    scenario.view.members.remove("pg2");
+    scenario.view.members.remove("pg3");
     let decision = scenario.decide();
     assert_eq!(*stay(&decision), Stay::NoneQualifies);
     assert_eq!(asks(&decision), ["pg1"]);
