@@ -210,6 +210,14 @@ impl Group {
             return;
         };
         entry_nodes.hear(node, order, answer, self.round);
+        if entry_nodes.holds_own(node, order) && self.slots.is_open(&database) {
+            // What was written through the leader until now is in no position that was said before.
+            self.round += 1;
+            self.slots.open(&database, self.round);
+        }
+        let Some(entry_nodes) = self.slots.entry_nodes(&database) else {
+            return;
+        };
         // An entry node that is held late is told of with the others.
         let Some(news) = entry_nodes.joined() else {
             return;

@@ -10,6 +10,10 @@
 //!    or when the leader is gone; one that is not held, when the leader is gone.
 //! 4. At the end of the hold all that are behind follow.
 //!
+//! The group's own leader is an entry node, too, where it has the metadata. Its row is of no matter:
+//! it reads its own shards itself, and it is about to stop. But what is written through it while the
+//! hold stands must not be acknowledged once reads have moved: reads move only when it is held.
+//!
 //! A hold that is lost with the coordinator does not let its entry nodes go: their rows may point at
 //! a standby, where their writes would fail. They are kept for the hold that is taken again.
 
@@ -50,6 +54,8 @@ pub struct HeldEntryNodes {
 #[derive(Clone, Debug, Default)]
 struct EntryNode {
     grip: Grip,
+    /// It is the group's own leader.
+    own: bool,
     losses: u32,
     /// It has followed a read move although it was held late.
     followed: bool,
@@ -137,10 +143,13 @@ impl HeldEntryNodes {
             }
             EntryNodeAnswer::NotHeld { error } if node.grip == Grip::Taking(order) => {
                 node.grip = Grip::Skipped(error.clone());
-                self.untold.skipped.push(Skipped {
-                    node: address.clone(),
-                    error,
-                });
+                // A leader that stops closes its session, and is not to be had again.
+                if !(node.own && node.losses > 0) {
+                    self.untold.skipped.push(Skipped {
+                        node: address.clone(),
+                        error,
+                    });
+                }
             }
             EntryNodeAnswer::Lost if matches!(node.grip, Grip::Held { order: own, .. } if own == order) =>
             {
@@ -159,26 +168,35 @@ impl HeldEntryNodes {
         self.leader_is_gone = gone;
     }
 
-    /// What is to be done now: `again` at entry nodes whose session was closed, if that is still
-    /// wanted; and at those that are behind, as long as the coordinator's row, where it is known, is
-    /// where they are to follow.
+    /// What is to be done now: `hold`, if that is still wanted, at the group's own leader and at entry
+    /// nodes whose session was closed; and at those that are behind, as long as the coordinator's row,
+    /// where it is known, is where they are to follow.
     pub fn due(
         &mut self,
-        again: Option<&EntryNodeAction>,
+        hold: Option<&EntryNodeAction>,
+        own: Option<&HostPort>,
         row: Option<&HostPort>,
         mut id: impl FnMut() -> u64,
     ) -> Vec<EntryNodeOrder> {
         let mut orders = Vec::new();
+        if let (Some(own), Some(hold)) = (own, hold) {
+            let node = self.nodes.entry(own.clone()).or_default();
+            node.own = true;
+            if node.grip == Grip::None {
+                orders.push(node.take(own, hold, id()));
+            }
+        }
         for (address, node) in &mut self.nodes {
-            if let Some(again) = again
+            if let Some(hold) = hold
                 && node.grip == Grip::None
                 && node.losses > 0
+                && !node.own
             {
-                orders.push(node.take(address, again, id()));
+                orders.push(node.take(address, hold, id()));
             }
             let behind = node.behind.as_ref();
-            let is_there = |behind: &Behind| row.is_none_or(|row| *row == behind.step.to);
-            if behind.is_some_and(is_there) {
+            let is_at = |behind: &Behind| row.is_none_or(|row| *row == behind.step.to);
+            if behind.is_some_and(is_at) {
                 orders.extend(node.follow(address, self.leader_is_gone, &mut id));
             }
         }
@@ -238,6 +256,24 @@ impl HeldEntryNodes {
     pub fn are_known(&self) -> bool {
         let mut nodes = self.nodes.values();
         nodes.all(|node| !matches!(node.grip, Grip::Taking(_)))
+    }
+
+    /// Whether it is known of the group's own leader whether it is held.
+    pub fn own_is_known(&self) -> bool {
+        let mut own = self.nodes.values().filter(|node| node.own);
+        own.all(|node| !matches!(node.grip, Grip::Taking(_)))
+    }
+
+    /// Whether clients can write through the group's own leader, because that is not held.
+    pub fn is_open(&self, own: &HostPort) -> bool {
+        let node = self.nodes.get(own);
+        !node.is_some_and(|node| matches!(node.grip, Grip::Held { .. } | Grip::NotOne))
+    }
+
+    /// Whether an order is that which holds the group's own leader.
+    pub fn holds_own(&self, address: &HostPort, order: u64) -> bool {
+        let node = self.nodes.get(address).filter(|node| node.own);
+        node.is_some_and(|node| matches!(node.grip, Grip::Held { order: own, .. } if own == order))
     }
 
     /// Sessions had to be ended on the coordinator, too.

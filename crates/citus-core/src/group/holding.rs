@@ -121,16 +121,26 @@ pub(super) enum CallOff {
 }
 
 impl Slots {
-    pub(super) fn progress(&self, no_read_moves: &BTreeSet<String>) -> BTreeMap<String, Progress> {
+    /// `own` is the group's own leader, where clients can write through it.
+    pub(super) fn progress(
+        &self,
+        no_read_moves: &BTreeSet<String>,
+        own: impl Fn(&str) -> Option<HostPort>,
+    ) -> BTreeMap<String, Progress> {
         let names = (self.by_database.keys())
             .chain(&self.owes_resync)
             .chain(no_read_moves);
         names
             .map(|name| {
+                let nodes = self.entry_nodes.get(name);
+                let is_open =
+                    |own: &HostPort| nodes.is_none_or(|nodes: &HeldEntryNodes| nodes.is_open(own));
+                let leader_open = own(name).as_ref().is_some_and(is_open);
                 let progress = Progress {
                     held: self.held(name),
                     owes_resync: self.owes_resync.contains(name),
                     no_read_moves: no_read_moves.contains(name),
+                    leader_open,
                 };
                 (name.clone(), progress)
             })
@@ -181,26 +191,32 @@ impl Slots {
             let Slot::Settling { until, .. } = *slot else {
                 return None;
             };
-            let known = self.entry_nodes.get(name);
-            let known = known.is_none_or(HeldEntryNodes::are_known);
-            (known || until <= now).then(|| name.clone())
+            let nodes = self.entry_nodes.get(name);
+            let known = nodes.is_none_or(HeldEntryNodes::are_known);
+            let own_is_known = nodes.is_none_or(HeldEntryNodes::own_is_known);
+            (known || own_is_known && until <= now).then(|| name.clone())
         };
         self.by_database.iter().filter_map(settled).collect()
     }
 
-    /// When the next hold stops waiting for its entry nodes.
+    /// When the next hold stops waiting for its entry nodes. The group's own leader is waited for
+    /// until that has said something.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let until = |slot: &Slot| match slot {
-            Slot::Settling { until, .. } => Some(*until),
+        let until = |(name, slot): (&String, &Slot)| match slot {
+            Slot::Settling { until, .. } => {
+                let nodes = self.entry_nodes.get(name);
+                let own_is_known = nodes.is_none_or(HeldEntryNodes::own_is_known);
+                own_is_known.then_some(*until)
+            }
             _ => None,
         };
-        self.by_database.values().filter_map(until).min()
+        self.by_database.iter().filter_map(until).min()
     }
 
-    /// A hold is complete: writes wait.
+    /// A hold is complete: writes wait. Or more of them do: what was said before is not enough.
     pub(super) fn open(&mut self, database: &str, round: u64) {
         if let Some(slot) = self.by_database.get_mut(database)
-            && let Slot::Settling { order, .. } = *slot
+            && let Slot::Settling { order, .. } | Slot::Open { order, .. } = *slot
         {
             *slot = Slot::Open { order, round };
         }
@@ -283,14 +299,16 @@ impl Slots {
     /// What is due at the entry nodes of each database whose hold is not ending.
     pub(super) fn due_at_entry_nodes(
         &mut self,
-        again: Option<&EntryNodeAction>,
+        hold: Option<&EntryNodeAction>,
+        own: impl Fn(&str) -> Option<HostPort>,
         row: impl Fn(&str) -> Option<HostPort>,
         mut id: impl FnMut() -> u64,
     ) -> Vec<(String, EntryNodeOrder)> {
         let mut all = Vec::new();
         for (name, nodes) in &mut self.entry_nodes {
             if self.by_database.get(name) != Some(&Slot::Ending) {
-                let due = nodes.due(again, row(name).as_ref(), &mut id);
+                let (own, row) = (own(name), row(name));
+                let due = nodes.due(hold, own.as_ref(), row.as_ref(), &mut id);
                 all.extend(due.into_iter().map(|order| (name.clone(), order)));
             }
         }

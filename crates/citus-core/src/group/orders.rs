@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use dcs_watch::HostPort;
+use dcs_watch::{HostPort, ScopeView};
 
 use super::effect::{Action, Effect, Order};
 use super::holding::CallOff;
@@ -202,15 +202,18 @@ impl Group {
     fn start_at_entry_nodes(&mut self, situation: &Situation<'_>, now: Instant) {
         let cooldown = self.settings.policy.lock_cooldown;
         let hold = self.phase.hold().filter(|hold| !hold.active(now).expired);
-        let again = hold.filter(|_| !situation.stopping).map(|hold| {
+        let hold = hold.filter(|_| !situation.stopping).map(|hold| {
             let left = hold.left(now);
             EntryNodeAction::Hold { left, cooldown }
         });
+        let own = |database: &str| {
+            let leader = situation.leader_answer();
+            own_leader(situation.view, leader, situation.rows.get(database)).cloned()
+        };
         let row = |database: &str| situation.row_of(database).cloned();
         let orders = &mut self.orders;
-        let due = self
-            .slots
-            .due_at_entry_nodes(again.as_ref(), row, || next(orders));
+        let slots = &mut self.slots;
+        let due = slots.due_at_entry_nodes(hold.as_ref(), own, row, || next(orders));
         for (database, order) in due {
             self.start_at_entry_node(situation, &database, order);
         }
@@ -236,8 +239,8 @@ impl Group {
         }
     }
 
-    /// The entry nodes beside the coordinator: the leaders of the other groups, where they have the
-    /// metadata. Clients of this group's own leader lose their connections with it anyway.
+    /// The entry nodes whose rows are moved beside the coordinator's: the leaders of the other groups,
+    /// where they have the metadata. This group's own leader loses its clients with its connections.
     fn entry_nodes_of(&self, rows: &[Row]) -> Vec<HostPort> {
         let group = self.group();
         let entry_nodes = rows
@@ -245,6 +248,21 @@ impl Group {
             .filter(|row| row.is_entry_node() && !row.is_temporary() && row.groupid != group);
         entry_nodes.map(|row| row.address.clone()).collect()
     }
+}
+
+/// The group's own leader, where clients can write through it. Which row is its group's does not
+/// matter: reads may be moved.
+pub(super) fn own_leader<'s>(
+    view: &'s ScopeView,
+    answer: &ProbeState,
+    rows: Option<&Rows>,
+) -> Option<&'s HostPort> {
+    let Some(Rows::Known(rows)) = rows else {
+        return None;
+    };
+    let has_metadata = rows.iter().any(Row::is_entry_node);
+    let leader = view.leader_address()?;
+    (has_metadata && *answer == ProbeState::Writable).then_some(leader)
 }
 
 fn next(orders: &mut u64) -> u64 {

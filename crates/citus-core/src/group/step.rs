@@ -11,6 +11,7 @@ use super::attempts::Seen;
 use super::effect::{Effect, Effects};
 use super::holding::Hold;
 use super::input::{Input, Now};
+use super::orders::own_leader;
 use super::state::Group;
 use crate::event::{Event, HoldEnd};
 use crate::invariants;
@@ -50,7 +51,10 @@ impl Group {
             .map(|(name, facts)| (name.clone(), facts.rows.clone()))
             .collect();
         let reachability = self.failures.reachability();
-        let progress = self.slots.progress(&self.without_read_moves());
+        let leader = view.leader_address().and_then(|leader| answers.get(leader));
+        let leader = leader.map_or(&ProbeState::Unknown, |probe| &probe.state);
+        let own = |database: &str| own_leader(&view, leader, rows.get(database)).cloned();
+        let progress = self.slots.progress(&self.without_read_moves(), own);
         let active_hold = self.phase.hold().map(|hold| hold.active(now.instant));
         let asked = self.requests.pending().cloned();
         let given_up = self.requests.given_up().to_vec();

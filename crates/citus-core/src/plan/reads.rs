@@ -15,6 +15,9 @@ pub(super) fn while_held(
     round: u64,
 ) -> Result<HostPort, Stay> {
     allowed(situation, database)?;
+    if situation.progress_of(database).leader_open {
+        return Err(Stay::LeaderOpen);
+    }
     let leader = situation
         .leader_probe()
         .filter(|probe| probe.state == ProbeState::Writable && probe.round >= round);

@@ -244,6 +244,9 @@ pub enum Stay {
     NotAllowed,
     /// The leader has not said yet how far it is.
     Asking,
+    /// Clients can write through the group's own leader, and it is not held: what they write would
+    /// be acknowledged and not be seen at the standby.
+    LeaderOpen,
     /// No member is a standby of the leader's history.
     NoneQualifies,
     /// No standby that qualifies answers.
@@ -271,6 +274,7 @@ impl fmt::Display for Stay {
                 f.write_str("our role may not update pg_dist_node (grant it UPDATE there)")
             }
             Self::Asking => f.write_str("the leader has not said yet how far it is"),
+            Self::LeaderOpen => f.write_str("writes through the leader itself are not held"),
             Self::NoneQualifies => f.write_str("no member is a standby of the leader"),
             Self::NoStandby => f.write_str("no standby that may have everything answers"),
             Self::Behind { address, bytes } => {

@@ -9,7 +9,9 @@ use serde_json::json;
 
 use crate::clients::{clients, lost_nothing, wait_reads_flow};
 use crate::daemon::{Daemon, SOON};
-use crate::fixture::{coordinator, in_sync, laboratory, make_whole, scope, succeed};
+use crate::fixture::{
+    coordinator, in_sync, laboratory, make_asynchronous, make_whole, scope, succeed,
+};
 
 /// Where the coordinator's primary row of group 1 points.
 fn row(lab: &Lab, database: &str) -> String {
@@ -143,19 +145,7 @@ fn wait_stays(daemon: &Daemon, why: impl Fn(&Stay) -> bool) {
 fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_when_it_lags() {
     let lab = laboratory();
     let wk1 = scope(&lab, "wk1");
-    wk1.configure(&json!({"synchronous_mode": false}))
-        .expect("asynchronous");
-    wait_for("nobody to be synchronous", SOON, || {
-        let sync = wk1.key("sync")?;
-        Ok(sync.is_none_or(|sync| {
-            let value: serde_json::Value = serde_json::from_str(&sync.value).unwrap_or_default();
-            value["sync_standby"]
-                .as_str()
-                .unwrap_or_default()
-                .is_empty()
-        }))
-    })
-    .expect("asynchronous");
+    make_asynchronous(wk1);
     let strict = Daemon::start(&lab);
     in_sync(&lab, &strict);
     let (leader, standby) = (

@@ -160,6 +160,24 @@ fn configure_anew(lab: &Lab, scope: &Scope) {
     kv.put(&key.key, &config.to_string()).expect("put");
 }
 
+/// No standby is synchronous any more, until the scope is [made whole](make_whole).
+pub(crate) fn make_asynchronous(scope: &Scope) {
+    scope
+        .configure(&json!({"synchronous_mode": false}))
+        .expect("asynchronous");
+    wait_for("nobody to be synchronous", SOON, || {
+        let sync = scope.key("sync")?;
+        Ok(sync.is_none_or(|sync| {
+            let value: Value = serde_json::from_str(&sync.value).unwrap_or_default();
+            value["sync_standby"]
+                .as_str()
+                .unwrap_or_default()
+                .is_empty()
+        }))
+    })
+    .expect("asynchronous");
+}
+
 /// Every primary row of `database` is its leader's.
 pub(crate) fn rows_are_leaders(lab: &Lab, database: &str) -> Result<()> {
     let (rows, leaders) = (lab.rows(database)?, lab.leaders()?);

@@ -83,7 +83,7 @@ impl AtEntryNodes {
 
     fn start_what_is_due(&mut self) {
         let orders = &mut self.orders;
-        let due = self.nodes.due(None, None, || next(orders));
+        let due = self.nodes.due(None, None, None, || next(orders));
         self.carry_out(due);
     }
 

@@ -64,7 +64,17 @@ impl Scenario {
 
     fn due(&mut self) -> Vec<EntryNodeOrder> {
         let orders = &mut self.orders;
-        self.nodes.due(Some(&hold()), None, || {
+        self.nodes.due(Some(&hold()), None, None, || {
+            *orders += 1;
+            *orders
+        })
+    }
+
+    /// What is due while the group's own leader, pg1, takes writes.
+    fn due_at_own(&mut self) -> Vec<EntryNodeOrder> {
+        let orders = &mut self.orders;
+        let own = addr("pg1");
+        self.nodes.due(Some(&hold()), Some(&own), None, || {
             *orders += 1;
             *orders
         })
@@ -169,7 +179,7 @@ fn an_entry_node_does_not_follow_where_the_coordinators_row_has_left_again() {
     scenario.nodes.leader_is_gone(true);
     let orders = &mut scenario.orders;
     let elsewhere = addr("pg1");
-    let due = scenario.nodes.due(None, Some(&elsewhere), || {
+    let due = scenario.nodes.due(None, None, Some(&elsewhere), || {
         *orders += 1;
         *orders
     });
@@ -274,4 +284,37 @@ fn the_entry_nodes_of_a_hold_that_was_lost_are_not_taken_again() {
     assert_eq!(scenario.begin(&["one", "two", "three"]), [addr("three")]);
     scenario.nodes.stand();
     assert!(!scenario.nodes.are_kept());
+}
+
+/// The group's own leader, and what is heard of it.
+fn own(answer: EntryNodeAnswer) -> Scenario {
+    let mut scenario = Scenario::new(&[]);
+    assert!(scenario.nodes.is_open(&addr("pg1")), "not asked for yet");
+    assert_eq!(scenario.due_at_own().len(), 1);
+    assert!(!scenario.nodes.own_is_known() && scenario.nodes.is_open(&addr("pg1")));
+    scenario.hear("pg1", 1, answer, 0);
+    assert!(scenario.nodes.own_is_known());
+    scenario
+}
+
+#[test]
+fn writes_through_the_own_leader_are_held_or_known_not_to_be() {
+    assert!(!own(held()).nodes.is_open(&addr("pg1")));
+    assert!(!own(EntryNodeAnswer::IsNone).nodes.is_open(&addr("pg1")));
+    let error = "too many clients".to_owned();
+    let mut refused = own(EntryNodeAnswer::NotHeld { error });
+    assert!(refused.nodes.is_open(&addr("pg1")));
+    assert_eq!(refused.nodes.stand().skipped.len(), 1);
+}
+
+#[test]
+fn a_leader_that_stops_is_not_told_of_as_skipped() {
+    let mut scenario = own(held());
+    scenario.hear("pg1", 1, EntryNodeAnswer::Lost, ROUND);
+    assert!(scenario.nodes.is_open(&addr("pg1")));
+    assert_eq!(scenario.due(), [], "it is no leader that takes writes");
+    let again = scenario.due_at_own().remove(0);
+    let error = "refused".to_owned();
+    scenario.hear("pg1", again.id, EntryNodeAnswer::NotHeld { error }, ROUND);
+    assert_eq!(scenario.nodes.stand().skipped, []);
 }

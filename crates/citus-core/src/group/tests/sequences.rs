@@ -48,6 +48,7 @@ const CHANCES: &[Chance] = &[
     ([40, 40, 60], |n| {
         Event::WriteThroughEntryNode(n as usize % 2)
     }),
+    ([20, 20, 40], |n| Event::WriteAtLeader(n as usize % 2)),
     ([80, 240, 160], |n| {
         Event::Stream(standby(n), n as usize / 16 % 4)
     }),

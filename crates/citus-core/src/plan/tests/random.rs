@@ -86,11 +86,13 @@ fn held() -> impl Strategy<Value = Held> {
 }
 
 fn progress() -> impl Strategy<Value = Progress> {
-    (held(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(held, owes_resync, no_read_moves)| Progress {
+    let rarely = || prop::bool::weighted(0.2);
+    (held(), any::<bool>(), rarely(), rarely()).prop_map(
+        |(held, owes_resync, no_read_moves, leader_open)| Progress {
             held,
             owes_resync,
             no_read_moves,
+            leader_open,
         },
     )
 }
