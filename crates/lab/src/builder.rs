@@ -54,6 +54,14 @@ impl Default for LabBuilder {
     }
 }
 
+impl Lab {
+    /// A lab to configure; by default one coordinator and two workers. The Patroni is that of
+    /// `LAB_PATRONI`, or Debian's.
+    pub fn builder() -> LabBuilder {
+        LabBuilder::default()
+    }
+}
+
 impl LabBuilder {
     /// The number of worker scopes; by default 2.
     #[must_use]

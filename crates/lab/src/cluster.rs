@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::builder::LabBuilder;
 use crate::citus::Flavour;
 use crate::etcd::Etcd;
 use crate::formation;
@@ -54,12 +53,6 @@ struct Record {
 }
 
 impl Lab {
-    /// A lab to configure; by default one coordinator and two workers. The Patroni is that of
-    /// `LAB_PATRONI`, or Debian's.
-    pub fn builder() -> LabBuilder {
-        LabBuilder::default()
-    }
-
     /// Citus or the stand-in.
     pub fn flavour(&self) -> &Flavour {
         &self.flavour

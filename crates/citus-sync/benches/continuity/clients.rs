@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::{Load, Protocol, Traffic};
 
-use super::GROUPS;
+use super::arguments::GROUPS;
 use super::fixture::Fixture;
 
 /// A held write waits for a leader, not for its client's patience.

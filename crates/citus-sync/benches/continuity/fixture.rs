@@ -10,7 +10,7 @@ use citus_core::report::{History, State, Transition};
 use lab::{Daemon, Lab, Scope, Timeline, Timing, Version, wait_for};
 use serde_json::Value;
 
-use super::GROUPS;
+use super::arguments::GROUPS;
 use super::event::Event;
 use super::machine::Machine;
 
