@@ -232,7 +232,7 @@ impl Decision {
     }
 
     /// Whether every row that is known is the leader's and nothing is open. A database of which
-    /// nothing is known, or in which the group has no row, does not make the others unsettled
+    /// nothing is known, or in which the group has no row, does not keep the others from being so
     /// (rule 8).
     pub fn is_at_rest(&self) -> bool {
         let in_sync = |step: &Step| matches!(step, Step::InSync | Step::Resync(_));

@@ -123,8 +123,40 @@ pub enum Wait {
 }
 
 impl fmt::Display for Wait {
-    #[expect(clippy::too_many_lines, reason = "an arm a variant")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ViewUnknown
+            | Self::ViewStale { .. }
+            | Self::NoScope { .. }
+            | Self::LineageUnproven { .. } => self.of_etcd(f),
+            Self::LeaderGone
+            | Self::NoAddress { .. }
+            | Self::NotProbed { .. }
+            | Self::Promoting { .. }
+            | Self::Unreachable { .. } => self.of_the_leader(f),
+            Self::RowsUnknown { .. }
+            | Self::NoRow { .. }
+            | Self::TwoPrimaries { .. }
+            | Self::AddressTaken { .. }
+            | Self::NoSpare { .. } => self.of_the_rows(f),
+            Self::Taking { .. }
+            | Self::Held { .. }
+            | Self::Lost { .. }
+            | Self::ReadsMoved { .. } => self.of_a_transition(f),
+            Self::Observed { step, because } => match because {
+                Writes::PatroniManages => write!(
+                    f,
+                    "Patroni's own Citus integration is in charge; would {step}"
+                ),
+                _ => write!(f, "`policy.write` is `never`; would {step}"),
+            },
+        }
+    }
+}
+
+impl Wait {
+    /// What etcd does not say, or says after it went back in time.
+    fn of_etcd(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ViewUnknown => f.write_str("nothing was read from etcd yet"),
             Self::ViewStale { why } => write!(f, "etcd's view is stale ({why}): nothing changes"),
@@ -133,7 +165,25 @@ impl fmt::Display for Wait {
                 "etcd knows no scope {scope}: fix its name (`citus-sync check` names the ones \
                  there are), or start Patroni there"
             ),
-            Self::LeaderGone => f.write_str("nobody holds the leader key"),
+            Self::LineageUnproven { address, writable } => {
+                let what = if *writable {
+                    "still takes writes"
+                } else {
+                    "has not said yet whether it takes writes"
+                };
+                write!(
+                    f,
+                    "etcd went back in time (restored, or another cluster), and {address} {what}"
+                )
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is missing of the leader.
+    fn of_the_leader(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaderGone => f.write_str("no member holds the leader key"),
             Self::NoAddress { member } => write!(
                 f,
                 "member {member} holds the leader key, but its member key has no usable conn_url"
@@ -147,18 +197,23 @@ impl fmt::Display for Wait {
             Self::Unreachable { address, error } => {
                 write!(f, "cannot reach the leader at {address}: {error}")
             }
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is wrong with the rows.
+    fn of_the_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::RowsUnknown { why } => write!(f, "pg_dist_node is not known: {why}"),
             Self::NoRow { group } => write!(
                 f,
                 "pg_dist_node has no primary row for group {group}: add it with citus_add_node, \
                  or set `register: true`"
             ),
-            Self::TwoPrimaries { nodeids } => {
-                write!(
-                    f,
-                    "the group has more than one primary row (nodeid {nodeids:?}): remove one"
-                )
-            }
+            Self::TwoPrimaries { nodeids } => write!(
+                f,
+                "the group has more than one primary row (nodeid {nodeids:?}): remove one"
+            ),
             Self::AddressTaken {
                 address,
                 nodeid,
@@ -168,27 +223,18 @@ impl fmt::Display for Wait {
                 "{address} already belongs to node {nodeid} of group {group}: two groups cannot \
                  share an address; fix that row first"
             ),
-            Self::LineageUnproven {
-                address,
-                writable: true,
-            } => write!(
-                f,
-                "etcd went back in time (restored, or another cluster), and {address} still takes \
-                 writes"
-            ),
-            Self::LineageUnproven {
-                address,
-                writable: false,
-            } => write!(
-                f,
-                "etcd went back in time (restored, or another cluster), and {address} has not said \
-                 yet whether it takes writes"
-            ),
             Self::NoSpare { nodeid, address } => write!(
                 f,
                 "node {nodeid} bears the temporary name {address}, and no replica is \
                  free to take its place: add one, or remove the row"
             ),
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// Where reads and writes are while the leader changes.
+    fn of_a_transition(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Taking { what_for } => write!(f, "taking a hold: {what_for}"),
             Self::Held {
                 what_for,
@@ -203,12 +249,10 @@ impl fmt::Display for Wait {
                 f,
                 "writes are held ({what_for}), reads stay at {reads_at}: {stay}"
             ),
-            Self::Lost { address, stay } => {
-                write!(
-                    f,
-                    "the leader at {address} is lost, and reads with it: {stay}"
-                )
-            }
+            Self::Lost { address, stay } => write!(
+                f,
+                "the leader at {address} is lost, and reads with it: {stay}"
+            ),
             Self::ReadsMoved { to, stranded: None } => {
                 write!(f, "the leader is lost; reads go to {to}")
             }
@@ -221,15 +265,7 @@ impl fmt::Display for Wait {
                  leader at {leader}: only our own way to it is cut; fix that, or point the row \
                  back by hand"
             ),
-            Self::Observed { step, because } => match because {
-                Writes::PatroniManages => {
-                    write!(
-                        f,
-                        "Patroni's own Citus integration is in charge; would {step}"
-                    )
-                }
-                _ => write!(f, "`policy.write` is `never`; would {step}"),
-            },
+            other => write!(f, "{other:?}"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use citus_core::plan::{Stay, Wait};
 use citus_core::report::{TransitionKind, TransitionOutcome};
-use lab::{Lab, Scope, wait_for};
+use lab::{Lab, Member, Scope, wait_for};
 use serde_json::json;
 
 use crate::clients::{clients, lost_nothing, wait_reads_flow};
@@ -139,14 +139,13 @@ fn wait_stays(daemon: &Daemon, why: impl Fn(&Stay) -> bool) {
     daemon.expect(stays);
 }
 
-#[test]
-fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_when_it_lags() {
-    let lab = laboratory();
-    let wk1 = scope(&lab, "wk1");
-    wk1.configure(&json!({"synchronous_mode": false}))
+/// Turns synchronous mode off, and waits until no member of the scope is synchronous.
+fn make_asynchronous(scope: &Scope) {
+    scope
+        .configure(&json!({"synchronous_mode": false}))
         .expect("asynchronous");
-    wait_for("nobody to be synchronous", SOON, || {
-        let sync = wk1.key("sync")?;
+    wait_for("no member to be synchronous", SOON, || {
+        let sync = scope.key("sync")?;
         Ok(sync.is_none_or(|sync| {
             let value: serde_json::Value = serde_json::from_str(&sync.value).unwrap_or_default();
             value["sync_standby"]
@@ -156,13 +155,10 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
         }))
     })
     .expect("asynchronous");
-    let strict = Daemon::start(&lab);
-    in_sync(&lab, &strict);
-    let (leader, standby) = (
-        wk1.leader().expect("a leader"),
-        wk1.replicas().expect("replicas")[0],
-    );
-    // It receives everything, and shows its readers nothing of it.
+}
+
+/// Has the standby receive four megabytes of WAL and replay nothing of it.
+fn make_lag(leader: &Member, standby: &Member) {
     standby.freeze_replay().expect("frozen");
     let mut writer = leader.connect("postgres").expect("the leader");
     let written: String = writer
@@ -170,7 +166,7 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
             "SELECT pg_logical_emit_message(false, 'scenario', repeat('x', 4000000))::text",
             &[],
         )
-        .expect("four megabytes of log")
+        .expect("four megabytes of WAL")
         .get(0);
     let mut session = standby.connect("postgres").expect("the standby");
     wait_for("the standby to receive it", SOON, || {
@@ -178,7 +174,20 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
         Ok(session.query_one(&received, &[])?.get(0))
     })
     .expect("received");
+}
 
+#[test]
+fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_when_it_lags() {
+    let lab = laboratory();
+    let wk1 = scope(&lab, "wk1");
+    make_asynchronous(wk1);
+    let strict = Daemon::start(&lab);
+    in_sync(&lab, &strict);
+    let (leader, standby) = (
+        wk1.leader().expect("a leader"),
+        wk1.replicas().expect("replicas")[0],
+    );
+    make_lag(leader, standby);
     let before = row(&lab, "postgres");
     leader.crash().expect("a crash");
     wait_stays(&strict, |stay| *stay == Stay::NoStandby);
