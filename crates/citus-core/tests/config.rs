@@ -153,7 +153,7 @@ fn bad_samples_are_refused_in_the_words_recorded() {
 }
 
 #[test]
-fn every_problem_knows_its_line() {
+fn every_problem_has_its_line() {
     for sample in yaml_files("bad") {
         let Err(ConfigError::Invalid { problems, .. }) = load(&sample) else {
             panic!("{sample}: not refused as invalid");
@@ -176,7 +176,7 @@ fn bare(mut config: Config) -> Config {
 }
 
 #[test]
-fn what_convert_writes_reads_back_the_same() {
+fn a_converted_file_reads_back_the_same() {
     for sample in yaml_files("good") {
         let before = load(&sample).unwrap();
         let scopes = scopes_by_number(&before);
@@ -440,7 +440,7 @@ fn read_or_pretend(path: &Path) -> io::Result<String> {
 }
 
 #[test]
-fn what_ships_under_deploy_is_accepted() {
+fn the_files_under_deploy_are_accepted() {
     let mut files = Vec::new();
     shipped(&root().join("deploy"), &mut files);
     for file in files {

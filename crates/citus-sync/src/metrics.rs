@@ -230,7 +230,7 @@ mod tests {
     use dcs_watch::HostPort;
 
     #[test]
-    fn the_exposition_is_openmetrics_and_ends_so() {
+    fn the_exposition_is_openmetrics_and_ends_with_eof() {
         let metrics = Metrics::default();
         let labels = OperationLabels {
             operation: Operation::Move,

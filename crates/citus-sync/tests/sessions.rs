@@ -68,9 +68,9 @@ fn every_session_has_the_servers_own_deadlines() {
     }
 }
 
-/// Asked for by us: what the system does of itself takes hours.
+/// By keepalives that the session asks for: those of the system take hours.
 #[test]
-fn a_host_of_ours_that_is_gone_is_given_up_within_seconds() {
+fn a_server_gives_a_silent_session_of_ours_up_within_seconds() {
     let (_server, runtime, mut session) = session("vanished");
     let mut number = |setting: &str| -> u32 {
         let query = format!(

@@ -3,7 +3,7 @@
 use crate::fixture::{FIXTURE, File, Ran, black_hole, command, file, native, run, with_file};
 
 #[test]
-fn what_patroni_left_broken_is_listed_by_scope() {
+fn broken_keys_of_patroni_are_listed_by_scope() {
     let kv = FIXTURE.etcd.kv();
     let (_listener, port) = black_hole();
     FIXTURE.put_scope("broken", "cn", &[("cn-1", port), ("cn-2", port)]);

@@ -57,7 +57,7 @@ fn wait_row_at(lab: &Lab, daemon: &Daemon, entry_node: &Scope, address: &str) {
 }
 
 #[test]
-fn a_frozen_entry_node_is_skipped_and_told_when_it_is_back() {
+fn a_frozen_entry_node_is_skipped_and_gets_the_row_when_it_is_back() {
     let lab = laboratory();
     if !has_entry_nodes(&lab) {
         return;

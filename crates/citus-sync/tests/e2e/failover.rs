@@ -197,7 +197,7 @@ fn a_daemon_killed_in_the_middle_finishes_the_transition_when_it_is_back() {
 }
 
 #[test]
-fn a_stop_is_clean() {
+fn the_daemon_stops_cleanly() {
     let lab = laboratory();
     let mut daemon = Daemon::start(&lab);
     assert_eq!(daemon.stop(), Some(0), "{}", daemon.log());

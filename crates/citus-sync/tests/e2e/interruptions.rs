@@ -156,7 +156,7 @@ fn assert_kept(daemon: &Daemon, traffic: &Traffic) {
 }
 
 #[test]
-fn when_the_candidate_dies_in_the_middle_the_old_leader_comes_back() {
+fn a_switchover_whose_candidate_dies_leaves_the_row_at_the_old_leader() {
     let lab = laboratory();
     // Longer than anything here is waited for.
     let daemon = Daemon::start_by(&lab, &json!({"hold_timeout": "300s"}));
@@ -189,7 +189,7 @@ fn when_the_candidate_dies_in_the_middle_the_old_leader_comes_back() {
 }
 
 #[test]
-fn there_and_back_at_once_are_two_switchovers() {
+fn a_switchover_and_one_straight_back_are_two_transitions() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);

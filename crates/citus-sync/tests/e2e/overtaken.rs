@@ -7,7 +7,7 @@ use crate::bare::Bare;
 use crate::daemon::SOON;
 
 #[test]
-fn a_move_that_news_has_overtaken_changes_nothing() {
+fn a_move_that_newer_state_supersedes_changes_nothing() {
     let bare = Bare::start();
     let [old, new] = &bare.members;
     bare.put_leader("wk1", old);

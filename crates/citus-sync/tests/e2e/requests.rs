@@ -63,7 +63,7 @@ fn a_request_that_is_withdrawn_lets_writes_go() {
 }
 
 #[test]
-fn a_request_that_nobody_fulfils_is_held_for_once() {
+fn a_request_that_is_never_fulfilled_is_held_for_once() {
     let (bare, daemon) = in_sync_group(&json!({"hold_timeout": "1s", "lock_cooldown": "100ms"}));
     let leader = &bare.members[0];
     // Nobody of that name exists. Patroni would refuse it; this one stands.
@@ -96,7 +96,7 @@ fn a_request_that_nobody_fulfils_is_held_for_once() {
 }
 
 #[test]
-fn nobody_waits_for_a_request_that_patroni_does_not_act_on_now() {
+fn no_writes_are_held_for_a_request_that_patroni_does_not_act_on_now() {
     let (bare, daemon) = in_sync_group(&json!({}));
     let [leader, other] = &bare.members;
     let (leader, other) = (leader.name(), other.name());

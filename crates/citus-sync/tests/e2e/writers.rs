@@ -97,7 +97,7 @@ fn a_transaction_that_ends_in_time_is_waited_for() {
 }
 
 #[test]
-fn what_a_lost_session_left_prepared_is_cleared_away_after_a_switchover() {
+fn prepared_transactions_of_a_lost_session_are_recovered_after_a_switchover() {
     let lab = laboratory();
     if !lab.flavour().is_citus() {
         eprintln!("skipped: {} leaves nothing prepared", lab.flavour());

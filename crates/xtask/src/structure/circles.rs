@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_are_told_once_the_shortest_first() {
+    fn circles_are_listed_once_the_shortest_first() {
         let knot = graph(&[("c", "a"), ("a", "b"), ("b", "c"), ("d", "e"), ("e", "d")]);
         assert_eq!(
             circles(&knot),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_circle_that_has_no_use_of_its_own_is_not_told() {
+    fn a_longer_circle_that_has_no_use_of_its_own_is_not_listed() {
         // a -> b -> c -> a is there too, but each of its uses is in one of these.
         let knot = graph(&[
             ("a", "b"),

@@ -62,7 +62,7 @@ fn a_leader_that_answers_us_keeps_its_reads_whatever_the_coordinator_says() {
 }
 
 #[test]
-fn a_leader_that_is_full_or_was_not_asked_yet_is_not_lost() {
+fn a_leader_without_free_connections_or_not_asked_yet_is_not_lost() {
     // It may well take writes from everybody who is connected already.
     let full = ProbeState::Refuses("too many clients".to_owned());
     for state in [full, ProbeState::Unknown] {
@@ -266,7 +266,7 @@ fn a_record_that_was_cut_off_with_the_primary_is_not_waited_for() {
 }
 
 #[test]
-fn reads_that_are_moved_stay_until_somebody_leads() {
+fn reads_that_were_moved_stay_until_a_member_leads() {
     let scenario = lost().row_at("pg2").standby_at("pg2", 100, 100, 3);
     let decision = scenario.clone().decide();
     assert_eq!(
@@ -299,7 +299,7 @@ fn reads_that_are_moved_stay_until_somebody_leads() {
 }
 
 #[test]
-fn while_reads_are_moved_everybody_is_asked_in_a_hurry() {
+fn while_reads_are_moved_every_member_is_asked_every_few_milliseconds() {
     // Writers fail until the row is a leader's again.
     let decision = lost().row_at("pg2").standby_at("pg2", 100, 100, 3).decide();
     assert_eq!(asks(&decision), ["pg1", "pg2"]);
@@ -317,7 +317,7 @@ fn a_leader_that_is_back_in_place_gets_the_row_back() {
 }
 
 #[test]
-fn reads_whose_standby_is_lost_as_well_go_on_to_the_next() {
+fn reads_go_on_to_the_next_standby_when_theirs_is_lost() {
     // Nobody leads, so nothing was written since pg1 was lost.
     let mut scenario = lost()
         .no_leader()
@@ -333,7 +333,7 @@ fn reads_whose_standby_is_lost_as_well_go_on_to_the_next() {
 }
 
 #[test]
-fn a_row_that_points_elsewhere_is_what_has_to_be_lost() {
+fn reads_stay_at_a_standby_that_answers_although_the_leader_is_lost() {
     // pg2 leads and is lost; the row was never moved to it, and pg1 answers.
     let scenario = Scenario::quiet()
         .leader("pg2")
@@ -354,7 +354,7 @@ fn a_row_that_points_elsewhere_is_what_has_to_be_lost() {
 }
 
 #[test]
-fn writes_are_held_only_where_the_policy_says_so() {
+fn after_a_loss_writes_are_held_only_where_the_policy_says_so() {
     let decision = lost().decide();
     assert!(!app(&decision).acts());
     let held = lost().holding_on_loss().decide();
@@ -406,7 +406,7 @@ fn a_scope_that_etcd_does_not_know_or_a_leader_without_an_address_is_no_loss() {
 }
 
 #[test]
-fn neither_the_coordinators_own_group_nor_one_that_we_only_watch_is_held() {
+fn a_loss_holds_nothing_of_the_coordinators_group_or_an_observed_one() {
     let own = lost()
         .holding_on_loss()
         .group(0)
@@ -434,7 +434,7 @@ fn a_group_whose_leader_crashes_in_a_hold_sends_its_reads_on() {
 }
 
 #[test]
-fn secondary_rows_change_places_after_a_loss_as_well() {
+fn a_secondary_row_changes_places_with_its_primary_after_a_loss() {
     let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")];
     let scenario = lost()
         .standby_at("pg2", 100, 100, 3)

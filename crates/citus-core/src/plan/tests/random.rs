@@ -393,7 +393,7 @@ fn assert_it_is_sane(scenario: &Scenario, decision: &Decision) {
 
 proptest! {
     #[test]
-    fn what_is_decided_keeps_the_rules_and_carried_out_leaves_nothing_to_do(mut scenario in scenario()) {
+    fn every_decision_keeps_the_rules_and_leaves_nothing_to_do_once_executed(mut scenario in scenario()) {
         // A hold may be let go, a row moved, a temporary name fixed, Citus told of it, writes held
         // again, and reads moved; never more.
         for _ in 0..8 {

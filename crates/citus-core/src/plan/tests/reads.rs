@@ -79,7 +79,7 @@ fn what_the_leader_said_before_the_hold_does_not_count() {
 }
 
 #[test]
-fn a_leader_that_did_not_say_how_far_it_is_is_asked() {
+fn a_leader_whose_position_is_not_known_is_asked_for_it() {
     let scenario = Scenario::quiet()
         .switchover()
         .held()
@@ -138,7 +138,7 @@ fn the_named_candidate_gets_the_reads_whatever_it_is() {
 }
 
 #[test]
-fn of_those_behind_the_furthest_is_named() {
+fn of_standbys_that_are_behind_the_furthest_is_named() {
     let scenario = held()
         .synchronous("pg1", &["pg2", "pg3"])
         .standby_at("pg2", 100, 40, 1)
@@ -153,7 +153,7 @@ fn of_those_behind_the_furthest_is_named() {
 }
 
 #[test]
-fn with_quorum_commit_whoever_has_everything_will_do() {
+fn with_quorum_commit_any_standby_that_has_everything_gets_the_reads() {
     let scenario = held()
         .synchronous("pg1", &["pg2", "pg3"])
         .quorum(1)
@@ -185,7 +185,7 @@ fn a_member_without_a_key_or_an_address_gets_no_reads() {
 }
 
 #[test]
-fn the_leader_is_no_standby_of_its_own() {
+fn the_leader_does_not_count_as_its_own_standby() {
     let scenario = held()
         .synchronous("pg1", &["pg1"])
         .requested(request(Some("pg1"), None));
@@ -246,7 +246,7 @@ fn standbys_of_a_new_history_get_no_reads() {
 }
 
 #[test]
-fn nothing_is_moved_before_writes_are_held() {
+fn reads_are_not_moved_before_writes_are_held() {
     let scenario = Scenario::quiet()
         .switchover()
         .leader_at(100, 1)
@@ -297,7 +297,7 @@ fn a_standby_whose_address_is_another_groups_gets_no_reads() {
 }
 
 #[test]
-fn an_answer_of_the_leader_under_an_older_key_says_nothing_of_now() {
+fn an_answer_of_the_leader_under_an_older_key_does_not_count() {
     let mut scenario = held().standby_at("pg2", 100, 100, 1);
     let probe = scenario.answers.get_mut(&addr("pg1")).unwrap();
     probe.leader_revision = LEADER_REVISION - 1;
@@ -306,7 +306,7 @@ fn an_answer_of_the_leader_under_an_older_key_says_nothing_of_now() {
 }
 
 #[test]
-fn a_row_left_at_a_standby_by_a_program_that_died_goes_back_to_the_leader() {
+fn a_row_left_at_a_standby_by_a_daemon_that_died_goes_back_to_the_leader() {
     let scenario = Scenario::quiet()
         .row_at("pg2")
         .standby_at("pg2", 100, 100, 0)
