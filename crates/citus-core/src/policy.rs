@@ -1,7 +1,7 @@
 //! How a formation is to be treated: deadlines, what may be held or moved, and whether rows may be written.
 //!
-//! Pure values. They enter from [`crate::config`] and are handed to what decides and what carries
-//! out; nothing here reads a clock or a file. Every duration is checked against [`limits`] when it
+//! Pure values. They enter from [`crate::config`] and are handed to what decides and what executes;
+//! nothing here reads a clock or a file. Every duration is checked against [`limits`] when it
 //! is read, so the rest of the program need not ask whether one is zero or absurd.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Typed reading of a YAML tree: every value knows its key path, every problem is noted and reading
 //! goes on, so that one run names all of them.
 //!
-//! A reader that yields `None` has noted why; whoever called it has nothing to add.
+//! A reader that yields `None` has noted why; the caller has nothing to add.
 
 use std::cell::RefCell;
 use std::fmt;

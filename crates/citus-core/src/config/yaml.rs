@@ -1,5 +1,5 @@
 //! YAML text to a plain tree, and a place in the tree back to a line. The only file that names
-//! `serde_yaml`, which is no longer maintained: whoever replaces it replaces this.
+//! `serde_yaml`, which is no longer maintained: its replacement replaces this file.
 //!
 //! The tree keeps what the checks need and serde's own `deny_unknown_fields` would lose: keys given
 //! twice, several problems in one go, and the key path of each.

@@ -1,5 +1,5 @@
 //! What a decision is: the table's row that matched, one step a database, and which members to ask next. An
-//! executor carries it out and makes no choices of its own.
+//! executor executes it and makes no choices of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -156,7 +156,7 @@ impl Step {
         )
     }
 
-    /// Whether there is something to carry out.
+    /// Whether there is something to execute.
     pub fn acts(&self) -> bool {
         !matches!(self, Self::InSync | Self::Wait(_))
     }

@@ -1,4 +1,4 @@
-//! Text that nobody would write: it is accepted or refused, and nothing else.
+//! Arbitrary text: it is accepted or refused, and nothing else.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -18,7 +18,7 @@ const WIDTH: usize = 400;
 /// Of each stream.
 const FAILURES: usize = 2;
 
-/// Watches until it is told.
+/// Watches until [`Account::tell`].
 pub(crate) struct Account {
     timeline: Timeline,
     _observers: Vec<Observer>,

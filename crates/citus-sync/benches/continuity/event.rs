@@ -44,7 +44,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// What is measured unless told otherwise.
+    /// What is measured by default.
     pub(crate) const ALL: [Self; 6] = [
         Self::Nothing,
         Self::Switchover,
@@ -59,7 +59,7 @@ impl Event {
         matches!(self, Self::HookedSwitchover | Self::HookedRestart)
     }
 
-    /// The same event where nobody listens to a hook or holds anything.
+    /// The same event where no daemon answers a hook or holds writes.
     pub(crate) fn without_daemon(self) -> Self {
         match self {
             Self::HookedSwitchover => Self::Switchover,
@@ -75,7 +75,7 @@ impl Event {
     }
 
     /// The policy under which the daemon lives through it. What waits for the hook need not be held
-    /// earlier; who waits for a crashed leader waits for its lease first.
+    /// earlier; a hold after a crash waits until the lease has ended.
     pub(crate) fn policy(self) -> serde_json::Value {
         match self {
             Self::HookedSwitchover | Self::HookedRestart => json!({"hold_on_request": false}),

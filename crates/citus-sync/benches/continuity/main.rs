@@ -127,7 +127,7 @@ fn plan(args: &Args, fixture: &Fixture) -> Vec<(Event, usize)> {
         .collect()
 }
 
-/// The same where nobody listens to a hook or holds anything, each once.
+/// The same where no daemon answers a hook or holds writes, each once.
 fn without_daemon(plan: Vec<(Event, usize)>) -> Vec<(Event, usize)> {
     let mut all: Vec<(Event, usize)> = Vec::new();
     for (event, groups) in plan {

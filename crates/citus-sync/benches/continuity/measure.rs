@@ -56,7 +56,7 @@ pub(crate) fn run(
     if let Some(account) = account {
         account.tell(fixture, &report, began);
     }
-    // The last of them may still be told.
+    // The last transition may still be open.
     fixture.wait_calm()?;
     let transitions = fixture.transitions()?.split_off(known);
     let seen = Seen {

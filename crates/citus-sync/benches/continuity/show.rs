@@ -195,7 +195,7 @@ fn print_times(cells: &[Cell<'_>]) {
     table::print(&head, &rows.collect::<Vec<_>>());
 }
 
-/// The phases of a transition that the daemon tells of, each with the head of its column.
+/// The phases of a transition that the daemon reports, each with the head of its column.
 const PHASES: [(Phase, &str); 8] = [
     (Phase::Requested, "requested"),
     (Phase::Held, "held"),
@@ -207,7 +207,7 @@ const PHASES: [(Phase, &str); 8] = [
     (Phase::Released, "released"),
 ];
 
-/// The medians of what the daemon tells of itself.
+/// The medians of the times that the daemon reports.
 fn print_phases(cells: &[Cell<'_>]) {
     let daemon = cells.iter().filter(|cell| cell.who == Who::Daemon);
     let rows: Vec<_> = daemon.filter_map(phases).collect();
@@ -229,7 +229,7 @@ fn print_phases(cells: &[Cell<'_>]) {
     table::print(&head, &rows);
 }
 
-/// The row of one cell, if the daemon tells of any transition in it.
+/// The row of one cell, if the daemon reports any transition in it.
 fn phases(cell: &Cell<'_>) -> Option<Vec<String>> {
     let samples = cell.samples.iter();
     let transitions: Vec<_> = samples.flat_map(|sample| &sample.transitions).collect();

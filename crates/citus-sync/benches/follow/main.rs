@@ -2,7 +2,7 @@
 //! key to the row committed, for a leader that already takes writes.
 //!
 //! Beside it, in the same run and in turn with it, the floor: the least that
-//! anybody can do with the same etcd and the same coordinator ([`floor`]).
+//! can be done with the same etcd and the same coordinator ([`floor`]).
 
 mod fixture;
 mod floor;
@@ -89,7 +89,7 @@ fn measure(args: &Args, daemon: &Daemon, mut mover: Mover) -> Result<Measured> {
     for round in 0..args.warm_up + args.moves {
         for side in [Side::Daemon, Side::Floor] {
             let sample = mover.run(side)?;
-            measured.out_of_sync += usize::from(!mover.settle()?);
+            measured.out_of_sync += usize::from(!mover.wait_synced()?);
             if side == Side::Daemon && round >= args.warm_up {
                 measured.phases(&daemon.groups()?);
             }

@@ -91,7 +91,7 @@ fn nothing_changes_while_etcd_is_away() {
     })
     .expect("stale");
 
-    // A row changed by hand is seen, and stays: on a stale view nobody knows what is right.
+    // A row changed by hand is seen, and stays: on a stale view it is not known what is right.
     let spoil = format!(
         "UPDATE pg_dist_node SET nodeport = {} WHERE groupid = 1",
         other.port()

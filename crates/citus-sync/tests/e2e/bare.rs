@@ -81,7 +81,7 @@ impl Bare {
             .expect("a request");
     }
 
-    /// As somebody does who thinks better of it.
+    /// Withdraws the request.
     pub(crate) fn withdraw(&self) {
         self.etcd.kv().delete(REQUEST).expect("deleted");
     }
@@ -142,7 +142,7 @@ impl Bare {
         self.wait_row(daemon, leader);
         daemon.wait_let_go(1);
         let mut observer = self.coordinator.connect("postgres").expect("an observer");
-        let gone = wait_for("nobody to hold", SOON, || {
+        let gone = wait_for("no session to hold", SOON, || {
             let holders = "SELECT count(*) FROM pg_stat_activity \
                  WHERE application_name LIKE 'citus-sync: %'";
             Ok(observer.query_one(holders, &[])?.get::<_, i64>(0) == 0)

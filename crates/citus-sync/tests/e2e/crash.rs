@@ -1,4 +1,4 @@
-//! The leader is lost without notice: reads go on at its standby long before anybody else may lead.
+//! The leader is lost without notice: reads go on at its standby long before another member may lead.
 
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ fn reads_are_back_while_the_dead_leader_still_has_its_key() {
     }
 
     succeed(&lab, "wk1", victim);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     make_whole(&lab);
     in_sync(&lab, &daemon);
     lost_nothing(traffic, &lab);
@@ -69,7 +69,7 @@ fn reads_leave_a_leader_that_patroni_restarts_in_place_and_come_back() {
     leader.crash_postgres().expect("its death");
     wait_reads_flow(&traffic, &daemon, Instant::now());
     daemon.wait_logged(&["reads are moved", "scope=wk1"]);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     make_whole(&lab);
     in_sync(&lab, &daemon);
     lost_nothing(traffic, &lab);
@@ -111,13 +111,13 @@ fn a_host_that_falls_silent_is_noticed() {
     wait_reads_flow(&traffic, &daemon, Instant::now());
 
     succeed(&lab, "wk1", silent.name());
-    traffic.wait_flowing().expect("everybody is served");
-    // Somebody has the host booted. (A Patroni that was only suspended, and not told of the time, takes
+    traffic.wait_flowing().expect("every client is served");
+    // The host is booted by hand. (A Patroni that was only suspended, and not told of the time, takes
     // the key from its successor and so loses data: that is not what this scenario is about.)
     silent.crash().expect("the end of it");
     make_whole(&lab);
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     lost_nothing(traffic, &lab);
     let transition = daemon.transition(1);
     assert_eq!(

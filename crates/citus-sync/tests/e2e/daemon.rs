@@ -111,7 +111,7 @@ impl Daemon {
         self.process.stop(SOON).expect("a clean stop")
     }
 
-    /// Its host is gone as far as anybody can tell: no packet for it arrives.
+    /// Its host is gone to all others: no packet for it arrives.
     pub(crate) fn vanish(&self) {
         self.process.vanish().expect("it was running");
     }

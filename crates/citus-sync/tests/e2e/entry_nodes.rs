@@ -84,7 +84,7 @@ fn a_frozen_entry_node_is_skipped_and_gets_the_row_when_it_is_back() {
         Ok(group.hold.is_none() && group.leader.is_some_and(|leader| leader != victim))
     });
     daemon.expect(followed);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     frozen.thaw();
     pause(false);
     let leader = scope(&lab, "wk1").leader_address().expect("a leader");

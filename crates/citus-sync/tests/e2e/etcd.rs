@@ -112,7 +112,7 @@ fn a_leader_key_that_names_no_member_moves_nothing() {
     });
     daemon.wait_ready();
     let kv = lab.etcd().kv();
-    for nonsense in ["nobody", "", "{\"a\":1}"] {
+    for nonsense in ["ghost", "", "{\"a\":1}"] {
         kv.put("/service/made/leader", nonsense).expect("put");
         wait_for("the group to be waited for", SOON, || {
             let group = daemon.group(9)?;

@@ -267,7 +267,7 @@ pub(crate) fn key_of_group(client: &mut Client, group: i32) -> i64 {
     row.expect("a key of the group").get(0)
 }
 
-/// A server lets nobody into the database `second` any more, and ends whoever is there.
+/// A server lets no session into the database `second` any more, and ends those that are there.
 pub(crate) fn close_second(admin: &mut Client) {
     admin
         .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS false")

@@ -93,10 +93,10 @@ fn a_candidate_that_patroni_refuses_leaves_everything_as_it_was() {
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);
     let traffic = clients(&lab, &[1], Some("wk2"));
-    ask_in_vain(&lab, &daemon, "nobody");
+    ask_in_vain(&lab, &daemon, "ghost");
     daemon.wait_logged(&["hold over, kept", "scope=wk1"]);
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
 }
@@ -171,7 +171,7 @@ fn a_switchover_whose_candidate_dies_leaves_the_row_at_the_old_leader() {
     let back = wk1.wait_new_leader(candidate.name(), SOON);
     assert_eq!(daemon.expect(back).name(), leader.name());
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     assert_kept(&daemon, &traffic);
     let away = format!("to={}", candidate.address());
     daemon.wait_logged(&["reads are moved", "scope=wk1", &away]);
@@ -181,7 +181,7 @@ fn a_switchover_whose_candidate_dies_leaves_the_row_at_the_old_leader() {
     // The candidate is still down, and is asked for again.
     let asked = Instant::now();
     ask_in_vain(&lab, &daemon, candidate.name());
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report().between(asked, Instant::now()), &daemon);
     make_whole(&lab);
     in_sync(&lab, &daemon);
@@ -199,13 +199,13 @@ fn a_switchover_and_one_straight_back_are_two_transitions() {
     let wk1 = scope(&lab, "wk1");
     let before = wk1.leader().expect("a leader").name();
     switch(&lab, "wk1");
-    // As soon as Patroni takes it: nobody waits for anything else.
+    // As soon as Patroni takes it.
     let back = wait_until("a switchover back", SOON, || {
         wk1.switchover(Some(before)).map(Some)
     });
     daemon.expect(back);
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     assert_eq!(wk1.leader().expect("a leader").name(), before);
     let log = daemon.log();
     let told = log
@@ -252,7 +252,7 @@ fn a_hold_outlives_the_coordinator_that_it_was_taken_on() {
     // The same hold all the time, with the deadline that it had from the beginning.
     assert!(daemon.transitions(1).is_empty(), "{}", daemon.log());
     daemon.release(1);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     make_whole(&lab);
     in_sync(&lab, &daemon);
     let transition = daemon.transition(1);
@@ -285,7 +285,7 @@ fn a_group_that_crashes_while_it_is_held_costs_its_clients_nothing() {
     assert!(answer.reads_moved_to.is_some(), "{answer:?}");
     wait_held_fan_out(&lab, &daemon);
     crash(&lab, "wk1");
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     make_whole(&lab);
     in_sync(&lab, &daemon);
     nothing_failed(&traffic.report(), &daemon);

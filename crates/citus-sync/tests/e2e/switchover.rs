@@ -58,7 +58,7 @@ fn clients_do_not_notice_a_planned_switchover() {
     let before = lab.rows("postgres").expect("rows");
     switch(&lab, "wk1");
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
 
@@ -102,7 +102,7 @@ fn three_groups_at_once_are_held_side_by_side() {
         }
     });
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     for group in [1, 2, 3] {
         let transition = held_and_followed(&lab, &daemon, group);
         let report = traffic.report().of_group(group);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_nobody_sent_is_found() {
+    fn a_write_that_was_never_sent_is_found() {
         for stray in [100, 105] {
             let said = complaint(ledger().check_all(&[101, 102, 104, stray]));
             assert!(said.contains("never sent"), "{said}");

@@ -73,8 +73,8 @@ pub fn scan(root: &Path) -> Result<Findings> {
 
 /// Whether a file is source code of the product, tests and benches left out.
 fn in_product(file: &str) -> bool {
-    let source = |name: &&str| file.starts_with(&format!("crates/{name}/src/"));
-    PRODUCT.iter().any(|name| source(&name))
+    let mut sources = PRODUCT.iter().map(|name| format!("crates/{name}/src/"));
+    sources.any(|source| file.starts_with(&source))
 }
 
 /// The target that a file belongs to, and the file's name below the target's folder: `citus-sync`

@@ -45,7 +45,7 @@ fn standbys_are_asked_with_the_leader_as_soon_as_there_is_a_reason() {
     let decision = Scenario::quiet().switchover().decide();
     assert_eq!(asks(&decision), ["pg1", "pg2"]);
     assert!(decision.ask.iter().all(|ask| !ask.hurry && !ask.eager));
-    // Once writers wait, everybody hurries, and who is behind is asked every few milliseconds.
+    // Once writers wait, standbys that are behind are asked every few milliseconds.
     let waiting = Scenario::quiet()
         .switchover()
         .held()

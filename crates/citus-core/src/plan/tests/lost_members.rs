@@ -63,7 +63,7 @@ fn a_leader_that_answers_us_keeps_its_reads_whatever_the_coordinator_says() {
 
 #[test]
 fn a_leader_without_free_connections_or_not_asked_yet_is_not_lost() {
-    // It may well take writes from everybody who is connected already.
+    // It may well take writes from clients that are connected already.
     let full = ProbeState::Refuses("too many clients".to_owned());
     for state in [full, ProbeState::Unknown] {
         for scenario in [lost(), lost().no_leader(), lost().switchover().held()] {
@@ -151,7 +151,7 @@ fn a_synchronous_standby_comes_before_an_asynchronous_one_even_when_it_has_to_be
 
 #[test]
 fn an_asynchronous_standby_that_did_not_stream_from_this_leader_gets_no_reads() {
-    // pg3 is on the timeline before, with more of a log that is nobody's any more.
+    // pg3 is on the timeline before, with more of a WAL that no leader has any more.
     let mut scenario = lost()
         .synchronous("pg1", &[])
         .standby_at("pg3", 100, 100, 3)
@@ -163,7 +163,7 @@ fn an_asynchronous_standby_that_did_not_stream_from_this_leader_gets_no_reads() 
 
 #[test]
 fn a_member_that_is_no_replica_by_its_key_is_no_asynchronous_standby() {
-    // It led until just now: what it has may be nobody else's.
+    // It led until just now: what it has may be on no other member.
     let mut scenario = lost()
         .synchronous("pg1", &[])
         .standby_at("pg3", 100, 100, 3)
@@ -213,14 +213,14 @@ fn with_quorum_commit_a_standby_that_was_started_anew_has_what_it_replayed() {
 
 #[test]
 fn a_sync_key_about_another_leader_says_nothing_of_this_ones_standbys() {
-    // pg3 leads by the sync key: whoever is synchronous to it says nothing of pg1.
+    // pg3 leads by the sync key: a standby that is synchronous to it says nothing of pg1.
     let scenario = lost()
         .synchronous("pg3", &["pg2"])
         .standby_at("pg2", 100, 100, 3);
     assert_eq!(*stay(&scenario.decide()), Stay::NoStandby);
-    let mut nobody = lost().standby_at("pg2", 100, 100, 3);
-    nobody.view.sync.as_mut().unwrap().value.leader = None;
-    assert_eq!(*stay(&nobody.decide()), Stay::NoStandby);
+    let mut unnamed = lost().standby_at("pg2", 100, 100, 3);
+    unnamed.view.sync.as_mut().unwrap().value.leader = None;
+    assert_eq!(*stay(&unnamed.decide()), Stay::NoStandby);
     let mut none = lost().standby_at("pg2", 100, 100, 3);
     none.view.sync = None;
     assert_eq!(*stay(&none.decide()), Stay::NoStandby);
@@ -235,7 +235,7 @@ fn reads_stay_where_the_policy_or_our_rights_or_a_new_history_say_so() {
     let unconfirmed = Scenario::quiet().lost("pg1").keeping_reads().decide();
     assert!(
         unconfirmed.reachability.is_empty(),
-        "nobody is asked for nothing"
+        "no member is asked without a need"
     );
     let refused = ready().without_update("app").decide();
     assert_eq!(*stay(&refused), Stay::NotAllowed);
@@ -247,7 +247,7 @@ fn reads_stay_where_the_policy_or_our_rights_or_a_new_history_say_so() {
         let watched = Scenario::quiet().lost("pg1").writes(writes).decide();
         assert!(
             watched.reachability.is_empty(),
-            "nobody is asked for nothing"
+            "no member is asked without a need"
         );
     }
 }
@@ -318,7 +318,7 @@ fn a_leader_that_is_back_in_place_gets_the_row_back() {
 
 #[test]
 fn reads_go_on_to_the_next_standby_when_theirs_is_lost() {
-    // Nobody leads, so nothing was written since pg1 was lost.
+    // No member leads, so nothing was written since pg1 was lost.
     let mut scenario = lost()
         .no_leader()
         .synchronous("pg1", &["pg2", "pg3"])

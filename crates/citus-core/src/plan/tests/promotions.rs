@@ -62,7 +62,7 @@ fn no_writes_are_held_for_the_leader_of_a_standby_cluster() {
     scenario.view.members.get_mut("pg2").unwrap().value.role = Role::StandbyLeader;
     let decision = scenario.clone().decide();
     assert!(matches!(waiting(&decision), Wait::Promoting { .. }));
-    // What somebody asks for is theirs to know.
+    // A hold that was asked for is taken all the same.
     let asked = scenario.hold_requested("pg2", Some(1)).decide();
     assert!(matches!(held_for(&asked), Reason::HoldRequest { .. }));
 }

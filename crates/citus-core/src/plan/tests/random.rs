@@ -1,4 +1,4 @@
-//! Any situation: the checker never stops the table, and what was decided, once carried out,
+//! Any situation: the checker never stops the table, and what was decided, once executed,
 //! leaves nothing to decide.
 
 use std::collections::BTreeMap;
@@ -300,7 +300,7 @@ fn progress_after(scenario: &Scenario, database: &str, step: &Step) -> Progress 
     progress
 }
 
-/// Carries a whole decision out, as a reconciler does.
+/// Executes a whole decision, as a reconciler does.
 fn after(mut scenario: Scenario, decision: &Decision) -> Scenario {
     let expired = scenario
         .active_hold

@@ -1,5 +1,5 @@
 //! Where reads go while writes are held and the leader is still there: to a standby that has
-//! replayed everything the leader had on disk once nobody could write any more.
+//! replayed everything the leader had on disk once no client could write any more.
 
 use super::super::*;
 use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
@@ -54,7 +54,7 @@ fn what_a_standby_said_earlier_counts_when_it_had_everything_then() {
 
 #[test]
 fn what_the_leader_said_before_the_hold_does_not_count() {
-    // Somebody may have written since.
+    // Writes may have been made since.
     let decision = Scenario::quiet()
         .switchover()
         .held()
@@ -132,7 +132,7 @@ fn the_named_candidate_gets_the_reads_whatever_it_is() {
     let asked = asked.limits(|may| may.hold_on_request = false);
     let both = asked.standby_at("pg3", 100, 100, 1);
     assert_eq!(reads_to(&both.decide()), addr("pg3"));
-    // But nobody waits for it when another has everything.
+    // But reads do not wait for it when another standby has everything.
     let late = scenario().standby_at("pg3", 100, 99, 1);
     assert_eq!(reads_to(&late.decide()), addr("pg2"));
 }
@@ -167,9 +167,9 @@ fn a_sync_key_about_another_leader_says_nothing_of_standbys() {
         .synchronous("pg3", &["pg2"])
         .standby_at("pg2", 100, 100, 1);
     assert_eq!(*stay(&scenario.decide()), Stay::NoneQualifies);
-    let mut nobody = held().standby_at("pg2", 100, 100, 1);
-    nobody.view.sync.as_mut().unwrap().value.leader = None;
-    assert_eq!(*stay(&nobody.decide()), Stay::NoneQualifies);
+    let mut unnamed = held().standby_at("pg2", 100, 100, 1);
+    unnamed.view.sync.as_mut().unwrap().value.leader = None;
+    assert_eq!(*stay(&unnamed.decide()), Stay::NoneQualifies);
     let mut none = held().standby_at("pg2", 100, 100, 1);
     none.view.sync = None;
     assert_eq!(*stay(&none.decide()), Stay::NoneQualifies);
@@ -196,7 +196,7 @@ fn the_leader_does_not_count_as_its_own_standby() {
 
 #[test]
 fn a_candidate_left_behind_on_an_older_timeline_has_another_history() {
-    // It led before and crashed; what it wrote last was never received by anybody, and Patroni has
+    // It led before and crashed; no member received what it wrote last, and Patroni has
     // not rewound it yet.
     let mut scenario = held()
         .requested(request(Some("pg1"), Some("pg3")))
@@ -229,7 +229,7 @@ fn reads_stay_where_the_policy_or_our_rights_say_so() {
     let ready = || held().standby_at("pg2", 100, 100, 1);
     let off = ready().keeping_reads().decide();
     assert_eq!(*stay(&off), Stay::Off);
-    assert_eq!(asks(&off), ["pg1"], "nobody is asked for nothing");
+    assert_eq!(asks(&off), ["pg1"], "no member is asked without a need");
     let refused = ready()
         .without_update("app")
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]))

@@ -64,7 +64,7 @@ fn a_start_time_that_is_not_known_does_not_fulfil_a_hold_request() {
     let mut silent = requested().held_because(REQUEST);
     silent.answers.get_mut(&addr("pg1")).unwrap().started = None;
     assert_eq!(silent.decide().rule, Rule::Hold);
-    // Nor when it was not known at the time of asking.
+    // Nor when it was not known at the time of the request.
     let scenario = Scenario::quiet()
         .started("pg1", 100)
         .hold_requested("pg1", None)
@@ -98,19 +98,19 @@ fn a_hold_request_that_was_given_up_is_not_held_for_again() {
 
 #[test]
 fn a_failover_request_is_named_before_a_hold_request_and_either_keeps_the_hold() {
-    // The hook asks in the middle of a switchover; the request is withdrawn, the asking stands.
+    // The hook asks in the middle of a switchover; the failover request is withdrawn, the hold request stays.
     let both = requested().switchover();
     assert!(matches!(held_for(&both.decide()), Reason::Request { .. }));
     let withdrawn = requested().held();
     let decision = withdrawn.decide();
     assert!(matches!(waiting(&decision), Wait::Held { what_for, .. } if *what_for == REQUEST));
-    // A request that was given up does not hide what somebody asks for now.
+    // A failover request that was given up does not hide a hold request that is made now.
     let later = requested()
         .switchover()
         .given_up(super::telling::REQUEST)
         .decide();
     assert_eq!(held_for(&later), REQUEST);
-    // Nor does one that is about nobody here.
+    // Nor does a failover request about a member that does not lead.
     let beside = requested().requested(request(Some("pg3"), None)).decide();
     assert_eq!(held_for(&beside), REQUEST);
 }

@@ -96,7 +96,7 @@ fn a_scheduled_request_holds_when_it_is_due_and_not_before() {
     assert_eq!(
         ahead.decide().again_in,
         Some(Duration::from_millis(59_900)),
-        "nobody tells us the time"
+        "no event comes when it is due"
     );
     assert!(!holds(&scheduled(101)));
     assert!(holds(&scheduled(100)));
@@ -108,7 +108,7 @@ fn a_scheduled_request_that_patroni_did_not_act_on_expires() {
     assert!(holds(&scheduled(-29_000)));
     assert!(holds(&scheduled(-30_000)));
     assert!(!holds(&scheduled(-30_001)));
-    // Nobody tells us that either.
+    // No event comes when it expires.
     assert_eq!(
         scheduled(-29_000).decide().again_in,
         Some(Duration::from_millis(1_001))
@@ -172,7 +172,7 @@ fn a_daemon_that_is_about_to_stop_takes_no_hold() {
     scenario.stopping = true;
     assert!(!holds(&scenario));
     let stands = scenario.with(|situation| situation.reason_to_hold().is_some());
-    assert!(!stands, "nobody is told that one stands");
+    assert!(!stands, "no reason to hold is reported");
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn the_checker_stops_a_registration_of_an_address_that_another_row_has() {
 }
 
 /// A row of group 1 that a swap left with a temporary name, and another group's.
-fn wrecked() -> Scenario {
+fn temporary_name_left() -> Scenario {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
@@ -242,7 +242,7 @@ fn the_checker_stops_a_repair_of_a_row_that_has_no_temporary_name_or_is_another_
         (7, "citus-sync-swap-8.invalid"),
         (2, "pg1"),
     ] {
-        stopped(&wrecked(), "rule 6", |d| {
+        stopped(&temporary_name_left(), "rule 6", |d| {
             fix(d, |step| {
                 step.nodeid = nodeid;
                 step.from = addr(host);
@@ -255,18 +255,20 @@ fn the_checker_stops_a_repair_of_a_row_that_has_no_temporary_name_or_is_another_
 fn the_checker_stops_a_repair_that_takes_an_address_from_another_row() {
     // pg3 is a replica of the scope, but a row of another group names it; and pg1 leads.
     for host in ["pg3", "pg1"] {
-        stopped(&wrecked(), "rule 6", |d| {
+        stopped(&temporary_name_left(), "rule 6", |d| {
             fix(d, |step| step.to = addr(host));
         });
     }
     // The leader is no spare replica, even where no row names it.
-    let mut apart = wrecked().leader("pg3").says(ProbeState::Writable);
+    let mut apart = temporary_name_left()
+        .leader("pg3")
+        .says(ProbeState::Writable);
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
     ];
     apart = apart.rows("app", Rows::known(rows));
-    let mut decision = wrecked().decide();
+    let mut decision = temporary_name_left().decide();
     fix(&mut decision, |step| step.to = addr("pg3"));
     let violation = apart.with(|situation| check(situation, &decision));
     assert_eq!(

@@ -5,7 +5,7 @@ use super::builders::{Scenario, row, secondary};
 use super::telling::REQUEST;
 use crate::invariants::{Violation, check};
 
-/// What the checker says of a decision in a world that is not the one it was made in.
+/// What the checker says of a decision in a situation that is not the one it was made in.
 pub(super) fn verdict(scenario: &Scenario, decision: &Decision) -> Result<(), Violation> {
     scenario.with(|situation| check(situation, decision))
 }

@@ -154,9 +154,9 @@ fn the_checker_stops_reads_that_the_policy_allows_to_a_member_that_is_no_replica
 fn the_checker_stops_a_read_move_on_a_sync_key_about_another_leader() {
     for right in [held(), lost()] {
         not_caught_up(&right, &right.clone().synchronous("pg3", &["pg2"]));
-        let mut nobody = right.clone();
-        nobody.view.sync.as_mut().unwrap().value.leader = None;
-        not_caught_up(&right, &nobody);
+        let mut unnamed = right.clone();
+        unnamed.view.sync.as_mut().unwrap().value.leader = None;
+        not_caught_up(&right, &unnamed);
     }
 }
 
