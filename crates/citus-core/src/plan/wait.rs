@@ -15,7 +15,7 @@ pub enum Wait {
     ViewUnknown,
     /// etcd is silent.
     ViewStale {
-        /// What we saw of it.
+        /// Since when, and what went wrong.
         why: String,
     },
     /// etcd holds nothing of this scope.
@@ -90,7 +90,7 @@ pub enum Wait {
         /// What it is for.
         what_for: Reason,
     },
-    /// Writes are held; reads are where they can be.
+    /// Writes are held.
     Held {
         /// What keeps the hold.
         what_for: Reason,
@@ -99,7 +99,7 @@ pub enum Wait {
         /// Why reads are not at a standby.
         stay: Option<Stay>,
     },
-    /// The leader is lost; reads would fail, and why they are where they are.
+    /// The leader is lost, and no standby can take the reads.
     Lost {
         /// Where the primary row points.
         address: HostPort,
@@ -110,7 +110,7 @@ pub enum Wait {
     ReadsMoved {
         /// Where the primary row points.
         to: HostPort,
-        /// The leader, when the coordinator reaches it and only our own way to it is cut.
+        /// The leader, when the coordinator reaches it and only this daemon does not.
         stranded: Option<HostPort>,
     },
     /// The step is right, but this formation is only observed.
@@ -262,8 +262,8 @@ impl Wait {
             } => write!(
                 f,
                 "reads and writes go to {to}, a standby, although the coordinator reaches the \
-                 leader at {leader}: only our own way to it is cut; fix that, or point the row \
-                 back by hand"
+                 leader at {leader}: only this daemon does not reach it; fix that, or point the \
+                 row back by hand"
             ),
             other => write!(f, "{other:?}"),
         }
@@ -278,22 +278,22 @@ pub enum Stay {
     Off,
     /// Our role may not update `pg_dist_node`.
     NotAllowed,
-    /// The leader has not said yet how far it is.
+    /// The leader has not reported its WAL position yet.
     Asking,
     /// No member qualifies: none is synchronous, and no candidate is named.
     NoneQualifies,
     /// No standby that qualifies answers.
     NoStandby,
-    /// The best one has not replayed everything yet.
+    /// The standby that is furthest has not replayed everything yet.
     Behind {
-        /// Which.
+        /// The standby.
         address: HostPort,
-        /// By how many bytes of the log.
+        /// The bytes of WAL that it has still to replay.
         bytes: u64,
     },
     /// The coordinator was not asked yet, or has not answered, whether it reaches the leader.
     Unconfirmed,
-    /// The coordinator reaches the leader: only our own way to it is cut.
+    /// The coordinator reaches the leader; only this daemon does not.
     Reachable,
     /// etcd's history is new to us, so what it says of standbys may be old.
     NewHistory,
@@ -306,17 +306,17 @@ impl fmt::Display for Stay {
             Self::NotAllowed => {
                 f.write_str("our role may not update pg_dist_node (grant it UPDATE there)")
             }
-            Self::Asking => f.write_str("the leader has not said yet how far it is"),
+            Self::Asking => f.write_str("the leader has not reported its WAL position yet"),
             Self::NoneQualifies => f.write_str("no member is synchronous"),
             Self::NoStandby => f.write_str("no synchronous standby answers"),
             Self::Behind { address, bytes } => {
-                write!(f, "{address} has {bytes} bytes of the log still to replay")
+                write!(f, "{address} has {bytes} bytes of WAL still to replay")
             }
             Self::Unconfirmed => {
-                f.write_str("the coordinator has not said yet whether it reaches it")
+                f.write_str("the coordinator has not answered yet whether it reaches the leader")
             }
             Self::Reachable => {
-                f.write_str("the coordinator reaches it, only our own way to it is cut")
+                f.write_str("the coordinator reaches the leader; only this daemon does not")
             }
             Self::NewHistory => {
                 f.write_str("etcd went back in time, and what it says of standbys may be old")

@@ -144,7 +144,7 @@ fn entry_nodes(whose: &Whose, event: &Event) {
             there,
         } => tell!(
             info, whose, database, entry_node = %node,
-            "an entry node was not told of a move: it has this group at {}; Citus is made to tell it",
+            "an entry node has this group at {}: it missed a move, and gets the row by a resync",
             there.as_ref().map_or("no address".to_owned(), ToString::to_string)
         ),
         Event::EntryNodeNotAsked {

@@ -297,7 +297,7 @@ fn the_texts_say_what_writes_wait_for() {
     assert_eq!(
         waiting(&held).to_string(),
         "writes are held (a switchover was asked for), reads stay at pg1:5432: pg2:5432 has 10 \
-         bytes of the log still to replay"
+         bytes of WAL still to replay"
     );
     assert!(matches!(stay(&held), Stay::Behind { bytes: 10, .. }));
 }

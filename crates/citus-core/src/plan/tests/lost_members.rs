@@ -276,7 +276,7 @@ fn reads_that_were_moved_stay_until_a_member_leads() {
             stranded: None
         }
     );
-    // Whether only our own way is cut is worth knowing.
+    // Whether only this daemon does not reach the leader is worth knowing.
     assert_eq!(decision.reachability, [addr("pg1")]);
     let mut ours = scenario.clone();
     ours.reachability

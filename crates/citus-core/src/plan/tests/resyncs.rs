@@ -1,4 +1,4 @@
-//! After a plain update of a row Citus is made to tell its workers: later, alone, never in a hold.
+//! After a plain update of a row Citus sends it to its workers: later, in a transaction of its own, never in a hold.
 
 use super::super::*;
 use super::builders::{Scenario, addr, row, secondary};

@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(
             node_conninfo(&blind),
             None,
-            "what may not be seen is not judged"
+            "a setting that our role may not see is not judged"
         );
     }
 
