@@ -15,8 +15,8 @@ fn libraries_are_at_home_in_this_workspace() {
         "only {} files were read",
         findings.files
     );
-    let told: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
-    assert!(told.is_empty(), "{}", told.join("\n"));
+    let breaches: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
 
 #[test]
@@ -52,9 +52,9 @@ fn a_workspace_where_everything_is_wrong_is_found_out() {
     fs::remove_dir_all(&sample).unwrap();
     let findings = findings.unwrap();
     assert_eq!(findings.files, 9);
-    let told: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
+    let breaches: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        breaches,
         [
             "crates/citus-sync/src/plan/decide.rs:1: `tokio_postgres` is for \
              crates/citus-sync/src/session/ alone"

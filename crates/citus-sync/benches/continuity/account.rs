@@ -46,14 +46,15 @@ impl Account {
                 self.timeline.add_at(entry.at, &entry.source, &entry.text);
             }
         }
-        let mut told = BTreeSet::new();
+        let mut printed = BTreeSet::new();
         for outcome in report.outcomes() {
             let Some(error) = &outcome.error else {
                 continue;
             };
-            let number = (0..FAILURES).find(|number| !told.contains(&(&outcome.stream, *number)));
+            let number =
+                (0..FAILURES).find(|number| !printed.contains(&(&outcome.stream, *number)));
             if let Some(number) = number {
-                told.insert((&outcome.stream, number));
+                printed.insert((&outcome.stream, number));
                 let took = outcome.ended - outcome.began;
                 let text = format!("{} failed after {took:.1?}: {error}", outcome.stream);
                 self.timeline

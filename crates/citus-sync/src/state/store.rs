@@ -127,10 +127,9 @@ impl StateStore {
         }
     }
 
-    /// Where a group's reconciler hears what it is told. Takes the place of what an earlier reconciler of
-    /// the group heard from.
+    /// The commands for a group's reconciler. An earlier reconciler of the group gets no more of them.
     pub fn listen(&self, formation: &str, group: i32, scope: &str) -> mpsc::Receiver<Command> {
-        let (reconciler, heard) = mpsc::channel(group_handle::WAITING);
+        let (reconciler, commands) = mpsc::channel(group_handle::WAITING);
         let handle = GroupHandle {
             formation: formation.to_owned(),
             group,
@@ -140,7 +139,7 @@ impl StateStore {
         if let Some(formation) = self.formation(formation) {
             formation.groups().handles.insert(group, handle);
         }
-        heard
+        commands
     }
 
     /// The way to the reconciler of a group, which is named by its number or its scope.

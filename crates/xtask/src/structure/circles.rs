@@ -8,7 +8,7 @@ pub type Graph = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// The circles of a graph, shortest first, each as `a.rs:3 -> b.rs:1 -> a.rs` with the lines of the
 /// uses. Every use that keeps a circle closed is in one of them; a longer circle all of whose uses
-/// were told before is not told again.
+/// are in shorter ones is left away.
 pub fn circles(graph: &Graph) -> Vec<String> {
     let mut found: BTreeSet<(usize, Vec<&str>)> = BTreeSet::new();
     for (user, uses) in graph {
@@ -18,13 +18,13 @@ pub fn circles(graph: &Graph) -> Vec<String> {
             }
         }
     }
-    let mut told: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut listed: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut circles = Vec::new();
     for (_, circle) in found {
         let next = circle.iter().cycle().skip(1);
         let uses: Vec<(&str, &str)> = circle.iter().copied().zip(next.copied()).collect();
-        if uses.iter().any(|one| told.insert(*one)) {
-            told.extend(uses);
+        if uses.iter().any(|one| listed.insert(*one)) {
+            listed.extend(uses);
             circles.push(shown(graph, &circle));
         }
     }

@@ -96,7 +96,7 @@ fn a_standby_that_has_not_replayed_what_it_received_is_waited_for() {
     );
     assert_eq!(
         waiting(&decision).to_string(),
-        "the leader at pg1:5432 is lost, and reads with it: pg2:5432 has 30 bytes of the log \
+        "the leader at pg1:5432 is lost, and reads with it: pg2:5432 has 30 bytes of WAL \
          still to replay"
     );
 }

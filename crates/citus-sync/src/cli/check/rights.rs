@@ -223,7 +223,7 @@ mod tests {
 
     const RECOVER: &str = "recover_prepared_transactions";
 
-    /// What a role is told that may not do everything.
+    /// The finding about a role that may not do everything, as text.
     fn said(facts: &Facts, citus: &CitusFacts) -> String {
         let found = right_to_hold(&formation(true), facts, citus);
         assert_eq!(found.verdict, Verdict::Warn, "{found:?}");

@@ -27,9 +27,9 @@ pub(super) struct Daemons {
     pub(super) formation: Option<String>,
 }
 
-/// What came of asking.
+/// What the daemons answered.
 pub(super) struct Asked {
-    /// A reconciler's answer, or a refusal, or nothing at all.
+    /// A reconciler's answer; else a refusal, if any daemon answered.
     pub(super) answer: Result<HoldAnswer, Option<Refusal>>,
     /// What went wrong with each daemon that could not be asked.
     pub(super) failures: Vec<String>,
