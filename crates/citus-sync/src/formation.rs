@@ -38,7 +38,8 @@ pub struct Formation {
     rows_changed: watch::Receiver<()>,
 }
 
-/// What a task of the formation is for. It is kept beside the task, which is started again when it ends.
+/// What a task of the formation is for. It is kept beside the task, which is started again when it
+/// ends.
 #[derive(Clone, Debug)]
 enum Duty {
     Database(usize),

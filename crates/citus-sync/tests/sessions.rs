@@ -153,9 +153,9 @@ fn no_setting_of_a_role_or_a_database_reaches_our_sessions() {
     assert!(set.expect("an answer"), "a deadline of ours is off");
 }
 
-/// A server that says the first of `words` to the client that connects, and the others to its answer.
-/// Returns what opening a session on it and asking one question comes to, and how many bytes of `words`
-/// were taken.
+/// A server that says the first of `words` to the client that connects, and the others to its
+/// answer. Returns what opening a session on it and asking one question comes to, and how many
+/// bytes of `words` were taken.
 fn hostile(words: Vec<Vec<u8>>) -> (String, usize) {
     use std::io::{Read as _, Write as _};
 

@@ -126,8 +126,9 @@ impl LabBuilder {
         self
     }
 
-    /// Has Patroni run `citus-sync hold`, of this program, before it stops PostgreSQL. That asks the
-    /// daemon that listens at [`Hook::listen`]. It takes Patroni 3.0.3 or later; Debian 12's is too old.
+    /// Has Patroni run `citus-sync hold`, of this program, before it stops PostgreSQL. That asks
+    /// the daemon that listens at [`Hook::listen`]. It takes Patroni 3.0.3 or later; Debian 12's is
+    /// too old.
     #[must_use]
     pub fn hook(self, program: &Path) -> Self {
         self.hook_for(program, 1)

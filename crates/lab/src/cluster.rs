@@ -163,8 +163,8 @@ impl Lab {
     }
 
     /// The smallest configuration of citus-sync for this lab, with `listen` on 127.0.0.1 and the
-    /// token of the lab's [hook](Lab::hook), which asks daemons at its [ports](Hook::ports). It is JSON,
-    /// which is YAML too and easy for a test to change.
+    /// token of the lab's [hook](Lab::hook), which asks daemons at its [ports](Hook::ports). It is
+    /// JSON, which is YAML too and easy for a test to change.
     pub fn daemon_configuration(&self, listen: u16) -> Result<String> {
         let workers: Vec<_> = self
             .workers()

@@ -1,10 +1,10 @@
 //! A small application. In: a lab, and the entry nodes to use. Out: the outcome of every
 //! statement, which shows failures, gaps and lost writes.
 //!
-//! Each writer has a few keys of one group, writes 1, 2, 3 … to them in turn, and keeps a
-//! ledger of the acknowledged writes. Each reader reads the keys of one writer, and must not find
-//! an older value than the last acknowledged one. So the report shows for each group when writes and
-//! reads stopped, and at the end whether an acknowledged write is missing or a write was executed twice.
+//! Each writer has a few keys of one group, writes 1, 2, 3 … to them in turn, and keeps a ledger of
+//! the acknowledged writes. Each reader reads the keys of one writer, and must not find an older
+//! value than the last acknowledged one. So the report shows for each group when writes and reads
+//! stopped, and at the end whether an acknowledged write is missing or a write was executed twice.
 
 mod builder;
 mod client;
@@ -120,9 +120,9 @@ impl Traffic {
         })
     }
 
-    /// Stops the clients, and checks that every acknowledged write is there and (with Citus) that no
-    /// write is there twice. Returns the number of acknowledged writes checked; with the stand-in, which
-    /// keeps the last write of each key only, the number of keys.
+    /// Stops the clients, and checks that every acknowledged write is there and (with Citus) that
+    /// no write is there twice. Returns the number of acknowledged writes checked; with the
+    /// stand-in, which keeps the last write of each key only, the number of keys.
     pub fn verify(&mut self, lab: &Lab) -> Result<usize> {
         self.halt();
         let ledgers = self.clients.iter().filter_map(|client| match &client.task {

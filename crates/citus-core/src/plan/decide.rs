@@ -428,8 +428,8 @@ fn questions(
             }
         }
     }
-    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs on
-    // it, and that only this daemon does not reach the leader is worth a word.
+    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs
+    // on it, and that only this daemon does not reach the leader is worth a word.
     if let Leader::Lost(address, _) = leader
         && (situation.limits.read_move || situation.limits.hold_on_leader_loss)
         && is_lost(situation, address)

@@ -1,5 +1,5 @@
-//! What a decision is: the table's row that matched, one step a database, and which members to ask next. An
-//! executor executes it and makes no choices of its own.
+//! What a decision is: the table's row that matched, one step a database, and which members to ask
+//! next. An executor executes it and makes no choices of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -7,9 +7,10 @@ use dcs_watch::HostPort;
 use super::{Dialect, batch, quote, set_local};
 
 /// What the session's server is: in recovery or not; up to which position its WAL is on disk; up to
-/// which it is replayed; when it was started, in microseconds since 1970. Each function fails on the
-/// other kind of server, so each is called on its own kind only. To be sent first on a session: to plan
-/// the question takes longer than to answer it, so it is planned once and then [asked again](WHERE_IT_IS_NOW).
+/// which it is replayed; when it was started, in microseconds since 1970. Each function fails on
+/// the other kind of server, so each is called on its own kind only. To be sent first on a session:
+/// to plan the question takes longer than to answer it, so it is planned once and then [asked
+/// again](WHERE_IT_IS_NOW).
 pub const WHERE_IT_IS: &str = "PREPARE where_it_is AS \
      SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() \
      ELSE pg_catalog.pg_current_wal_flush_lsn() END, \

@@ -1,7 +1,7 @@
-//! What happened in one event, moment by moment, to find out why clients waited or failed. In: the lab
-//! and the disturbed groups. Out: on standard error, with milliseconds since the event, what etcd's
-//! keys, the members' roles and the rows did, what the daemon and the hook said, the first failures of
-//! clients, and the clients that waited for long.
+//! What happened in one event, moment by moment, to find out why clients waited or failed. In: the
+//! lab and the disturbed groups. Out: on standard error, with milliseconds since the event, what
+//! etcd's keys, the members' roles and the rows did, what the daemon and the hook said, the first
+//! failures of clients, and the clients that waited for long.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

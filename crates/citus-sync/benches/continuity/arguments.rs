@@ -26,8 +26,8 @@ pub(crate) struct Args {
     /// Between two statements of a client
     #[arg(long, default_value_t = 150)]
     pub(crate) pause_ms: u64,
-    /// A writer and a reader for each group in one database, through the coordinator, instead of clients
-    /// of all sorts
+    /// A writer and a reader for each group in one database, through the coordinator, instead of
+    /// clients of all sorts
     #[arg(long)]
     pub(crate) few: bool,
     /// Seconds between two looks of the poll that citus-sync is compared with

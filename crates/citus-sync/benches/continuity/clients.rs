@@ -1,7 +1,8 @@
-//! The clients: for each group that may be disturbed, each database and each entry node, a writer and a
-//! reader; simple queries through one entry node of a database and prepared statements through the other.
-//! With Citus one more writer and one more reader of all shards at once for each database and entry node.
-//! Or few: a writer and a reader for each group, prepared, in one database, through the coordinator.
+//! The clients: for each group that may be disturbed, each database and each entry node, a writer
+//! and a reader; simple queries through one entry node of a database and prepared statements
+//! through the other. With Citus one more writer and one more reader of all shards at once for each
+//! database and entry node. Or few: a writer and a reader for each group, prepared, in one
+//! database, through the coordinator.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What it happens on: a coordinator and five worker groups of two members each, synchronous, on
-//! one etcd; two databases. The fifth group is the entry node: clients enter through its leader, nothing
-//! is done to it, and no row of the application is its own.
+//! one etcd; two databases. The fifth group is the entry node: clients enter through its leader,
+//! nothing is done to it, and no row of the application is its own.
 
 use std::path::Path;
 use std::time::Duration;

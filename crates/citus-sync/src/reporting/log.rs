@@ -82,8 +82,8 @@ pub(super) fn write(whose: &Whose, event: &Event) {
     }
 }
 
-/// These have no line here: a move, whose end is an event; a stale view, which the watcher logs once for
-/// all groups; an answer that is due any moment; and holds, which are events of their own.
+/// These have no line here: a move, whose end is an event; a stale view, which the watcher logs
+/// once for all groups; an answer that is due any moment; and holds, which are events of their own.
 fn decided(whose: &Whose, rule: Rule, leader: &str, has_address: bool, waits: &str) {
     match rule {
         Rule::InSync => tell!(info, whose, leader, "in sync"),

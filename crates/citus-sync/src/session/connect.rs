@@ -66,7 +66,8 @@ pub struct Connection {
 /// What drives a session's socket.
 type Driver = tokio_postgres::Connection<Bounded<TcpStream>, NoTlsStream>;
 
-/// Opens a session at the first of the host's addresses that lets us in, or says what the last one said.
+/// Opens a session at the first of the host's addresses that lets us in, or says what the last one
+/// said.
 async fn open_at_one(
     config: &Config,
     login: &Login,
@@ -269,8 +270,8 @@ impl Connection {
         SqlError::Io(why)
     }
 
-    /// What came of a statement: its answer, or why there is none. A connection that cannot be used again
-    /// is marked.
+    /// What came of a statement: its answer, or why there is none. A connection that cannot be used
+    /// again is marked.
     fn finish<T>(
         &mut self,
         answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,

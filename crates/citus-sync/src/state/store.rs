@@ -1,5 +1,5 @@
-//! The state store: the tasks put in what they know, HTTP and metrics read it, and HTTP finds the handle
-//! of a group's reconciler.
+//! The state store: the tasks put in what they know, HTTP and metrics read it, and HTTP finds the
+//! handle of a group's reconciler.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -127,7 +127,8 @@ impl StateStore {
         }
     }
 
-    /// The commands for a group's reconciler. An earlier reconciler of the group gets no more of them.
+    /// The commands for a group's reconciler. An earlier reconciler of the group gets no more of
+    /// them.
     pub fn listen(&self, formation: &str, group: i32, scope: &str) -> mpsc::Receiver<Command> {
         let (reconciler, commands) = mpsc::channel(group_handle::WAITING);
         let handle = GroupHandle {

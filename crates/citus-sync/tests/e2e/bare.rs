@@ -97,8 +97,8 @@ impl Bare {
             .expect("a distributed table");
     }
 
-    /// A session that takes the locks which a writer takes, and keeps them until its `COMMIT`; it waits
-    /// where a writer would wait.
+    /// A session that takes the locks which a writer takes, and keeps them until its `COMMIT`; it
+    /// waits where a writer would wait.
     pub(crate) fn writer(&self) -> thread::JoinHandle<Client> {
         let mut writer = self.coordinator.connect("postgres").expect("a writer");
         thread::spawn(move || {

@@ -1,7 +1,7 @@
 //! Rule 2: whatever becomes of the daemon, no hold outlives its deadline; the server sees to it.
 //!
-//! The first scenarios are told without read moves: where reads were sent to a standby, writes that go
-//! on are refused by it until the daemon is back, which the last scenario tells.
+//! The first scenarios are told without read moves: where reads were sent to a standby, writes that
+//! go on are refused by it until the daemon is back, which the last scenario tells.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Entry nodes that cannot be reached: skipped at once, named and counted, and right again in the end.
+//! Entry nodes that cannot be reached: skipped at once, named and counted, and right again in the
+//! end.
 
 use citus_core::report::HoldAnswer;
 use lab::{Lab, Scope, wait_for};
@@ -19,7 +20,8 @@ fn has_entry_nodes(lab: &Lab) -> bool {
     entry_nodes.contains(&2)
 }
 
-/// The hold is complete but for this entry node, in these databases: in the answer, in the log, in the metrics.
+/// The hold is complete but for this entry node, in these databases: in the answer, in the log, in
+/// the metrics.
 fn did_without(daemon: &Daemon, answer: &HoldAnswer, entry_node: &str, databases: &[&str]) {
     assert_eq!(answer.held, ["postgres", "second"], "{answer:?}");
     assert_eq!(answer.skipped.len(), databases.len(), "{answer:?}");

@@ -51,8 +51,8 @@ pub(crate) fn laboratory() -> MutexGuard<'static, Lab> {
     lab
 }
 
-/// A reference table, which has a shard in every group: what holds of several groups, and moves, could
-/// stand in each other's way at.
+/// A reference table, which has a shard in every group: what holds of several groups, and moves,
+/// could stand in each other's way at.
 fn tie_groups_together(lab: &Lab, database: &str) {
     let sql = "CREATE TABLE currencies (code int PRIMARY KEY, rate int); \
                SELECT create_reference_table('currencies')";
@@ -197,8 +197,8 @@ pub(crate) fn holders(lab: &Lab) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The end of every scenario: in every database rows = leaders, on the coordinator and on every entry node;
-/// nothing is held anywhere; and deciding again says in sync.
+/// The end of every scenario: in every database rows = leaders, on the coordinator and on every
+/// entry node; nothing is held anywhere; and deciding again says in sync.
 pub(crate) fn in_sync(lab: &Lab, daemon: &Daemon) {
     let began = Instant::now();
     let in_sync = wait_for("rows = leaders, and nothing left to decide", SOON, || {

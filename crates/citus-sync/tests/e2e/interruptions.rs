@@ -1,5 +1,5 @@
-//! Planned work that does not go as planned: candidates that are refused or die, two requests in a row,
-//! and the coordinator, or the held group itself, lost in the middle.
+//! Planned work that does not go as planned: candidates that are refused or die, two requests in a
+//! row, and the coordinator, or the held group itself, lost in the middle.
 
 use std::thread;
 use std::time::Instant;
@@ -18,8 +18,8 @@ use crate::fixture::{
     HookOn, crash, holders, in_sync, laboratory, make_whole, rows_at, scope, switch,
 };
 
-/// Waits until group 1 is held on the coordinator and on every entry node, which may come later, and the entry nodes
-/// have it where the coordinator has it.
+/// Waits until group 1 is held on the coordinator and on every entry node, which may come later,
+/// and the entry nodes have it where the coordinator has it.
 fn wait_held_fan_out(lab: &Lab, daemon: &Daemon) {
     let held = wait_for("group 1 to be held everywhere", SOON, || {
         let holders = holders(lab)?;
@@ -64,8 +64,8 @@ fn taken_again(lab: &Lab, daemon: &Daemon, fail_over: impl FnOnce()) {
     );
 }
 
-/// Has Patroni asked for a switchover of `wk1` to a member that it cannot use. It looks at that in its
-/// next round, and clears the request away; its own interface would not even have taken it.
+/// Has Patroni asked for a switchover of `wk1` to a member that it cannot use. It looks at that in
+/// its next round, and clears the request away; its own interface would not even have taken it.
 fn ask_in_vain(lab: &Lab, daemon: &Daemon, candidate: &str) {
     let wk1 = scope(lab, "wk1");
     let leader = wk1.leader().expect("a leader");
@@ -129,9 +129,9 @@ fn switch_to_a_candidate_that_dies(lab: &Lab, daemon: &Daemon, candidate: &Membe
     });
 }
 
-/// The only transition of group 1 says that the old leader stayed, and from the hold on no write through
-/// the coordinator failed. Where the candidate was promoted before it died there are two transitions,
-/// which say nothing about this.
+/// The only transition of group 1 says that the old leader stayed, and from the hold on no write
+/// through the coordinator failed. Where the candidate was promoted before it died there are two
+/// transitions, which say nothing about this.
 fn assert_kept(daemon: &Daemon, traffic: &Traffic) {
     let transitions = daemon.transitions(1);
     let [only] = &transitions[..] else {
@@ -262,8 +262,8 @@ fn a_hold_outlives_the_coordinator_that_it_was_taken_on() {
         "{transition:#?}"
     );
     daemon.wait_logged(&["hold over, kept", "scope=wk1"]);
-    // The clients of the coordinator were cut off with it. Those of another entry node were not, and are held
-    // there all the time.
+    // The clients of the coordinator were cut off with it. Those of another entry node were not,
+    // and are held there all the time.
     if lab
         .entry_nodes("postgres")
         .expect("entry nodes")

@@ -102,9 +102,9 @@ impl<'a> TrafficBuilder<'a> {
         self
     }
 
-    /// Adds this many clients that write all shards at once, and as many that read all shards, for each
-    /// entry node, database and protocol. Their statements reach every node, so they pause ten times
-    /// as long. Citus only.
+    /// Adds this many clients that write all shards at once, and as many that read all shards, for
+    /// each entry node, database and protocol. Their statements reach every node, so they pause ten
+    /// times as long. Citus only.
     #[must_use]
     pub fn multi_shard(mut self, clients: usize) -> Self {
         self.multi_shard = clients;
@@ -166,8 +166,8 @@ impl<'a> TrafficBuilder<'a> {
             writers, readers, ..
         } = self.load;
         let sorts = self.sorts(database);
-        // Each writer has keys of its own, because the stand-in keeps only the last write of a key. Readers
-        // without a writer have keys that no client writes.
+        // Each writer has keys of its own, because the stand-in keeps only the last write of a key.
+        // Readers without a writer have keys that no client writes.
         let ledgers = sorts.len() * writers.max(1);
         let keys = keys_of(sql, group, KEYS * ledgers)?;
         let mut keys = keys.chunks(KEYS);

@@ -74,8 +74,8 @@ impl Ledger {
         self.state().acknowledged.get(&key).copied()
     }
 
-    /// Checks all numbers that the table has of this writer, repeated ones included. Returns the number
-    /// of acknowledged writes.
+    /// Checks all numbers that the table has of this writer, repeated ones included. Returns the
+    /// number of acknowledged writes.
     pub(crate) fn check_all(&self, found: &[i64]) -> Result<usize> {
         let state = self.state();
         let mut there = BTreeSet::new();

@@ -98,7 +98,8 @@ fn a_hold_request_that_was_given_up_is_not_held_for_again() {
 
 #[test]
 fn a_failover_request_is_named_before_a_hold_request_and_either_keeps_the_hold() {
-    // The hook asks in the middle of a switchover; the failover request is withdrawn, the hold request stays.
+    // The hook asks in the middle of a switchover; the failover request is withdrawn, the hold
+    // request stays.
     let both = requested().switchover();
     assert!(matches!(held_for(&both.decide()), Reason::Request { .. }));
     let withdrawn = requested().held();

@@ -1,4 +1,5 @@
-//! After a plain update of a row Citus sends it to its workers: later, in a transaction of its own, never in a hold.
+//! After a plain update of a row Citus sends it to its workers: later, in a transaction of its own,
+//! never in a hold.
 
 use super::super::*;
 use super::builders::{Scenario, addr, row, secondary};

@@ -1,5 +1,6 @@
-//! What a scenario says of holds and read moves: which member is asked to leave, the position of each
-//! member, what is held. Positions are small numbers; a round is what a member's answer is an answer to.
+//! What a scenario says of holds and read moves: which member is asked to leave, the position of
+//! each member, what is held. Positions are small numbers; a round is what a member's answer is an
+//! answer to.
 
 use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn, SyncState};
 
