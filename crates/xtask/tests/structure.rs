@@ -62,20 +62,17 @@ fn a_workspace_where_everything_is_wrong_is_found_out() {
     );
     assert_eq!(
         findings.circles,
-        [
-            "citus-sync: plan/decide.rs:2 -> plan/hold.rs:1 -> plan/decide.rs",
-            "citus-sync/tests/holds: ending.rs:1 -> taking.rs:3 -> ending.rs"
-        ]
+        ["citus-sync: plan/decide.rs:2 -> plan/hold.rs:1 -> plan/decide.rs"]
     );
     assert_eq!(
         findings.knots,
-        [
-            "citus-sync: 2 files in one knot: plan/decide.rs, plan/hold.rs",
-            "citus-sync/tests/holds: 2 files in one knot: ending.rs, taking.rs"
-        ]
+        ["citus-sync: 2 files in one knot: plan/decide.rs, plan/hold.rs"]
     );
     assert_eq!(
         findings.warnings,
-        ["crates/citus-sync/src/long.rs: 501 lines, and its head comment does not say why"]
+        [
+            "crates/citus-sync/src/long.rs: 501 lines, and its head comment does not say why",
+            "citus-sync/tests/holds: ending.rs:1 -> taking.rs:3 -> ending.rs"
+        ]
     );
 }
