@@ -21,7 +21,7 @@ use citus_core::plan::{COORDINATOR_GROUP, Writes};
 use citus_core::policy::Write;
 
 /// How soon scopes are looked for again while some group has none: a scope appears in etcd before
-/// its members tell their addresses.
+/// its members have written their addresses.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pause before a task that ended on its own is started again. It ends on its own only by a
@@ -38,7 +38,8 @@ pub struct Formation {
     rows_changed: watch::Receiver<()>,
 }
 
-/// What a task of the formation is for; told when it ends, so that it can be started again.
+/// What a task of the formation is for. It is kept beside the task, which is started again when it
+/// ends.
 #[derive(Clone, Debug)]
 enum Duty {
     Database(usize),

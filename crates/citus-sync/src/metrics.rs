@@ -225,10 +225,12 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use citus_core::event::Whose;
     use citus_core::report::Phase;
+    use dcs_watch::HostPort;
 
     #[test]
-    fn the_exposition_is_openmetrics_and_ends_so() {
+    fn the_exposition_is_openmetrics_and_ends_with_eof() {
         let metrics = Metrics::default();
         let labels = OperationLabels {
             operation: Operation::Move,
@@ -257,90 +259,87 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_dashboards_look_for_has_its_name() {
-        let metrics = Metrics::default();
-        let (formation, database) = (String::from("cn"), String::from("app"));
-        let group = GroupLabels {
-            formation: formation.clone(),
+    /// Group 1 of the formation `cn`.
+    fn group_1() -> Whose {
+        Whose {
+            formation: "cn".to_owned(),
             group: 1,
             scope: "wk1".to_owned(),
-        };
-        let row = RowLabels {
-            formation: formation.clone(),
-            group: 1,
-            database: database.clone(),
-        };
-        for outcome in [
-            HoldEnd::Released,
-            HoldEnd::Followed,
-            HoldEnd::Expired,
-            HoldEnd::Failed,
-            HoldEnd::Lost,
-        ] {
-            let formation = formation.clone();
-            let labels = HoldLabels {
-                formation,
-                group: 1,
-                outcome,
-            };
-            metrics.holds.get_or_create(&labels).inc();
         }
-        metrics.held.observe(0.7);
-        metrics.holding.get_or_create(&group).set(1);
-        metrics
-            .hold_deadline
-            .get_or_create(&group)
-            .set(1_795_348_800);
-        metrics.read_moves.get_or_create(&row).inc();
-        metrics.terminated.get_or_create(&row).inc();
-        let entry_node = EntryNodeLabels {
-            formation: formation.clone(),
-            database: database.clone(),
-            entry_node: "10.0.2.1:5432".to_owned(),
-        };
-        metrics.entry_nodes_skipped.get_or_create(&entry_node).inc();
-        let labels = DatabaseLabels {
-            formation,
-            database,
-        };
-        metrics.recovered.get_or_create(&labels).inc_by(2);
-        let phase = Phase::ReadsMoved;
-        metrics
-            .phases
-            .get_or_create(&PhaseLabels {
-                phase: phase.name(),
-            })
-            .observe(0.02);
+    }
 
+    /// Fails unless the exposition has each of these lines.
+    fn assert_lines(metrics: &Metrics, lines: &[String]) {
         let text = metrics.expose(&WatchNumbers::default(), true);
-        let row = "{formation=\"cn\",group=\"1\",database=\"app\"} 1";
-        let group = "{formation=\"cn\",group=\"1\",scope=\"wk1\"}";
-        let mut wanted = vec![
-            "citus_sync_held_seconds_count 1".to_owned(),
-            "citus_sync_held_seconds_bucket{le=\"1.0\"} 1".to_owned(),
-            format!("citus_sync_holding{group} 1"),
-            format!("citus_sync_hold_deadline_timestamp_seconds{group} 1795348800"),
-            format!("citus_sync_read_moves_total{row}"),
-            format!("citus_sync_sessions_terminated_total{row}"),
-            "citus_sync_entry_nodes_skipped_total{formation=\"cn\",database=\"app\",\
-             entry_node=\"10.0.2.1:5432\"} 1"
-                .to_owned(),
-            "citus_sync_prepared_transactions_recovered_total{formation=\"cn\",\
-             database=\"app\"} 2"
-                .to_owned(),
-            "citus_sync_phase_seconds_count{phase=\"reads_moved\"} 1".to_owned(),
-        ];
-        for outcome in ["released", "followed", "expired", "failed", "lost"] {
-            wanted.push(format!(
-                "citus_sync_holds_total{{formation=\"cn\",group=\"1\",outcome=\"{outcome}\"}} 1"
-            ));
-        }
-        for line in wanted {
+        for line in lines {
             assert!(
                 text.lines().any(|found| found == line),
                 "{line} is not in\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn metrics_of_a_row_are_exposed_by_their_names_and_labels() {
+        let metrics = Metrics::default();
+        let row = RowLabels::of(&group_1(), "app");
+        metrics.read_moves.get_or_create(&row).inc();
+        metrics.terminated.get_or_create(&row).inc();
+        let node: HostPort = "10.0.2.1:5432".parse().unwrap();
+        let node = EntryNodeLabels::of(&group_1(), "app", &node);
+        metrics.entry_nodes_skipped.get_or_create(&node).inc();
+        let database = DatabaseLabels::of(&group_1(), "app");
+        metrics.recovered.get_or_create(&database).inc_by(2);
+
+        let row = "{formation=\"cn\",group=\"1\",database=\"app\"} 1";
+        let database = "formation=\"cn\",database=\"app\"";
+        assert_lines(
+            &metrics,
+            &[
+                format!("citus_sync_read_moves_total{row}"),
+                format!("citus_sync_sessions_terminated_total{row}"),
+                format!(
+                    "citus_sync_entry_nodes_skipped_total{{{database},\
+                     entry_node=\"10.0.2.1:5432\"}} 1"
+                ),
+                format!("citus_sync_prepared_transactions_recovered_total{{{database}}} 2"),
+            ],
+        );
+    }
+
+    #[test]
+    fn metrics_of_holds_are_exposed_by_their_names_and_labels() {
+        let metrics = Metrics::default();
+        let group = GroupLabels::of(&group_1());
+        metrics.held.observe(0.7);
+        metrics.holding.get_or_create(&group).set(1);
+        let deadline = 1_795_348_800;
+        metrics.hold_deadline.get_or_create(&group).set(deadline);
+        let ends = [
+            (HoldEnd::Released, "released"),
+            (HoldEnd::Followed, "followed"),
+            (HoldEnd::Expired, "expired"),
+            (HoldEnd::Failed, "failed"),
+            (HoldEnd::Lost, "lost"),
+        ];
+        for (end, _) in ends {
+            let labels = HoldLabels::of(&group_1(), end);
+            metrics.holds.get_or_create(&labels).inc();
+        }
+        let phase = PhaseLabels::of(Phase::ReadsMoved);
+        metrics.phases.get_or_create(&phase).observe(0.02);
+
+        let group = "{formation=\"cn\",group=\"1\",scope=\"wk1\"}";
+        let mut lines = vec![
+            "citus_sync_held_seconds_count 1".to_owned(),
+            "citus_sync_held_seconds_bucket{le=\"1.0\"} 1".to_owned(),
+            format!("citus_sync_holding{group} 1"),
+            format!("citus_sync_hold_deadline_timestamp_seconds{group} 1795348800"),
+            "citus_sync_phase_seconds_count{phase=\"reads_moved\"} 1".to_owned(),
+        ];
+        lines.extend(ends.map(|(_, end)| {
+            format!("citus_sync_holds_total{{formation=\"cn\",group=\"1\",outcome=\"{end}\"}} 1")
+        }));
+        assert_lines(&metrics, &lines);
     }
 }

@@ -53,7 +53,7 @@ fn content_type(listen: u16, path: &str) -> String {
 }
 
 #[test]
-fn every_page_is_there_while_etcd_is_not() {
+fn every_page_is_served_while_etcd_is_away() {
     let sandbox = Sandbox::new().unwrap();
     let (_silent, etcd) = black_hole();
     let (daemon, listen) = daemon(
@@ -315,7 +315,7 @@ fn child(sandbox: &Sandbox) -> (Child, u16, fixture::File) {
 }
 
 #[test]
-fn control_c_ends_it_as_cleanly_as_systemd_does() {
+fn sigint_ends_the_daemon_as_cleanly_as_sigterm() {
     let sandbox = Sandbox::new().unwrap();
     for name in ["INT", "TERM"] {
         let (mut child, _, _file) = child(&sandbox);

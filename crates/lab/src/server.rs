@@ -160,8 +160,8 @@ impl Postgres {
         self.process.kill()
     }
 
-    /// Suspends all of its processes with SIGSTOP. The kernel accepts connections for it, and it never
-    /// answers.
+    /// Suspends all of its processes with SIGSTOP. The kernel accepts connections for it, and it
+    /// never answers.
     pub fn freeze(&self) {
         self.process.signal_all(Signal::STOP);
     }
@@ -262,7 +262,8 @@ pub(crate) fn base_settings(citus: bool) -> Vec<(&'static str, &'static str)> {
     settings
 }
 
-/// The lines of `pg_hba.conf`: every role may connect from loopback, [`PASSWORD_ROLE`] with a password.
+/// The lines of `pg_hba.conf`: every role may connect from loopback, [`PASSWORD_ROLE`] with a
+/// password.
 pub(crate) fn hba_lines() -> Vec<String> {
     vec![
         format!("host all {PASSWORD_ROLE} 127.0.0.1/32 scram-sha-256"),

@@ -232,8 +232,8 @@ impl Stages {
         }
     }
 
-    /// Where Citus is installed, holds are tested on its stand-in as well: else a test that has come to
-    /// be true of Citus alone would not be noticed there.
+    /// Where Citus is installed, holds are tested on its stand-in as well: else a test that has
+    /// come to be true of Citus alone would not be noticed there.
     fn holds_on_the_stand_in(&mut self) {
         if !runs_on_stand_in() {
             self.run("holds, stand-in", || shell::run(&mut test_on(HOLDS, true)));

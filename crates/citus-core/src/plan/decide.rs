@@ -13,7 +13,7 @@ use super::{
 /// What the leader key and its holder say.
 enum Leader<'a> {
     /// There is no member to ask, and why.
-    Nobody(Rule, Wait),
+    Missing(Rule, Wait),
     /// It has not answered for this leader key.
     Unknown(&'a HostPort),
     /// It holds the key, and is being promoted.
@@ -100,13 +100,13 @@ fn leader<'a>(situation: &Situation<'a>) -> Leader<'a> {
                 scope: view.scope.to_string(),
             }
         };
-        return Leader::Nobody(Rule::LeaderGone, wait);
+        return Leader::Missing(Rule::LeaderGone, wait);
     };
     let Some(address) = view.leader_address() else {
         let wait = Wait::NoAddress {
             member: leader.value.clone(),
         };
-        return Leader::Nobody(Rule::Unproven, wait);
+        return Leader::Missing(Rule::Unproven, wait);
     };
     match situation.leader_answer() {
         ProbeState::Unknown => Leader::Unknown(address),
@@ -132,7 +132,7 @@ fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) ->
         .map_or(0, |leader| leader.mod_revision);
     let own = match leader {
         // 6: promotion takes from milliseconds to minutes (patroni#2972). The leader of a standby
-        // cluster is in recovery for ever, and nobody is to wait for that.
+        // cluster is in recovery for ever, and no write is to wait for that.
         Leader::Promoting(_) if !leads_a_standby_cluster(situation) => {
             Some(Reason::Promotion { revision })
         }
@@ -146,7 +146,7 @@ fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) ->
         {
             Some(Reason::Loss { revision })
         }
-        Leader::Nobody(Rule::LeaderGone, Wait::LeaderGone)
+        Leader::Missing(Rule::LeaderGone, Wait::LeaderGone)
             if situation.limits.hold_on_leader_loss =>
         {
             Some(Reason::Loss { revision })
@@ -277,7 +277,7 @@ fn without_leader(
     rows: &[Row],
 ) -> Step {
     let wait = match leader {
-        Leader::Nobody(_, wait) => wait.clone(),
+        Leader::Missing(_, wait) => wait.clone(),
         Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
             address: (*address).clone(),
         },
@@ -306,7 +306,7 @@ fn without_leader(
     }
     let moved = matches!(
         leader,
-        Leader::Lost(..) | Leader::Nobody(Rule::LeaderGone, _)
+        Leader::Lost(..) | Leader::Missing(Rule::LeaderGone, _)
     ) && reads::are_moved(situation, primary);
     if moved {
         let stranded = match leader {
@@ -361,7 +361,7 @@ fn rule(
         return Rule::Hold;
     }
     match leader {
-        Leader::Nobody(rule, _) => *rule,
+        Leader::Missing(rule, _) => *rule,
         Leader::Unknown(_) => Rule::Unproven,
         Leader::Promoting(_) => Rule::Promoting,
         Leader::Lost(..) => Rule::Unreachable,
@@ -396,7 +396,7 @@ fn questions(
         hurry,
     };
     match leader {
-        Leader::Nobody(..) => {}
+        Leader::Missing(..) => {}
         Leader::Writable(address) => ask.add(address, false),
         Leader::Unknown(address) | Leader::Promoting(address) | Leader::Lost(address, _) => {
             ask.add(address, true);
@@ -428,8 +428,8 @@ fn questions(
             }
         }
     }
-    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs on
-    // it, and that only our own way to the leader is cut is worth a word.
+    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs
+    // on it, and that only this daemon does not reach the leader is worth a word.
     if let Leader::Lost(address, _) = leader
         && (situation.limits.read_move || situation.limits.hold_on_leader_loss)
         && is_lost(situation, address)

@@ -2,8 +2,8 @@
 //! why to wait, comes out. Pure: no clock, no client, no task.
 //!
 //! [`decide`] is a table (`docs/design.md`, "The decision"); the first row that matches wins.
-//! [`crate::invariants`] knows nothing of the table: it knows the rules that never break, and is asked
-//! before every execution and in every test.
+//! [`crate::invariants`] knows nothing of the table: it knows the rules that never break, and is
+//! asked before every execution and in every test.
 
 mod decide;
 mod decision;

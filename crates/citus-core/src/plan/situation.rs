@@ -41,17 +41,17 @@ pub struct Position {
 
 /// A member's answer and what it is an answer to.
 ///
-/// As to whether the member takes writes, an answer counts only for the leader key it was asked for: a member that
-/// led before, was demoted and leads again must answer again. As to positions, it counts only
-/// for what had happened when it was asked, which its round tells.
+/// As to whether the member takes writes, an answer counts only for the leader key it was asked
+/// for: a member that led before, was demoted and leads again must answer again. As to positions,
+/// it counts only for what had happened when it was asked, which its round tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The address that was asked.
     pub address: HostPort,
     /// `mod_revision` of the leader key the question was asked for.
     pub leader_revision: i64,
-    /// The round in which the question was asked. A new round begins when a hold is complete, and when a
-    /// member is lost: older positions say nothing about either.
+    /// The round in which the question was asked. A new round begins when a hold is complete, and
+    /// when a member is lost: older positions say nothing about either.
     pub round: u64,
     /// The answer.
     pub state: ProbeState,

@@ -15,7 +15,7 @@ pub enum Wait {
     ViewUnknown,
     /// etcd is silent.
     ViewStale {
-        /// What we saw of it.
+        /// Since when, and what went wrong.
         why: String,
     },
     /// etcd holds nothing of this scope.
@@ -90,7 +90,7 @@ pub enum Wait {
         /// What it is for.
         what_for: Reason,
     },
-    /// Writes are held; reads are where they can be.
+    /// Writes are held.
     Held {
         /// What keeps the hold.
         what_for: Reason,
@@ -99,7 +99,7 @@ pub enum Wait {
         /// Why reads are not at a standby.
         stay: Option<Stay>,
     },
-    /// The leader is lost; reads would fail, and why they are where they are.
+    /// The leader is lost, and no standby can take the reads.
     Lost {
         /// Where the primary row points.
         address: HostPort,
@@ -110,7 +110,7 @@ pub enum Wait {
     ReadsMoved {
         /// Where the primary row points.
         to: HostPort,
-        /// The leader, when the coordinator reaches it and only our own way to it is cut.
+        /// The leader, when the coordinator reaches it and only this daemon does not.
         stranded: Option<HostPort>,
     },
     /// The step is right, but this formation is only observed.
@@ -123,8 +123,40 @@ pub enum Wait {
 }
 
 impl fmt::Display for Wait {
-    #[expect(clippy::too_many_lines, reason = "an arm a variant")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ViewUnknown
+            | Self::ViewStale { .. }
+            | Self::NoScope { .. }
+            | Self::LineageUnproven { .. } => self.of_etcd(f),
+            Self::LeaderGone
+            | Self::NoAddress { .. }
+            | Self::NotProbed { .. }
+            | Self::Promoting { .. }
+            | Self::Unreachable { .. } => self.of_the_leader(f),
+            Self::RowsUnknown { .. }
+            | Self::NoRow { .. }
+            | Self::TwoPrimaries { .. }
+            | Self::AddressTaken { .. }
+            | Self::NoSpare { .. } => self.of_the_rows(f),
+            Self::Taking { .. }
+            | Self::Held { .. }
+            | Self::Lost { .. }
+            | Self::ReadsMoved { .. } => self.of_a_transition(f),
+            Self::Observed { step, because } => match because {
+                Writes::PatroniManages => write!(
+                    f,
+                    "Patroni's own Citus integration is in charge; would {step}"
+                ),
+                _ => write!(f, "`policy.write` is `never`; would {step}"),
+            },
+        }
+    }
+}
+
+impl Wait {
+    /// What etcd does not say, or says after it went back in time.
+    fn of_etcd(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ViewUnknown => f.write_str("nothing was read from etcd yet"),
             Self::ViewStale { why } => write!(f, "etcd's view is stale ({why}): nothing changes"),
@@ -133,7 +165,25 @@ impl fmt::Display for Wait {
                 "etcd knows no scope {scope}: fix its name (`citus-sync check` names the ones \
                  there are), or start Patroni there"
             ),
-            Self::LeaderGone => f.write_str("nobody holds the leader key"),
+            Self::LineageUnproven { address, writable } => {
+                let what = if *writable {
+                    "still takes writes"
+                } else {
+                    "has not said yet whether it takes writes"
+                };
+                write!(
+                    f,
+                    "etcd went back in time (restored, or another cluster), and {address} {what}"
+                )
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is missing of the leader.
+    fn of_the_leader(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaderGone => f.write_str("no member holds the leader key"),
             Self::NoAddress { member } => write!(
                 f,
                 "member {member} holds the leader key, but its member key has no usable conn_url"
@@ -147,18 +197,23 @@ impl fmt::Display for Wait {
             Self::Unreachable { address, error } => {
                 write!(f, "cannot reach the leader at {address}: {error}")
             }
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is wrong with the rows.
+    fn of_the_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::RowsUnknown { why } => write!(f, "pg_dist_node is not known: {why}"),
             Self::NoRow { group } => write!(
                 f,
                 "pg_dist_node has no primary row for group {group}: add it with citus_add_node, \
                  or set `register: true`"
             ),
-            Self::TwoPrimaries { nodeids } => {
-                write!(
-                    f,
-                    "the group has more than one primary row (nodeid {nodeids:?}): remove one"
-                )
-            }
+            Self::TwoPrimaries { nodeids } => write!(
+                f,
+                "the group has more than one primary row (nodeid {nodeids:?}): remove one"
+            ),
             Self::AddressTaken {
                 address,
                 nodeid,
@@ -168,27 +223,18 @@ impl fmt::Display for Wait {
                 "{address} already belongs to node {nodeid} of group {group}: two groups cannot \
                  share an address; fix that row first"
             ),
-            Self::LineageUnproven {
-                address,
-                writable: true,
-            } => write!(
-                f,
-                "etcd went back in time (restored, or another cluster), and {address} still takes \
-                 writes"
-            ),
-            Self::LineageUnproven {
-                address,
-                writable: false,
-            } => write!(
-                f,
-                "etcd went back in time (restored, or another cluster), and {address} has not said \
-                 yet whether it takes writes"
-            ),
             Self::NoSpare { nodeid, address } => write!(
                 f,
                 "node {nodeid} bears the temporary name {address}, and no replica is \
                  free to take its place: add one, or remove the row"
             ),
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// Where reads and writes are while the leader changes.
+    fn of_a_transition(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Taking { what_for } => write!(f, "taking a hold: {what_for}"),
             Self::Held {
                 what_for,
@@ -203,12 +249,10 @@ impl fmt::Display for Wait {
                 f,
                 "writes are held ({what_for}), reads stay at {reads_at}: {stay}"
             ),
-            Self::Lost { address, stay } => {
-                write!(
-                    f,
-                    "the leader at {address} is lost, and reads with it: {stay}"
-                )
-            }
+            Self::Lost { address, stay } => write!(
+                f,
+                "the leader at {address} is lost, and reads with it: {stay}"
+            ),
             Self::ReadsMoved { to, stranded: None } => {
                 write!(f, "the leader is lost; reads go to {to}")
             }
@@ -218,18 +262,10 @@ impl fmt::Display for Wait {
             } => write!(
                 f,
                 "reads and writes go to {to}, a standby, although the coordinator reaches the \
-                 leader at {leader}: only our own way to it is cut; fix that, or point the row \
-                 back by hand"
+                 leader at {leader}: only this daemon does not reach it; fix that, or point the \
+                 row back by hand"
             ),
-            Self::Observed { step, because } => match because {
-                Writes::PatroniManages => {
-                    write!(
-                        f,
-                        "Patroni's own Citus integration is in charge; would {step}"
-                    )
-                }
-                _ => write!(f, "`policy.write` is `never`; would {step}"),
-            },
+            other => write!(f, "{other:?}"),
         }
     }
 }
@@ -242,7 +278,7 @@ pub enum Stay {
     Off,
     /// Our role may not update `pg_dist_node`.
     NotAllowed,
-    /// The leader has not said yet how far it is.
+    /// The leader has not reported its WAL position yet.
     Asking,
     /// Clients can write through the group's own leader, and it is not held: what they write would
     /// be acknowledged and not be seen at the standby.
@@ -251,16 +287,16 @@ pub enum Stay {
     NoneQualifies,
     /// No standby that qualifies answers.
     NoStandby,
-    /// The best one has not replayed everything yet.
+    /// The standby that is furthest has not replayed everything yet.
     Behind {
-        /// Which.
+        /// The standby.
         address: HostPort,
-        /// By how many bytes of the log.
+        /// The bytes of WAL that it has still to replay.
         bytes: u64,
     },
     /// The coordinator was not asked yet, or has not answered, whether it reaches the leader.
     Unconfirmed,
-    /// The coordinator reaches the leader: only our own way to it is cut.
+    /// The coordinator reaches the leader; only this daemon does not.
     Reachable,
     /// etcd's history is new to us, so what it says of standbys may be old.
     NewHistory,
@@ -273,18 +309,18 @@ impl fmt::Display for Stay {
             Self::NotAllowed => {
                 f.write_str("our role may not update pg_dist_node (grant it UPDATE there)")
             }
-            Self::Asking => f.write_str("the leader has not said yet how far it is"),
+            Self::Asking => f.write_str("the leader has not reported its WAL position yet"),
             Self::LeaderOpen => f.write_str("writes through the leader itself are not held"),
             Self::NoneQualifies => f.write_str("no member is a standby of the leader"),
             Self::NoStandby => f.write_str("no standby that may have everything answers"),
             Self::Behind { address, bytes } => {
-                write!(f, "{address} has {bytes} bytes of the log still to replay")
+                write!(f, "{address} has {bytes} bytes of WAL still to replay")
             }
             Self::Unconfirmed => {
-                f.write_str("the coordinator has not said yet whether it reaches it")
+                f.write_str("the coordinator has not answered yet whether it reaches the leader")
             }
             Self::Reachable => {
-                f.write_str("the coordinator reaches it, only our own way to it is cut")
+                f.write_str("the coordinator reaches the leader; only this daemon does not")
             }
             Self::NewHistory => {
                 f.write_str("etcd went back in time, and what it says of standbys may be old")

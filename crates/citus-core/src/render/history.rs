@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    /// A switchover, a restart with trouble, a crash, a hold that nobody ended.
+    /// A switchover, a restart with trouble, a crash, a hold that expired.
     fn transitions() -> Vec<Transition> {
         let troubled = DatabaseTransition {
             skipped: vec!["10.0.2.1:5432: no answer\nwithin 300 ms".to_owned()],

@@ -111,7 +111,7 @@ pub struct GroupReport {
     pub in_sync: bool,
     /// Each database.
     pub databases: BTreeMap<String, GroupDatabaseReport>,
-    /// The last move that was carried out.
+    /// The last move that was executed.
     pub last_move: Option<MoveReport>,
     /// The hold that stands.
     pub hold: Option<HoldReport>,
@@ -128,7 +128,7 @@ pub struct GroupDatabaseReport {
     pub wait: Option<Wait>,
     /// Nothing is to be done: the row is the writable leader's.
     pub in_sync: bool,
-    /// The step is being carried out.
+    /// The step is being executed.
     pub running: bool,
     /// The last attempt failed.
     pub retry: Option<RetryReport>,
@@ -143,7 +143,7 @@ pub struct RetryReport {
     pub error: String,
 }
 
-/// A step that was carried out.
+/// A step that was executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveReport {
     /// When it was committed, RFC 3339.

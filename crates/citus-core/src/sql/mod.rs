@@ -25,8 +25,8 @@ pub use questions::{
     has_replayed, primary_of,
 };
 
-/// How sessions of ours begin their `application_name`. A session that bears it is never terminated to make
-/// way: it is the hold of another group, or another instance of this program.
+/// How sessions of ours begin their `application_name`. A session that bears it is never terminated
+/// to make way: it is the hold of another group, or another instance of this program.
 pub const APPLICATION: &str = "citus-sync";
 
 /// Gives the session another name in `pg_stat_activity`. To be run as a transaction of its own: never

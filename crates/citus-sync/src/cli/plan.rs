@@ -126,8 +126,8 @@ fn of_group(
         .collect()
 }
 
-/// Some reasons to wait are decisions (there is no leader, so nothing moves); others come from this one
-/// look: `run` may well see more.
+/// Some reasons to wait are decisions (there is no leader, so nothing moves); others come from this
+/// one look: `run` may well see more.
 fn undecided(step: &Step) -> Option<String> {
     match step {
         Step::Wait(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tracing::debug;
 
-/// Tells systemd something. Not being heard is no reason to fail.
-fn tell(state: &[NotifyState<'_>]) {
+/// Sends a state to systemd. A failure is logged and changes nothing.
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         debug!("sd_notify: {error}");
     }
@@ -14,17 +14,17 @@ fn tell(state: &[NotifyState<'_>]) {
 
 /// The service is up.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 /// The service is on its way down.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
 /// The service is alive.
 pub(super) fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
 /// How often [`alive`] must be said, half of what systemd allows; `None` when it does not ask.

@@ -132,7 +132,7 @@ async fn supervise(
                     Ok(Err(error)) => error,
                     Err(error) => anyhow::anyhow!("a part of the daemon failed: {error}"),
                 };
-                error!("{error:#}; stopping, so that whoever started this can start it again");
+                error!("{error:#}; stopping, so that systemd can start it again");
                 return Err(error);
             }
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),

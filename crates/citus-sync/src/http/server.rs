@@ -1,5 +1,5 @@
-//! The daemon's HTTP server: its connections, its routes, and the pages that show the state store. Only
-//! the handlers in [`super::holds`] change anything.
+//! The daemon's HTTP server: its connections, its routes, and the pages that show the state store.
+//! Only the handlers in [`super::holds`] change anything.
 
 use std::io;
 use std::sync::Arc;

@@ -166,7 +166,7 @@ async fn every_outcome_has_its_status() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_reaches_the_reconciler_of_the_group_or_scope() {
+async fn a_request_reaches_the_reconciler_of_its_group_or_scope() {
     let store = store(&["cn"]);
     let mut one = reconciler(store.listen("cn", 1, "citus/1"), HoldOutcome::Held);
     let mut two = reconciler(store.listen("cn", 2, "citus/2"), HoldOutcome::Released);

@@ -1,7 +1,12 @@
-//! What the numbers are told apart by.
+//! The labels of the metrics, and how each set of them is made from the group that an event happened
+//! to.
 
 use std::fmt::Write as _;
 
+use citus_core::event::Whose;
+use citus_core::plan::Step;
+use citus_core::report::Phase;
+use dcs_watch::HostPort;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 /// What was done to a row; labels latency and outcome alike.
@@ -11,6 +16,17 @@ pub enum Operation {
     Move,
     Register,
     Repair,
+}
+
+impl Operation {
+    /// What a step does to a row.
+    pub fn of(step: &Step) -> Self {
+        match step {
+            Step::Register(_) => Self::Register,
+            Step::Repair(_) => Self::Repair,
+            _ => Self::Move,
+        }
+    }
 }
 
 /// How it ended.
@@ -60,12 +76,36 @@ pub struct StepLabels {
     pub outcome: Outcome,
 }
 
+impl StepLabels {
+    /// Of one step in one database.
+    pub fn of(whose: &Whose, database: &str, operation: Operation, outcome: Outcome) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            database: database.to_owned(),
+            operation,
+            outcome,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct RowLabels {
     pub formation: String,
     pub group: i32,
     pub database: String,
+}
+
+impl RowLabels {
+    /// Of the group's row in one database.
+    pub fn of(whose: &Whose, database: &str) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            database: database.to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,11 +116,32 @@ pub struct GroupLabels {
     pub scope: String,
 }
 
+impl GroupLabels {
+    /// Of the group.
+    pub fn of(whose: &Whose) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            scope: whose.scope.clone(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct DatabaseLabels {
     pub formation: String,
     pub database: String,
+}
+
+impl DatabaseLabels {
+    /// Of one database of the formation.
+    pub fn of(whose: &Whose, database: &str) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            database: database.to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -124,6 +185,17 @@ pub struct HoldLabels {
     pub outcome: HoldEnd,
 }
 
+impl HoldLabels {
+    /// Of a hold of the group.
+    pub fn of(whose: &Whose, outcome: HoldEnd) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            outcome,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct EntryNodeLabels {
@@ -132,8 +204,28 @@ pub struct EntryNodeLabels {
     pub entry_node: String,
 }
 
+impl EntryNodeLabels {
+    /// Of one entry node, in one database of the formation.
+    pub fn of(whose: &Whose, database: &str, entry_node: &HostPort) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            database: database.to_owned(),
+            entry_node: entry_node.to_string(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct PhaseLabels {
     pub phase: &'static str,
+}
+
+impl PhaseLabels {
+    /// Of one phase of a transition.
+    pub fn of(phase: Phase) -> Self {
+        Self {
+            phase: phase.name(),
+        }
+    }
 }

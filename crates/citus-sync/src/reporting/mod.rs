@@ -1,5 +1,5 @@
-//! Who is told what happens to a group: the log, the metrics, the history and the state store. Each event
-//! is published once, by the group reconciler.
+//! The subscribers to what happens to a group: the log, the metrics, the history and the state store.
+//! The group reconciler publishes each event once.
 
 mod counts;
 mod log;
@@ -21,7 +21,7 @@ impl Reporting {
         Self { store, whose }
     }
 
-    /// Tells each subscriber.
+    /// Hands an event to each subscriber.
     pub fn publish(&self, event: Event) {
         log::write(&self.whose, &event);
         counts::count(self.store.metrics(), &self.whose, &event);

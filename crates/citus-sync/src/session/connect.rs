@@ -66,7 +66,8 @@ pub struct Connection {
 /// What drives a session's socket.
 type Driver = tokio_postgres::Connection<Bounded<TcpStream>, NoTlsStream>;
 
-/// Opens a session at the first of the host's addresses that lets us in, or says what the last one said.
+/// Opens a session at the first of the host's addresses that lets us in, or says what the last one
+/// said.
 async fn open_at_one(
     config: &Config,
     login: &Login,
@@ -152,7 +153,7 @@ impl Connection {
     ) -> Result<(), SqlError> {
         self.under_way = true;
         let answer = timeout(deadline, self.client.batch_execute(batch)).await;
-        self.settle(answer, deadline)
+        self.finish(answer, deadline)
     }
 
     /// The same on a session that bears `name` in `pg_stat_activity` from now on, until it is
@@ -175,7 +176,7 @@ impl Connection {
         let both = async { tokio::join!(named, self.client.batch_execute(batch)) };
         let answer = timeout(deadline, both).await;
         let answer = answer.map(|(named, ran)| named.and(ran));
-        self.settle(answer, deadline)
+        self.finish(answer, deadline)
     }
 
     /// [`Connection::run_named_within`] the deadline of a statement.
@@ -205,7 +206,7 @@ impl Connection {
     ) -> Result<Vec<AnswerRow>, SqlError> {
         self.under_way = true;
         let answer = timeout(deadline, self.client.simple_query(query)).await;
-        let messages = self.settle(answer, deadline)?;
+        let messages = self.finish(answer, deadline)?;
         Ok(messages
             .into_iter()
             .filter_map(|message| match message {
@@ -269,7 +270,9 @@ impl Connection {
         SqlError::Io(why)
     }
 
-    fn settle<T>(
+    /// What came of a statement: its answer, or why there is none. A connection that cannot be used
+    /// again is marked.
+    fn finish<T>(
         &mut self,
         answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
         deadline: Duration,

@@ -370,8 +370,9 @@ impl Database {
     }
 }
 
-/// While Citus has not told every worker of a move yet: soon enough for `status` to be true, and as
-/// often as its metadata sync tries again (`citus.metadata_sync_retry_interval`).
+/// The pause between two reads of the rows while some worker is not synced yet: soon enough for
+/// `status` to be true, and as often as its metadata sync tries again
+/// (`citus.metadata_sync_retry_interval`).
 const WHILE_UNSYNCED: Duration = Duration::from_secs(5);
 
 fn not_connected(rows: &Rows) -> String {

@@ -124,7 +124,7 @@ pub struct EntryNodeFacts {
     pub locks: bool,
 }
 
-/// The settings that [`Facts`] tells.
+/// The settings that are in [`Facts`].
 const SETTINGS: &str = "SELECT name, COALESCE(setting, '') FROM pg_catalog.pg_settings \
      WHERE name IN ('citus.node_conninfo', 'citus.node_connection_timeout', \
      'default_transaction_read_only', 'idle_in_transaction_session_timeout', \

@@ -1,5 +1,5 @@
-//! The state store: the tasks put in what they know, HTTP and metrics read it, and HTTP finds the handle
-//! of a group's reconciler.
+//! The state store: the tasks put in what they know, HTTP and metrics read it, and HTTP finds the
+//! handle of a group's reconciler.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -127,10 +127,10 @@ impl StateStore {
         }
     }
 
-    /// Where a group's reconciler hears what it is told. Takes the place of what an earlier reconciler of
-    /// the group heard from.
+    /// The commands for a group's reconciler. An earlier reconciler of the group gets no more of
+    /// them.
     pub fn listen(&self, formation: &str, group: i32, scope: &str) -> mpsc::Receiver<Command> {
-        let (reconciler, heard) = mpsc::channel(group_handle::WAITING);
+        let (reconciler, commands) = mpsc::channel(group_handle::WAITING);
         let handle = GroupHandle {
             formation: formation.to_owned(),
             group,
@@ -140,7 +140,7 @@ impl StateStore {
         if let Some(formation) = self.formation(formation) {
             formation.groups().handles.insert(group, handle);
         }
-        heard
+        commands
     }
 
     /// The way to the reconciler of a group, which is named by its number or its scope.

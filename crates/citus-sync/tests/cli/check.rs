@@ -3,7 +3,7 @@
 use crate::fixture::{FIXTURE, File, Ran, black_hole, command, file, native, run, with_file};
 
 #[test]
-fn what_patroni_left_broken_is_listed_by_scope() {
+fn broken_keys_of_patroni_are_listed_by_scope() {
     let kv = FIXTURE.etcd.kv();
     let (_listener, port) = black_hole();
     FIXTURE.put_scope("broken", "cn", &[("cn-1", port), ("cn-2", port)]);
@@ -19,7 +19,7 @@ fn what_patroni_left_broken_is_listed_by_scope() {
     )
     .unwrap();
     kv.put("/broken/wk2/leader", "b").unwrap();
-    kv.put("/broken/wk3/leader", "nobody").unwrap();
+    kv.put("/broken/wk3/leader", "ghost").unwrap();
     kv.put("/broken/wk3/members/c", "{no json").unwrap();
     let file = FIXTURE.file(
         "broken",
@@ -39,7 +39,7 @@ fn what_patroni_left_broken_is_listed_by_scope() {
     assert!(line.contains("connect_address"), "{line}");
     ran.line(
         "fail",
-        "nobody holds the leader key but has no readable member key",
+        "ghost holds the leader key but has no readable member key",
     );
     ran.line("warn", "/broken/wk3/members/c");
     let line = ran.line("fail", &format!("address 127.0.0.1:{port}"));

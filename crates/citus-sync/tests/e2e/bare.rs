@@ -81,7 +81,7 @@ impl Bare {
             .expect("a request");
     }
 
-    /// As somebody does who thinks better of it.
+    /// Withdraws the request.
     pub(crate) fn withdraw(&self) {
         self.etcd.kv().delete(REQUEST).expect("deleted");
     }
@@ -97,8 +97,8 @@ impl Bare {
             .expect("a distributed table");
     }
 
-    /// A session that takes the locks which a writer takes, and keeps them until its `COMMIT`; it waits
-    /// where a writer would wait.
+    /// A session that takes the locks which a writer takes, and keeps them until its `COMMIT`; it
+    /// waits where a writer would wait.
     pub(crate) fn writer(&self) -> thread::JoinHandle<Client> {
         let mut writer = self.coordinator.connect("postgres").expect("a writer");
         thread::spawn(move || {
@@ -142,7 +142,7 @@ impl Bare {
         self.wait_row(daemon, leader);
         daemon.wait_let_go(1);
         let mut observer = self.coordinator.connect("postgres").expect("an observer");
-        let gone = wait_for("nobody to hold", SOON, || {
+        let gone = wait_for("no session to hold", SOON, || {
             let holders = "SELECT count(*) FROM pg_stat_activity \
                  WHERE application_name LIKE 'citus-sync: %'";
             Ok(observer.query_one(holders, &[])?.get::<_, i64>(0) == 0)

@@ -53,7 +53,7 @@ fn clients_do_not_notice_a_planned_restart() {
     }
     scope(&lab, "wk1").restart().expect("a restart");
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
     assert_eq!(lab.rows("postgres").expect("rows"), before);
@@ -97,7 +97,7 @@ fn a_switchover_is_held_for_when_the_hook_asks() {
     }
     switch(&lab, "wk1");
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
     let transition = daemon.transition(1);
@@ -200,12 +200,12 @@ fn a_daemon_that_is_away_or_frozen_keeps_no_postgresql_from_stopping() {
         eprintln!("skipped: {} has no before_stop", lab.version());
         return;
     };
-    // Nobody listens.
+    // No daemon listens.
     scope(&lab, "wk2").restart().expect("a restart");
     let said = hook.log();
     assert!(said.contains("not held"), "{said}");
 
-    // Somebody listens and never answers. Thawed, it finds everything as it was.
+    // A daemon listens and never answers. Thawed, it finds everything as it was.
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);
     daemon.freeze();

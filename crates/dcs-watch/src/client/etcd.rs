@@ -20,8 +20,8 @@ use crate::key::Namespace;
 use crate::machine::{Header, Input};
 use crate::text::excerpt;
 
-/// Largest answer that is accepted, in bytes. A page of a thousand keys of the usual size is well under one
-/// MiB; etcd itself takes no value above 1.5 MiB unless configured to.
+/// Largest answer that is accepted, in bytes. A page of a thousand keys of the usual size is well
+/// under one MiB; etcd itself takes no value above 1.5 MiB unless configured to.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 
 // Status codes of gRPC; the numbers are part of the protocol.
@@ -219,7 +219,8 @@ impl Stream {
         } else if answer.created() {
             Input::Opened { header }
         } else if answer.events().is_empty() {
-            // Requested progress has no watch's id; progress that etcd sends by itself has this one's.
+            // Requested progress has no watch's id; progress that etcd sends by itself has this
+            // one's.
             Input::Progress {
                 header,
                 ordered: answer.watch_id() >= 0,

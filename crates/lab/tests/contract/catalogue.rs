@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Case;
-use crate::fixture::Fixture;
+use crate::fixture::{Case, Fixture};
 
 pub(crate) const CASES: &[Case] = &[
     ("the functions have these signatures", signatures),

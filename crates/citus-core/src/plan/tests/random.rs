@@ -1,4 +1,4 @@
-//! Any situation: the checker never stops the table, and what was decided, once carried out,
+//! Any situation: the checker never stops the table, and what was decided, once executed,
 //! leaves nothing to decide.
 
 use std::collections::BTreeMap;
@@ -302,7 +302,7 @@ fn progress_after(scenario: &Scenario, database: &str, step: &Step) -> Progress 
     progress
 }
 
-/// Carries a whole decision out, as a reconciler does.
+/// Executes a whole decision, as a reconciler does.
 fn after(mut scenario: Scenario, decision: &Decision) -> Scenario {
     let expired = scenario
         .active_hold
@@ -395,7 +395,7 @@ fn assert_it_is_sane(scenario: &Scenario, decision: &Decision) {
 
 proptest! {
     #[test]
-    fn what_is_decided_keeps_the_rules_and_carried_out_leaves_nothing_to_do(mut scenario in scenario()) {
+    fn every_decision_keeps_the_rules_and_leaves_nothing_to_do_once_executed(mut scenario in scenario()) {
         // A hold may be let go, a row moved, a temporary name fixed, Citus told of it, writes held
         // again, and reads moved; never more.
         for _ in 0..8 {

@@ -64,7 +64,7 @@ fn facts(held_in: Option<u64>, shown_by: Option<&str>) -> EntryNodeFacts {
 }
 
 #[test]
-fn a_hold_of_an_entry_node_after_the_deadline_or_while_the_program_stops() {
+fn the_checker_stops_a_hold_of_an_entry_node_after_the_deadline_or_while_the_program_stops() {
     let nothing = EntryNodeFacts::default();
     let scenario = Scenario::quiet().switchover().active_hold(REQUEST);
     let right = hold(Duration::from_secs(1));
@@ -83,7 +83,7 @@ fn a_hold_of_an_entry_node_after_the_deadline_or_while_the_program_stops() {
 }
 
 #[test]
-fn an_entry_node_that_follows_while_the_standby_may_lack_what_was_written_through_it() {
+fn the_checker_stops_an_entry_node_that_follows_to_a_standby_that_may_lack_writes() {
     let scenario = reads_moved();
     let follow = order(EntryNodeAction::Follow(to_pg2()));
     let right = facts(Some(ROUND), Some("pg2"));
@@ -105,7 +105,7 @@ fn an_entry_node_that_follows_while_the_standby_may_lack_what_was_written_throug
 }
 
 #[test]
-fn an_entry_node_that_goes_ahead_of_the_coordinator() {
+fn the_checker_stops_an_entry_node_that_goes_ahead_of_the_coordinator() {
     let follow = order(EntryNodeAction::Follow(to_pg2()));
     let right = facts(Some(ROUND), Some("pg2"));
     let refused = Err(Violation::AheadOfCoordinator {
@@ -115,7 +115,7 @@ fn an_entry_node_that_goes_ahead_of_the_coordinator() {
 }
 
 #[test]
-fn an_entry_node_that_was_held_too_late_to_follow_at_once() {
+fn the_checker_stops_an_entry_node_that_was_held_too_late_to_follow_at_once() {
     let verdict = |scenario: &Scenario, facts: &EntryNodeFacts| {
         scenario.with(|situation| {
             may_follow_at_once(situation, &addr("other"), facts, ROUND, &to_pg2())

@@ -1,5 +1,6 @@
-//! The command: asks everything at the same time, each question within its own deadline, so that one
-//! hung server neither delays nor hides what the others show. Then the judges turn answers into findings.
+//! The command: asks everything at the same time, each question within its own deadline, so that
+//! one hung server neither delays nor hides what the others show. Then the judges turn answers into
+//! findings.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +61,8 @@ pub(in crate::cli) fn check(options: &Options) -> Outcome {
     Ok(if failed { Done::No } else { Done::Yes })
 }
 
-/// The file itself. Its errors have been reported by then: `check` ends at the first file it cannot use.
+/// The file itself. Its errors have been reported by then: `check` ends at the first file it cannot
+/// use.
 fn configuration(config: &Config) -> Vec<Finding> {
     let formations: Vec<String> = config
         .formations

@@ -69,7 +69,9 @@ fn entry_node(
     if facts.in_recovery {
         return Finding::warn(
             what,
-            format!("{address} is in recovery, so that what our role may do there is not sure yet"),
+            format!(
+                "{address} is in recovery, so it cannot be checked yet what our role may do there"
+            ),
             "look again when it takes writes",
         );
     }

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn without_etcd_nothing_else_is_claimed() {
+    fn without_etcd_the_scopes_are_not_looked_at() {
         let dead = unreachable("http://10.0.0.1:2379");
         let found = verdicts(&[dead.clone(), dead]);
         assert_eq!(
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_of_two_clusters_are_told_apart() {
+    fn endpoints_of_two_etcd_clusters_fail() {
         let found = verdicts(&[Ok(views(&["cn"])), Ok(views(&["cn", "wk1"]))]);
         assert_eq!(found[2].0, Verdict::Fail);
         assert!(found[2].1.contains("not of one etcd cluster"), "{found:?}");

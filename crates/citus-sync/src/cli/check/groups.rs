@@ -210,9 +210,7 @@ fn unsynced(rows: &[Row]) -> Vec<Finding> {
             if row.is_primary() && row.has_metadata && !row.metadata_synced {
                 return Some(Finding::warn(
                     what,
-                    format!(
-                        "node {nodeid} at {address} has not been told the present metadata yet"
-                    ),
+                    format!("node {nodeid} at {address} does not have the current metadata yet"),
                     format!(
                         "Citus's maintenance daemon does it within a minute; if it does not, see \
                          the coordinator's log, or SELECT start_metadata_sync_to_node('{}', {})",

@@ -61,7 +61,7 @@ pub(super) fn reached(formation: &Formation, groups: &Groups, reached: &Reached)
                 continue;
             };
             let finding = match answer {
-                // This Citus cannot tell; `leaders` shows what we see from here.
+                // This Citus has no function that says so; `leaders` shows what this host reaches.
                 Ok(None) => continue,
                 Ok(Some(true)) => Finding::pass(&what, format!("{from} reaches {to}")),
                 Ok(Some(false)) => Finding::fail(
