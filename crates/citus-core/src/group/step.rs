@@ -79,26 +79,32 @@ impl Group {
         self.look_at_answer(situation.leader_answer(), now.instant);
 
         let decision = plan::decide(&situation);
-        self.record_decision(&situation, &decision, now);
-        let allowed = self.checked(&situation, &decision);
-        self.start(&situation, &allowed, now);
+        self.follow_up(&situation, &decision, now);
+    }
+
+    /// What follows from a decision, in order.
+    fn follow_up(&mut self, situation: &Situation<'_>, decision: &Decision, now: Now) {
+        self.record_decision(situation, decision, now);
+        let allowed = self.checked(situation, decision);
+        self.start(situation, &allowed, now);
+        let view = situation.view;
         if decision.is_at_rest() {
             self.trust.lineage = Some(view.lineage);
             self.trust.leader = view.leader.as_ref().map(|leader| leader.value.clone());
             let request = view.failover.as_ref().map(|request| request.mod_revision);
             self.requests.forget(request);
         }
-        self.ask(&view, &decision, now.instant);
+        self.ask(view, decision, now.instant);
         self.again = decision.again_in.map(|pause| now.instant + pause);
-        self.verify_metadata(&situation, &decision, now.instant);
-        self.prewarm(&situation, &decision, now.instant);
+        self.verify_metadata(situation, decision, now.instant);
+        self.prewarm(situation, decision, now.instant);
         if decision.resyncs() && self.facts.others_held {
             self.again = Some(now.instant + OTHERS_HELD);
         }
-        self.look_at_hold(&situation, &decision, now);
-        self.answer_requests(&situation, &decision, now.instant);
-        self.close_transition(&situation, &decision);
-        self.report(&situation, &decision, now);
+        self.look_at_hold(situation, decision, now);
+        self.answer_requests(situation, decision, now.instant);
+        self.close_transition(situation, decision);
+        self.report(situation, decision, now);
     }
 
     /// What is left of a decision once the invariant checker has looked at it: all of it, or only that

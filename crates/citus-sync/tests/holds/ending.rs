@@ -127,7 +127,7 @@ fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
         true
     };
     let step = servers.a_move(1, DEAD_PORT);
-    let end = hold.finish(&fixture, &[], &step, still_right);
+    let end = hold.finish(fixture.sessions(), &[], &step, still_right);
     fixture.run(end).expect_err("somebody is in the way");
     assert_eq!(tries.get(), 2);
     assert!(last.get() < 11.0, "{} s, 8 were given", last.get());
@@ -206,7 +206,7 @@ fn the_entry_nodes_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
         );
         servers.session("ground").run(&end);
         fixture.run(hold.closing());
-        hold.lost(&fixture, 1);
+        fixture.keep_entry_nodes(hold, 1);
     };
     let hold = fixture.hold(1, &entry_nodes);
     let before = pid(entry_node);

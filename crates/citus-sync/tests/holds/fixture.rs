@@ -17,8 +17,9 @@ use lab::Postgres;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use crate::held::{AtEntryNodes, Held, Order};
-use crate::servers::{SOON, Servers, wait_for_nobody};
+use crate::held::{AtEntryNodes, Held, Order, Sessions};
+use crate::servers::{Servers, wait_for_nobody};
+use crate::session::SOON;
 
 /// This program: its runtime turns only inside [`Fixture::run`].
 pub(crate) struct Fixture {
@@ -104,24 +105,44 @@ impl Fixture {
 
     /// Takes a hold: it is there as soon as the coordinator is held.
     pub(crate) async fn take(&self, order: &Order) -> Result<Held, StepError> {
-        Held::take(self, order).await
+        let kept = self.kept.borrow_mut().remove(&order.group);
+        let kept = kept.unwrap_or_else(|| AtEntryNodes::new(self.sessions(), order.group));
+        let taken = Held::take(self.sessions(), kept, order).await;
+        taken.map_err(|(error, kept)| {
+            let kept = kept.map(|kept| (order.group, kept));
+            self.kept.borrow_mut().extend(kept);
+            error
+        })
+    }
+
+    /// The coordinator closes the session of a hold: its entry nodes are kept.
+    pub(crate) fn keep_entry_nodes(&self, hold: Held, group: i32) {
+        self.kept.borrow_mut().insert(group, hold.lost());
+    }
+
+    /// The sessions that holds are taken on.
+    pub(crate) fn sessions(&self) -> Sessions<'_> {
+        Sessions {
+            database: &self.database,
+            entry_nodes: &self.entry_nodes,
+        }
     }
 
     /// A hold, once it is known of each entry node whether it is held.
     pub(crate) fn hold(&self, group: i32, entry_nodes: &[HostPort]) -> Held {
         let order = self.order(group, entry_nodes);
-        let mut hold = self.run(Held::take(self, &order)).expect("a hold");
+        let mut hold = self.run(self.take(&order)).expect("a hold");
         self.run(hold.known());
         hold
     }
 
     /// Moves reads of group 1 in a hold; no entry node is skipped.
     pub(crate) fn move_reads(&self, hold: &mut Held, entry_nodes: &[HostPort], step: &Move) {
-        self.run(hold.move_reads(self, entry_nodes, step));
+        self.run(hold.move_reads(self.sessions(), entry_nodes, step));
     }
 
     pub(crate) fn release(&self, hold: Held) -> EntryNodeNews {
-        self.run(hold.release(self))
+        self.run(hold.release(self.sessions()))
     }
 
     /// Sends the reads of group 1 elsewhere, whatever is held.

@@ -8,12 +8,10 @@ use citus_core::entry_node::{EntryNodeAction, EntryNodeOrder};
 use citus_core::group::HeldEntryNodes;
 use citus_core::outcome::{EntryNodeNews, Finished, Skipped};
 use citus_core::plan::Move;
-use citus_sync::execute::{EntryNodeHolds, Hold, HoldOrder, StepError, move_reads};
+use citus_sync::execute::{EntryNodeHolds, EntryNodes, Hold, HoldOrder, StepError, move_reads};
 use citus_sync::session::Database;
 use dcs_watch::HostPort;
 use tokio::time::timeout;
-
-use crate::fixture::Fixture;
 
 /// How long the daemon waits for entry nodes that are just about done.
 const GRACE: Duration = Duration::from_millis(30);
@@ -25,6 +23,13 @@ pub(crate) struct Order {
     pub(crate) left: Duration,
     pub(crate) cooldown: Duration,
     pub(crate) entry_nodes: Vec<HostPort>,
+}
+
+/// The sessions that holds are taken on.
+#[derive(Clone, Copy)]
+pub(crate) struct Sessions<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) entry_nodes: &'a EntryNodes,
 }
 
 /// An open hold.
@@ -50,11 +55,11 @@ pub(crate) struct AtEntryNodes {
 }
 
 impl AtEntryNodes {
-    fn new(fixture: &Fixture, group: i32) -> Self {
+    pub(crate) fn new(sessions: Sessions<'_>, group: i32) -> Self {
         Self {
             nodes: HeldEntryNodes::default(),
-            holds: EntryNodeHolds::new(group, fixture.entry_nodes.clone()),
-            database: fixture.database.clone(),
+            holds: EntryNodeHolds::new(group, sessions.entry_nodes.clone()),
+            database: sessions.database.clone(),
             orders: 0,
             round: 0,
             terminated: Vec::new(),
@@ -133,10 +138,13 @@ impl AtEntryNodes {
 
 impl Held {
     /// Holds the coordinator, and the entry nodes beside it. It is there as soon as the coordinator
-    /// is held and those that are just about done had a moment.
-    pub(crate) async fn take(fixture: &Fixture, order: &Order) -> Result<Self, StepError> {
-        let kept = fixture.kept.borrow_mut().remove(&order.group);
-        let mut at_entry_nodes = kept.unwrap_or_else(|| AtEntryNodes::new(fixture, order.group));
+    /// is held and those that are just about done had a moment. Where it cannot be taken, the entry
+    /// nodes of a hold that was lost are given back.
+    pub(crate) async fn take(
+        sessions: Sessions<'_>,
+        mut at_entry_nodes: AtEntryNodes,
+        order: &Order,
+    ) -> Result<Self, (StepError, Option<AtEntryNodes>)> {
         at_entry_nodes.begin(order);
         let coordinator = HoldOrder {
             group: order.group,
@@ -145,17 +153,14 @@ impl Held {
         };
         let taken = tokio::select! {
             biased;
-            taken = Hold::take(&fixture.database, &coordinator) => taken,
+            taken = Hold::take(sessions.database, &coordinator) => taken,
             never = at_entry_nodes.drive() => match never {},
         };
         let hold = match taken {
             Ok(hold) => hold,
             Err(error) => {
-                if at_entry_nodes.nodes.are_kept() {
-                    let mut kept = fixture.kept.borrow_mut();
-                    kept.insert(order.group, at_entry_nodes);
-                }
-                return Err(error);
+                let kept = at_entry_nodes.nodes.are_kept();
+                return Err((error, kept.then_some(at_entry_nodes)));
             }
         };
         let known = at_entry_nodes.drive_until(HeldEntryNodes::are_known);
@@ -228,13 +233,13 @@ impl Held {
     /// Moves reads; no entry node is skipped.
     pub(crate) async fn move_reads(
         &mut self,
-        fixture: &Fixture,
+        sessions: Sessions<'_>,
         targets: &[HostPort],
         step: &Move,
     ) {
         let nodes = &mut self.at_entry_nodes.nodes;
         let at_once = nodes.move_reads(targets.to_vec(), self.round);
-        let (database, entry_nodes) = (&fixture.database, &fixture.entry_nodes);
+        let (database, entry_nodes) = (sessions.database, sessions.entry_nodes);
         let moved = move_reads(database, entry_nodes, &at_once, 1, step, || true).await;
         assert_eq!(moved.expect("reads are moved").skipped, []);
         nodes.reads_moved(step);
@@ -247,18 +252,18 @@ impl Held {
     }
 
     /// The coordinator closed its session: the entry nodes stay held, for the next hold.
-    pub(crate) fn lost(self, fixture: &Fixture, group: i32) {
+    pub(crate) fn lost(self) -> AtEntryNodes {
         let mut at_entry_nodes = self.at_entry_nodes;
         at_entry_nodes.nodes.keep();
-        fixture.kept.borrow_mut().insert(group, at_entry_nodes);
+        at_entry_nodes
     }
 
     /// Lets go. What was not told yet.
-    pub(crate) async fn release(self, fixture: &Fixture) -> EntryNodeNews {
+    pub(crate) async fn release(self, sessions: Sessions<'_>) -> EntryNodeNews {
         let mut at_entry_nodes = self.at_entry_nodes;
         let ends = at_entry_nodes.nodes.end(Instant::now());
-        let held = at_entry_nodes.holds.end(&fixture.database.name);
-        let (database, entry_nodes) = (&fixture.database, &fixture.entry_nodes);
+        let held = at_entry_nodes.holds.end(&sessions.database.name);
+        let (database, entry_nodes) = (sessions.database, sessions.entry_nodes);
         let released = self.hold.release(database, entry_nodes, held, &ends);
         at_entry_nodes.last_news(released.await)
     }
@@ -266,15 +271,15 @@ impl Held {
     /// Ends with the move of the row.
     pub(crate) async fn finish(
         self,
-        fixture: &Fixture,
+        sessions: Sessions<'_>,
         targets: &[HostPort],
         step: &Move,
         still_right: impl Fn() -> bool,
     ) -> Result<Finished, StepError> {
         let mut at_entry_nodes = self.at_entry_nodes;
         at_entry_nodes.nodes.end(Instant::now());
-        let held = at_entry_nodes.holds.end(&fixture.database.name);
-        let (database, entry_nodes) = (&fixture.database, &fixture.entry_nodes);
+        let held = at_entry_nodes.holds.end(&sessions.database.name);
+        let (database, entry_nodes) = (sessions.database, sessions.entry_nodes);
         let finish = self
             .hold
             .finish(database, entry_nodes, held, targets, step, still_right);

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use crate::fixture::Fixture;
-use crate::servers::{
-    REFERENCES, SOON, Servers, holder, servers, wait_for_holder, wait_for_nobody,
-};
-use crate::session::Session;
+use crate::servers::{REFERENCES, Servers, holder, servers, wait_for_holder, wait_for_nobody};
+use crate::session::{SOON, Session};
 
 #[test]
 fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {

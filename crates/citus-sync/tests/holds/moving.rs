@@ -7,8 +7,8 @@ use dcs_watch::HostPort;
 use lab::wait_for;
 
 use crate::fixture::Fixture;
-use crate::servers::{DEAD_PORT, SOON, Servers, holder, servers, until};
-use crate::session::Session;
+use crate::servers::{DEAD_PORT, Servers, holder, servers, until};
+use crate::session::{SOON, Session};
 
 fn dead() -> String {
     format!("127.0.0.1:{DEAD_PORT}")
@@ -65,7 +65,7 @@ fn the_end_of_a_hold_moves_the_row_at_every_entry_node_and_releases_writers() {
     Servers::wait_blocked(&servers.workers[1], "scenario writer", 1);
     let step = servers.a_move(1, DEAD_PORT);
     let targets = [one, two];
-    let end = hold.finish(&fixture, &targets, &step, || true);
+    let end = hold.finish(fixture.sessions(), &targets, &step, || true);
     let finished = fixture.run(end).expect("the end");
     assert_eq!(finished.skipped, []);
     assert!(finished.plain);
@@ -96,7 +96,7 @@ fn newer_state_that_came_first_leaves_the_row_and_releases_writers() {
     let hold = fixture.hold(1, &[servers.address(2)]);
     let step = servers.a_move(1, DEAD_PORT);
     let targets = [servers.address(2)];
-    let end = hold.finish(&fixture, &targets, &step, || false);
+    let end = hold.finish(fixture.sessions(), &targets, &step, || false);
     let error = fixture.run(end).expect_err("superseded");
     assert!(matches!(error, StepError::Superseded), "{error}");
     for server in [&servers.coordinator, &servers.workers[1]] {
@@ -172,7 +172,7 @@ fn a_secondary_row_changes_places_with_the_primary() {
     let swapped = format!("primary {standby}, secondary {old}");
     let hold = fixture.hold(1, &[servers.address(2)]);
     let targets = [servers.address(2)];
-    let end = hold.finish(&fixture, &targets, &step, || true);
+    let end = hold.finish(fixture.sessions(), &targets, &step, || true);
     assert_eq!(fixture.run(end).expect("the end").skipped, []);
     assert_eq!(session.one(rows), swapped);
     assert_eq!(
@@ -213,7 +213,7 @@ fn a_hung_metadata_sync_is_cancelled_and_the_hold_is_kept_meanwhile() {
         };
         let step = servers.a_move(1, port);
         if let Some(hold) = hold {
-            let end = hold.finish(&fixture, &[], &step, || true);
+            let end = hold.finish(fixture.sessions(), &[], &step, || true);
             fixture.run(end).expect("the end");
         } else {
             let moved = fixture.send_reads(&[], &step, || true);
@@ -238,7 +238,7 @@ fn a_session_that_locks_pg_dist_node_is_named_and_the_hold_is_released() {
     admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
     let hold = fixture.hold(1, &[]);
     let step = servers.a_move(1, DEAD_PORT);
-    let end = hold.finish(&fixture, &[], &step, || true);
+    let end = hold.finish(fixture.sessions(), &[], &step, || true);
     let error = fixture
         .run(end)
         .expect_err("somebody is in the way")
@@ -378,7 +378,7 @@ fn a_role_that_may_not_change_the_rows_holds_all_the_same_and_citus_moves() {
     let moved = fixture.run(fixture.send_reads(&[], &step, || true));
     let taken = fixture.run(fixture.take(&fixture.order(1, &[])));
     let finished = taken.map(|hold| {
-        let end = hold.finish(&fixture, &[], &step, || true);
+        let end = hold.finish(fixture.sessions(), &[], &step, || true);
         fixture.run(end)
     });
     let error = moved.expect_err("it may not");
@@ -430,7 +430,7 @@ fn no_move_waits_for_the_coordinators_synchronous_standby() {
     let moved = fixture.send_reads(&[], &away, || true);
     fixture.run(moved).expect("reads are moved");
     let hold = fixture.hold(1, &[]);
-    let end = hold.finish(&fixture, &[], &back, || true);
+    let end = hold.finish(fixture.sessions(), &[], &back, || true);
     fixture.run(end).expect("the end");
     let moved = fixture.move_row(&[], &away, || true);
     assert!(!fixture.run(moved).expect("a move").plain, "at once");

@@ -5,16 +5,12 @@
 //! left.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use citus_core::plan::Move;
 use dcs_watch::HostPort;
 use lab::{Flavour, Postgres, Sandbox, wait_for, wait_until};
 
-use crate::session::Session;
-
-/// Nothing that a scenario waits for takes longer, even on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+use crate::session::{SOON, Session};
 
 /// A port that nobody listens on: a move there is seen in the error of the next query. Reserved by
 /// IANA (tcpmux), so not in any lab's block.

@@ -2,12 +2,14 @@
 
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use lab::Postgres;
 use lab::postgres::error::SqlState;
 use lab::postgres::{Client, SimpleQueryMessage};
 
-use crate::servers::SOON;
+/// Nothing that a scenario waits for takes longer, even on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A client's session, with limits so that nothing hangs.
 pub(crate) struct Session {

@@ -288,7 +288,7 @@ fn an_entry_node_that_is_neither_held_nor_follows_is_named_once_and_marked() {
         let skipped = if end == "release" {
             fixture.release(hold).skipped
         } else {
-            let end = hold.finish(&fixture, &entry_nodes, &step, || true);
+            let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
             fixture.run(end).expect("the end").skipped
         };
         assert_eq!(skipped, [], "{end}: somebody knows it");
@@ -312,7 +312,7 @@ fn an_entry_node_that_freezes_while_it_is_held_is_not_waited_for() {
             fixture.release(hold);
         } else {
             let step = servers.a_move(1, DEAD_PORT);
-            let end = hold.finish(&fixture, &entry_nodes, &step, || true);
+            let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
             let finished = fixture.run(end).expect("the end");
             assert_eq!(sorted(&finished.skipped), [&entry_nodes[0]]);
             assert_eq!(Servers::row(&servers.coordinator, 1), nowhere().to_string());
@@ -331,7 +331,7 @@ fn an_entry_node_that_was_started_anew_while_it_was_held_follows_all_the_same() 
     servers.workers[1].stop().expect("its end");
     servers.workers[1].start_again().expect("it is back");
     let step = servers.a_move(1, DEAD_PORT);
-    let end = hold.finish(&fixture, &entry_nodes, &step, || true);
+    let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
     let finished = fixture.run(end).expect("the end");
     assert_eq!(finished.skipped, []);
     assert_eq!(Servers::row(&servers.workers[1], 1), nowhere().to_string());
@@ -368,7 +368,7 @@ fn an_entry_node_that_did_not_follow_the_end_of_a_hold_is_marked_and_no_other() 
     let step = servers.a_move(1, DEAD_PORT);
     let hold = fixture.hold(1, &[]);
     servers.workers[1].freeze();
-    let end = hold.finish(&fixture, &entry_nodes, &step, || true);
+    let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
     let finished = fixture.run(end).expect("the end");
     assert_eq!(sorted(&finished.skipped), [&entry_nodes[0]]);
     let marked = servers.session("ground").one(MARKED);
@@ -405,7 +405,7 @@ fn no_entry_node_follows_a_coordinator_that_did_not_move() {
         let hold = held.then(|| fixture.hold(1, &targets[1..]));
         admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
         if let Some(hold) = hold {
-            let end = hold.finish(&fixture, &targets, &step, || true);
+            let end = hold.finish(fixture.sessions(), &targets, &step, || true);
             fixture.run(end).expect_err("somebody is in the way");
         } else {
             let moved = fixture.send_reads(&targets, &step, || true);
@@ -469,7 +469,7 @@ fn an_entry_node_in_recovery_is_none() {
         if end == "release" {
             assert_eq!(fixture.release(hold), EntryNodeNews::default());
         } else {
-            let end = hold.finish(&fixture, &entry_nodes, &step, || true);
+            let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
             assert_eq!(fixture.run(end).expect("the end").skipped, []);
         }
     }
