@@ -26,4 +26,5 @@ mod rows;
 mod superseded;
 mod switchover;
 mod systemd;
+mod ways_in;
 mod writers;
