@@ -160,6 +160,8 @@ pub enum Action {
     Finish {
         /// The move.
         step: Move,
+        /// Keep the hold where `pg_dist_node` stays locked, so that the move can be tried again.
+        keep: bool,
         /// What has to be so right before the rows change.
         precondition: Precondition,
     },

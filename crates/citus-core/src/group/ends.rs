@@ -126,6 +126,14 @@ impl Group {
             seen: self.seen_for(began.seen, was_held),
             ..began
         };
+        if let Err(failure) = &result
+            && failure.hold_kept
+        {
+            // Writers wait on, and the move is tried again.
+            self.slots.keep_open(database);
+            self.complain(database, step, failure.clone());
+            return;
+        }
         let mut result = result;
         if was_held {
             let mut entry_nodes = self.slots.ended(database);

@@ -289,24 +289,48 @@ impl HeldEntryNodes {
         }
     }
 
-    /// The hold ends: what is to be done at each. The coordinator's part is not waited for.
-    pub fn end(&mut self, now: Instant) -> Vec<EntryNodeEnd> {
+    /// The hold is about to end: those that are still being taken are called off.
+    pub fn stop_taking(&mut self, now: Instant) {
         let had_time = self
             .begun
             .is_some_and(|begun| now.saturating_duration_since(begun) >= TIME_TO_BE_HELD);
+        for (address, node) in &mut self.nodes {
+            if !matches!(node.grip, Grip::Taking(_)) {
+                continue;
+            }
+            node.grip = Grip::None;
+            if had_time {
+                let error = "was not held before the hold ended".to_owned();
+                self.untold.skipped.push(Skipped {
+                    node: address.clone(),
+                    error: error.clone(),
+                });
+                node.grip = Grip::Skipped(error);
+            }
+        }
+    }
+
+    /// The hold did not end after all: what was under way at those that are behind was called off, and
+    /// begins again.
+    pub fn resume(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.following = None;
+            if let Some(behind) = &mut node.behind
+                && matches!(
+                    behind.how,
+                    How::CatchingUp(_) | How::CaughtUp | How::Following(_)
+                )
+            {
+                behind.how = How::Waiting;
+            }
+        }
+    }
+
+    /// The hold ends: what is to be done at each. The coordinator's part is not waited for.
+    pub fn end(&mut self, now: Instant) -> Vec<EntryNodeEnd> {
+        self.stop_taking(now);
         let mut ends = Vec::new();
         for (address, node) in &mut self.nodes {
-            if matches!(node.grip, Grip::Taking(_)) {
-                node.grip = Grip::None;
-                if had_time {
-                    let error = "was not held before the hold ended".to_owned();
-                    self.untold.skipped.push(Skipped {
-                        node: address.clone(),
-                        error: error.clone(),
-                    });
-                    node.grip = Grip::Skipped(error);
-                }
-            }
             let follow = node.behind.take().map(|behind| behind.step);
             if follow.is_some() || node.held_in().is_some() {
                 ends.push(EntryNodeEnd {

@@ -106,7 +106,10 @@ enum Slot {
         round: u64,
     },
     /// Being let go, or moved.
-    Ending,
+    Ending {
+        /// What it was, while its end may still come to nothing: its order and its round.
+        was: Option<(u64, u64)>,
+    },
 }
 
 /// What there is to do when a hold that is being taken is called off.
@@ -150,7 +153,7 @@ impl Slots {
     pub(super) fn held(&self, database: &str) -> Held {
         match self.by_database.get(database) {
             None => Held::No,
-            Some(Slot::Taking | Slot::Settling { .. } | Slot::Ending) => Held::Taking,
+            Some(Slot::Taking | Slot::Settling { .. } | Slot::Ending { .. }) => Held::Taking,
             Some(Slot::Open { round, .. }) => Held::Yes { round: *round },
         }
     }
@@ -230,20 +233,37 @@ impl Slots {
         let call_off = match slot {
             Slot::Taking => CallOff::Order,
             Slot::Settling { .. } => CallOff::Release,
-            Slot::Open { .. } | Slot::Ending => return CallOff::Nothing,
+            Slot::Open { .. } | Slot::Ending { .. } => return CallOff::Nothing,
         };
-        *slot = Slot::Ending;
+        *slot = Slot::Ending { was: None };
         call_off
     }
 
     /// Begins the end of an open hold, which is to be let go or moved; whether there is one.
     pub(super) fn end(&mut self, database: &str) -> bool {
-        match self.by_database.get_mut(database) {
-            Some(slot @ Slot::Open { .. }) => {
-                *slot = Slot::Ending;
-                true
+        let Some(slot) = self.by_database.get_mut(database) else {
+            return false;
+        };
+        let Slot::Open { order, round } = *slot else {
+            return false;
+        };
+        *slot = Slot::Ending {
+            was: Some((order, round)),
+        };
+        true
+    }
+
+    /// The end came to nothing: the hold is as it was.
+    pub(super) fn keep_open(&mut self, database: &str) {
+        if let Some(slot) = self.by_database.get_mut(database)
+            && let Slot::Ending {
+                was: Some((order, round)),
+            } = *slot
+        {
+            *slot = Slot::Open { order, round };
+            if let Some(entry_nodes) = self.entry_nodes.get_mut(database) {
+                entry_nodes.resume();
             }
-            _ => false,
         }
     }
 
@@ -306,7 +326,7 @@ impl Slots {
     ) -> Vec<(String, EntryNodeOrder)> {
         let mut all = Vec::new();
         for (name, nodes) in &mut self.entry_nodes {
-            if self.by_database.get(name) != Some(&Slot::Ending) {
+            if !matches!(self.by_database.get(name), Some(Slot::Ending { .. })) {
                 let (own, row) = (own(name), row(name));
                 let due = nodes.due(hold, own.as_ref(), row.as_ref(), &mut id);
                 all.extend(due.into_iter().map(|order| (name.clone(), order)));
@@ -339,7 +359,7 @@ impl Slots {
         let word = |slot: &Slot| match slot {
             Slot::Taking | Slot::Settling { .. } => "taking",
             Slot::Open { .. } => "held",
-            Slot::Ending => "letting go",
+            Slot::Ending { .. } => "letting go",
         };
         self.by_database
             .iter()

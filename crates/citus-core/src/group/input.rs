@@ -156,6 +156,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// In words, for the person on call.
     pub text: String,
+    /// The hold that was to end stands on: `pg_dist_node` stayed locked.
+    pub hold_kept: bool,
 }
 
 /// What matters of a failure.

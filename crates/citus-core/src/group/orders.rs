@@ -123,10 +123,12 @@ impl Group {
             Step::Resync(_) => Action::Resync(precondition),
             Step::Move(step) if self.slots.end(database) => {
                 if let Some(entry_nodes) = self.slots.entry_nodes(database) {
-                    entry_nodes.end(now.instant);
+                    entry_nodes.stop_taking(now.instant);
                 }
+                let expired = situation.active_hold.is_none_or(|hold| hold.expired);
                 Action::Finish {
                     step: step.clone(),
+                    keep: !expired && !situation.stopping,
                     precondition,
                 }
             }

@@ -99,7 +99,8 @@ impl EntryNodeHolds {
                     cooldown,
                 };
                 self.begin(key, id, Kind::Hold, async move {
-                    let taken = HeldEntryNode::take(&database, &sessions, &order, deadline, &node);
+                    let taken =
+                        HeldEntryNode::take(id, &database, &sessions, &order, deadline, &node);
                     What::Taken(Box::new(taken.await))
                 });
             }
@@ -137,12 +138,7 @@ impl EntryNodeHolds {
             }
             What::Taken(taken) => match *taken {
                 Ok((held, terminated)) => {
-                    let closing = held.closing();
-                    self.held.insert(key.clone(), held);
-                    self.begin(key.clone(), order, Kind::Watch, async move {
-                        closing.await;
-                        What::Heard(EntryNodeAnswer::Lost)
-                    });
+                    self.watch(key.clone(), held);
                     EntryNodeAnswer::Held { terminated }
                 }
                 Err(error) if error.is_no_entry_node() => EntryNodeAnswer::IsNone,
@@ -177,6 +173,23 @@ impl EntryNodeHolds {
         let ours: BTreeMap<Key, HeldEntryNode> = ours;
         let by_node = ours.into_iter().map(|((_, node), held)| (node, held));
         HeldSessions(by_node.collect())
+    }
+
+    /// The end of a hold came to nothing: its entry nodes are held as before.
+    pub fn keep(&mut self, database: &str, HeldSessions(held): HeldSessions) {
+        for (node, held) in held {
+            self.watch((database.to_owned(), node), held);
+        }
+    }
+
+    /// Keeps a session that holds an entry node, and listens to it.
+    fn watch(&mut self, key: Key, held: HeldEntryNode) {
+        let (closing, order) = (held.closing(), held.order);
+        self.held.insert(key.clone(), held);
+        self.begin(key, order, Kind::Watch, async move {
+            closing.await;
+            What::Heard(EntryNodeAnswer::Lost)
+        });
     }
 
     /// Begins a task; it takes the place of one of its kind that is under way there.

@@ -15,6 +15,8 @@ use crate::session::{Connection, Database, EntryNodeSessions, Share};
 #[derive(Debug)]
 pub(super) struct HeldEntryNode {
     pub(super) entry_node: HostPort,
+    /// The order that took it.
+    pub(super) order: u64,
     pub(super) session: Connection,
     pub(super) reference_tables: Option<Share>,
 }
@@ -22,6 +24,7 @@ pub(super) struct HeldEntryNode {
 impl HeldEntryNode {
     /// Holds it; and the sessions that had to be ended for that, in words.
     pub(super) async fn take(
+        id: u64,
         database: &Database,
         sessions: &EntryNodeSessions,
         order: &HoldOrder,
@@ -40,6 +43,7 @@ impl HeldEntryNode {
         .await?;
         let held = Self {
             entry_node: entry_node.clone(),
+            order: id,
             session,
             reference_tables: locked.reference_tables,
         };
@@ -63,6 +67,7 @@ impl HeldEntryNode {
             entry_node,
             mut session,
             reference_tables,
+            ..
         } = self;
         match change {
             None => roll_back(&mut session).await?,

@@ -12,6 +12,7 @@ use dcs_watch::HostPort;
 
 use super::entry_node_holds::HeldSessions;
 use super::entry_nodes::EntryNodes;
+use super::error::StepError;
 use super::fan_out::{Part, Signal, follow, side_by_side};
 use super::hold::Hold;
 use super::order::{Change, Inside};
@@ -50,7 +51,7 @@ impl Hold {
             };
             let place = Place::Coordinator(database);
             tokio::join!(own, place.leave(self.reference_tables));
-            Ok(())
+            Ok::<_, StepError>(())
         };
         let skipped = match side_by_side(coordinator, parts).await {
             Ok(((), skipped)) => skipped,

@@ -55,6 +55,7 @@ pub use entry_nodes::EntryNodes;
 pub use error::StepError;
 pub use flush::flush_log;
 pub use hold::Hold;
+pub use hold_finish::{Finish, NotFinished};
 pub use metadata_query::{MetadataAnswer, ask_entry_nodes};
 pub use order::HoldOrder;
 pub use read_move::move_reads;

@@ -60,6 +60,8 @@ pub struct GroupDriver {
 }
 
 struct WatchedHold {
+    /// The order that took it.
+    order: u64,
     hold: Box<Hold>,
     /// Its end ends the watch for the coordinator closing the session.
     _alive: oneshot::Sender<()>,
@@ -216,7 +218,11 @@ impl GroupDriver {
         let result = match result {
             Ok(Executed::Held(hold)) => Ok(self.keep(&database, order, hold)),
             Ok(Executed::Done(done)) => Ok(done),
-            Err(error) => Err(error),
+            Ok(Executed::Kept(open, error)) => {
+                self.keep_on(&database, open);
+                Err((error, true))
+            }
+            Err(error) => Err((error, false)),
         };
         if matches!(step, Step::Hold(_)) {
             self.taking.remove(&database);
@@ -236,11 +242,18 @@ impl GroupDriver {
             }
         }));
         let watched = WatchedHold {
+            order,
             hold,
             _alive: alive,
         };
         self.holds.insert(database.to_owned(), watched);
         Done::Held { terminated }
+    }
+
+    /// A hold stands on whose end came to nothing.
+    fn keep_on(&mut self, database: &str, open: OpenHold) {
+        self.entry_node_holds.keep(database, open.held);
+        self.keep(database, open.order, open.hold);
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -382,7 +395,7 @@ impl GroupDriver {
         let (open, database) = (self.end_of_hold(&name), self.context.database(&name));
         let entry_nodes = self.context.entry_nodes.clone();
         self.inquire(async move {
-            if let (Some(OpenHold { hold, held }), Some(database)) = (open, database) {
+            if let (Some(OpenHold { hold, held, .. }), Some(database)) = (open, database) {
                 hold.release(&database, &entry_nodes, held, &ends).await;
             }
             Input::Discarded { database: name }
@@ -394,6 +407,7 @@ impl GroupDriver {
         let held = self.entry_node_holds.end(database);
         let watched = self.holds.remove(database)?;
         Some(OpenHold {
+            order: watched.order,
             hold: watched.hold,
             held,
         })

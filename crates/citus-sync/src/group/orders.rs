@@ -15,8 +15,8 @@ use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::sync::watch;
 
 use crate::execute::{
-    EntryNodes, HeldSessions, Hold, HoldOrder, StepError, move_reads, register, repair, resync,
-    row_move,
+    EntryNodes, Finish, HeldSessions, Hold, HoldOrder, NotFinished, StepError, move_reads,
+    register, repair, resync, row_move,
 };
 use crate::session::{Database, Listener, SqlError};
 
@@ -33,10 +33,14 @@ pub(super) struct Tools {
 pub(super) enum Executed {
     Done(Done),
     Held(Box<Hold>),
+    /// The move inside a hold failed, and the hold stands on.
+    Kept(OpenHold, StepError),
 }
 
 /// An open hold whose end an order is.
 pub(super) struct OpenHold {
+    /// The order that took it.
+    pub(super) order: u64,
     pub(super) hold: Box<Hold>,
     /// What holds its entry nodes.
     pub(super) held: HeldSessions,
@@ -93,7 +97,7 @@ async fn execute(
     tools: Tools,
     targets: Vec<HostPort>,
     action: Action,
-    hold: Option<OpenHold>,
+    open: Option<OpenHold>,
 ) -> Result<Executed, StepError> {
     let (database, entry_nodes, group) = (&tools.database, &tools.entry_nodes, tools.group);
     let done = match action {
@@ -107,8 +111,8 @@ async fn execute(
             return Ok(Executed::Held(Box::new(hold)));
         }
         Action::Release { entry_nodes: ends } => Done::Released {
-            not_followed: match hold {
-                Some(OpenHold { hold, held }) => {
+            not_followed: match open {
+                Some(OpenHold { hold, held, .. }) => {
                     hold.release(database, entry_nodes, held, &ends).await
                 }
                 None => Vec::new(),
@@ -122,13 +126,37 @@ async fn execute(
             resync(database, group, leads).await?;
             Done::Resynced
         }
-        Action::Finish { step, precondition } => {
+        Action::Finish {
+            step,
+            keep,
+            precondition,
+        } => {
             let leads = leads(&tools, precondition);
-            let Some(OpenHold { hold, held }) = hold else {
+            let Some(OpenHold { order, hold, held }) = open else {
                 return Err(SqlError::Io("the hold is gone".to_owned()).into());
             };
-            let finished = hold.finish(database, entry_nodes, held, &targets, &step, leads);
-            Done::Changed(finished.await?)
+            let finish = Finish {
+                targets: &targets,
+                step: &step,
+                keep,
+            };
+            let finished = hold.finish(database, entry_nodes, held, finish, leads);
+            match finished.await {
+                Ok(finished) => Done::Changed(finished),
+                Err(NotFinished { error, kept: None }) => return Err(error),
+                Err(NotFinished {
+                    error,
+                    kept: Some((standing, nodes)),
+                }) => {
+                    let hold = Box::new(standing);
+                    let open = OpenHold {
+                        order,
+                        hold,
+                        held: nodes,
+                    };
+                    return Ok(Executed::Kept(open, error));
+                }
+            }
         }
         Action::Move { step, precondition } => {
             let leads = leads(&tools, precondition);
@@ -167,23 +195,23 @@ fn leads(tools: &Tools, precondition: Precondition) -> impl Fn() -> bool + use<>
     move || precondition.still_leads(&view.borrow())
 }
 
-/// The end of an order, as the group is told.
+/// The end of an order, as the group is told; with an error, whether its hold stands on.
 pub(super) fn ended(
     database: String,
     order: u64,
     started: Instant,
-    result: Result<Done, StepError>,
+    result: Result<Done, (StepError, bool)>,
 ) -> Ended {
     Ended {
         database,
         order,
         started,
-        result: result.map_err(|error| failure(&error)),
+        result: result.map_err(|(error, hold_kept)| failure(&error, hold_kept)),
         jitter: chance(),
     }
 }
 
-fn failure(error: &StepError) -> Failure {
+fn failure(error: &StepError, hold_kept: bool) -> Failure {
     let kind = match error {
         StepError::Superseded => FailureKind::Superseded,
         StepError::Ambiguous(_) => FailureKind::Ambiguous,
@@ -193,6 +221,7 @@ fn failure(error: &StepError) -> Failure {
     Failure {
         kind,
         text: error.to_string(),
+        hold_kept,
     }
 }
 

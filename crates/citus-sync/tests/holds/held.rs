@@ -8,7 +8,9 @@ use citus_core::entry_node::{EntryNodeAction, EntryNodeOrder};
 use citus_core::group::HeldEntryNodes;
 use citus_core::outcome::{EntryNodeNews, Finished, Skipped};
 use citus_core::plan::Move;
-use citus_sync::execute::{EntryNodeHolds, EntryNodes, Hold, HoldOrder, StepError, move_reads};
+use citus_sync::execute::{
+    EntryNodeHolds, EntryNodes, Finish, Hold, HoldOrder, NotFinished, StepError, move_reads,
+};
 use citus_sync::session::Database;
 use dcs_watch::HostPort;
 use tokio::time::timeout;
@@ -276,18 +278,50 @@ impl Held {
         step: &Move,
         still_right: impl Fn() -> bool,
     ) -> Result<Finished, StepError> {
-        let mut at_entry_nodes = self.at_entry_nodes;
-        at_entry_nodes.nodes.end(Instant::now());
+        let keep = false;
+        let finish = Finish {
+            targets,
+            step,
+            keep,
+        };
+        let finished = self.finish_or_keep(sessions, finish, still_right).await;
+        finished.map_err(|(error, _)| error)
+    }
+
+    /// The same; where the hold stands on, it is given back.
+    pub(crate) async fn finish_or_keep(
+        self,
+        sessions: Sessions<'_>,
+        finish: Finish<'_>,
+        still_right: impl Fn() -> bool,
+    ) -> Result<Finished, (StepError, Option<Self>)> {
+        let (round, mut at_entry_nodes) = (self.round, self.at_entry_nodes);
+        at_entry_nodes.nodes.stop_taking(Instant::now());
         let held = at_entry_nodes.holds.end(&sessions.database.name);
         let (database, entry_nodes) = (sessions.database, sessions.entry_nodes);
-        let finish = self
+        let finished = self
             .hold
-            .finish(database, entry_nodes, held, targets, step, still_right);
-        let mut finished = finish.await?;
-        let news = at_entry_nodes.last_news(std::mem::take(&mut finished.skipped));
-        finished.skipped = news.skipped;
-        finished.terminated = news.terminated;
-        Ok(finished)
+            .finish(database, entry_nodes, held, finish, still_right);
+        match finished.await {
+            Ok(mut finished) => {
+                let news = at_entry_nodes.last_news(std::mem::take(&mut finished.skipped));
+                finished.skipped = news.skipped;
+                finished.terminated = news.terminated;
+                Ok(finished)
+            }
+            Err(NotFinished { error, kept }) => {
+                let kept = kept.map(|(hold, held)| {
+                    at_entry_nodes.holds.keep(&database.name, held);
+                    at_entry_nodes.nodes.resume();
+                    Self {
+                        hold,
+                        at_entry_nodes,
+                        round,
+                    }
+                });
+                Err((error, kept))
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use citus_core::plan::{MakeWay, Move};
 use citus_core::policy::Policy;
-use citus_sync::execute::{StepError, resync};
+use citus_sync::execute::{Finish, StepError, resync};
 use dcs_watch::HostPort;
 use lab::wait_for;
 
@@ -247,6 +247,47 @@ fn a_session_that_locks_pg_dist_node_is_named_and_the_hold_is_released() {
     assert_eq!(Servers::backends(&servers.coordinator, &holder(1)), 0);
     servers.session("writer").run(&servers.write(1, "free"));
     admin.run("COMMIT");
+}
+
+/// As the rebalancer does for a moment: writes must not go on where the row still points at the old
+/// leader.
+#[test]
+fn a_hold_outlives_a_lock_on_pg_dist_node_and_ends_with_the_move() {
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let targets = [servers.address(2)];
+    let step = servers.a_move(1, DEAD_PORT);
+    let finish = Finish {
+        targets: &targets,
+        step: &step,
+        keep: true,
+    };
+    let mut admin = servers.session("admin");
+    admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
+    let hold = fixture.hold(1, &targets);
+    let writers = [&servers.coordinator, &servers.workers[1]]
+        .map(|server| Session::open(server, "writer").start(&servers.write(1, "waits")));
+    for server in [&servers.coordinator, &servers.workers[1]] {
+        Servers::wait_blocked(server, "scenario writer", 1);
+    }
+    let sessions = fixture.sessions();
+    let failed = fixture.run(hold.finish_or_keep(sessions, finish, || true));
+    let (error, kept) = failed.expect_err("pg_dist_node is locked");
+    assert!(error.to_string().contains("scenario admin"), "{error}");
+    let hold = kept.expect("the hold stands");
+    assert_eq!(hold.entry_nodes(), targets);
+    assert!(writers.iter().all(|writer| !writer.is_over()));
+    admin.run("COMMIT");
+    let finished = fixture.run(hold.finish_or_keep(sessions, finish, || true));
+    let finished = finished.map_err(|(error, _)| error).expect("the end");
+    assert_eq!(finished.skipped, []);
+    for server in [&servers.coordinator, &servers.workers[1]] {
+        assert_eq!(Servers::row(server, 1), dead(), "{}", server.name());
+    }
+    for writer in writers {
+        let error = writer.outcome().expect_err("nobody is there");
+        assert_eq!(error.0, "08006", "{error:?}");
+    }
 }
 
 /// Rule 7: what another group holds is no obstacle, and is not ended.

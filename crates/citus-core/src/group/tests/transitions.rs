@@ -495,3 +495,17 @@ fn what_standbys_said_while_clients_could_still_write_does_not_count() {
         "app: send reads: node 2 from pg1:5432 to pg2:5432"
     );
 }
+
+/// The rebalancer may keep `pg_dist_node` locked for a while.
+#[test]
+fn writes_wait_on_while_the_row_cannot_be_moved() {
+    let mut fixture = reads_moved();
+    fixture.happens(Event::Crash("pg2"));
+    fixture.happens(Event::Break("app"));
+    fixture.happens(Event::Withdraw);
+    fixture.told();
+    assert!(matches!(fixture.held("app"), Held::Yes { .. }));
+    assert_eq!(fixture.held("second"), Held::No);
+    fixture.happens(Event::Fix("app"));
+    ends_at(&mut fixture, "pg1");
+}
