@@ -8,7 +8,7 @@ use dcs_watch::{HostPort, ScopeView};
 use time::OffsetDateTime;
 
 use crate::outcome::{EntryNodeNews, Finished, Skipped};
-use crate::plan::{Probe, Rows};
+use crate::plan::{Probe, Rows, ShardCount};
 use crate::report::HoldRequest;
 
 /// The moment of a step: both clocks are the caller's.
@@ -92,6 +92,17 @@ pub enum Input {
         round: u64,
         /// What it said, or why it could not be asked.
         answer: Result<bool, String>,
+    },
+    /// The group's shards were counted at a server.
+    ShardsCounted {
+        /// In which database.
+        database: String,
+        /// The server.
+        address: HostPort,
+        /// What the count was about.
+        number: u64,
+        /// The count, or why there is none.
+        answer: Result<ShardCount, String>,
     },
     /// The statements that ran at the leader when reads were moved have ended in one more database, or
     /// it cannot be known.

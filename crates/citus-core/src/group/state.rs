@@ -15,9 +15,10 @@ use super::prewarm::Prewarm;
 use super::readers::Readers;
 use super::recorder::Recorder;
 use super::requests::Requests;
+use super::shards::ShardCounting;
 use super::verification::MetadataVerification;
 use crate::event::{Event, Whose};
-use crate::plan::{Probe, Reason, Writes};
+use crate::plan::{KnownCluster, Probe, Reason, Writes};
 use crate::policy::Policy;
 use crate::report::MoveReport;
 
@@ -47,6 +48,7 @@ pub struct Group {
     pub(super) attempts: Attempts,
     pub(super) failures: FailureDetector,
     pub(super) requests: Requests,
+    pub(super) counting: ShardCounting,
     pub(super) readers: Readers,
     pub(super) upkeep: Upkeep,
     pub(super) told: Told,
@@ -78,6 +80,8 @@ pub(super) struct Facts {
 pub(super) struct Trust {
     /// The lineage under which this group was last found in sync.
     pub(super) lineage: Option<u64>,
+    /// The database cluster whose member led then.
+    pub(super) cluster: Option<KnownCluster>,
     /// The member that led then.
     pub(super) leader: Option<String>,
     /// The present leader key.
@@ -201,6 +205,7 @@ impl Group {
             attempts: Attempts::default(),
             failures: FailureDetector::default(),
             requests: Requests::default(),
+            counting: ShardCounting::default(),
             readers: Readers::default(),
             upkeep: Upkeep::default(),
             told: Told::default(),

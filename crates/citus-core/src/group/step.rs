@@ -53,12 +53,15 @@ impl Group {
         let active_hold = self.phase.hold().map(|hold| hold.active(now.instant));
         let asked = self.requests.pending().cloned();
         let given_up = self.requests.given_up().to_vec();
+        let shards = self.shard_counts(now.instant);
         let situation = Situation {
             group: self.group(),
             view: &view,
             answers: &answers,
             reachability: &reachability,
             trusted_lineage: self.trust.lineage,
+            known_cluster: self.trust.cluster,
+            shards: &shards,
             rows: &rows,
             progress: &progress,
             active_hold: active_hold.as_ref(),
@@ -79,12 +82,15 @@ impl Group {
         self.start(&situation, &allowed, now);
         if decision.is_at_rest() {
             self.trust.lineage = Some(view.lineage);
+            self.trust.cluster = Some(situation.cluster_in_sync());
             self.trust.leader = view.leader.as_ref().map(|leader| leader.value.clone());
             let request = view.failover.as_ref().map(|request| request.mod_revision);
             self.requests.forget(request);
         }
         self.ask(&view, &decision, now.instant);
-        self.again = decision.again_in.map(|pause| now.instant + pause);
+        let decide_again = decision.again_in.map(|pause| now.instant + pause);
+        let count_again = self.count_shards(&decision);
+        self.again = decide_again.into_iter().chain(count_again).min();
         self.verify_metadata(&situation, &decision, now.instant);
         self.prewarm(&situation, &decision, now.instant);
         if decision.resyncs() && self.facts.others_held {

@@ -1,6 +1,8 @@
 //! The rules that never break, checked from the decision alone. It must not share a thought with
 //! the table: it is asked before every execution, and over every decision in the tests.
 
+mod cluster;
+
 use std::collections::BTreeSet;
 
 use dcs_watch::{Freshness, HostPort, Role, SyncState};
@@ -29,6 +31,18 @@ pub enum Violation {
     #[error("rule 1: {address} was not found to be a standby that has everything")]
     NotCaughtUp {
         /// Where the decision sends reads.
+        address: HostPort,
+    },
+    /// Rule 1: who answered.
+    #[error("rule 1: the server at {address} is of another database cluster than the scope")]
+    ForeignServer {
+        /// The server.
+        address: HostPort,
+    },
+    /// Rule 1: who answered.
+    #[error("rule 1: {address} was not found to have the group's shards")]
+    UnprovenShards {
+        /// The server.
         address: HostPort,
     },
     /// Rule 2.
@@ -118,14 +132,17 @@ fn check_step(
         Step::InSync | Step::Wait(_) | Step::LetGo => Ok(()),
         Step::Hold(step) => may_hold(situation, rows, held, step),
         Step::ReadMove(step) => {
+            is_of_the_scope(situation, &step.to)?;
             if is_writable_leader(situation, &step.to).is_ok() {
                 lineage_agrees(situation, &step.from)?;
+                has_the_shards(situation, database, &step.to)?;
             } else {
-                has_everything(situation, held, step)?;
+                has_everything(situation, database, held, step)?;
             }
             is_sound_update(situation, rows, step)
         }
         Step::Resync(step) => {
+            is_of_the_scope(situation, &step.address)?;
             is_writable_leader(situation, &step.address)?;
             if held != Held::No {
                 return Err(Violation::HoldUnderWay);
@@ -141,8 +158,11 @@ fn check_step(
         Step::Register(step) => may_register(situation, rows, step),
         Step::Repair(step) => may_repair(situation, rows, step),
         Step::Move(step) => {
+            is_of_the_scope(situation, &step.to)?;
             is_writable_leader(situation, &step.to)?;
             lineage_agrees(situation, &step.from)?;
+            gives_way(situation, step)?;
+            has_the_shards(situation, database, &step.to)?;
             is_sound_update(situation, rows, step)
         }
     }
@@ -164,6 +184,9 @@ fn may_hold(
     if held != Held::No {
         return Err(Violation::HoldUnderWay);
     }
+    if let Some(leader) = situation.view.leader_address() {
+        is_of_the_scope(situation, leader)?;
+    }
     let nodeid = step.nodeid;
     let Some(row) = rows.iter().find(|row| row.nodeid == nodeid) else {
         return Err(Violation::UnknownNode { nodeid });
@@ -174,6 +197,7 @@ fn may_hold(
 /// A group is added only at its writable leader, under an address that no row has, and while it has
 /// no primary row.
 fn may_register(situation: &Situation<'_>, rows: &[Row], step: &Register) -> Result<(), Violation> {
+    is_of_the_scope(situation, &step.address)?;
     is_writable_leader(situation, &step.address)?;
     is_free(rows, &step.address)?;
     let primary = (rows.iter()).find(|row| row.groupid == step.group && row.is_primary());
@@ -243,7 +267,12 @@ fn is_sound_update(situation: &Situation<'_>, rows: &[Row], step: &Move) -> Resu
 
 /// Rule 1b: a read move to a member that does not lead. It has to be a standby of this history,
 /// and either writes are held, or the member that the row names is lost.
-fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<(), Violation> {
+fn has_everything(
+    situation: &Situation<'_>,
+    database: &str,
+    held: Held,
+    step: &Move,
+) -> Result<(), Violation> {
     let view = situation.view;
     let lineage_is_new = (situation.trusted_lineage).is_some_and(|known| known != view.lineage);
     let member = (view.members.iter())
@@ -266,6 +295,7 @@ fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<
         if (of_leader.is_some() || !is_older)
             && has_what_was_held(situation, held, name, asynchronous, standby)
             || (of_lost.is_some() || !is_older)
+                && cluster::has_the_shards(situation, database, &step.to)
                 && has_what_was_lost(situation, &step.from, of_lost, asynchronous, standby)
         {
             return Ok(());
@@ -392,6 +422,38 @@ fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Vi
             revision,
         })
     }
+}
+
+fn is_of_the_scope(situation: &Situation<'_>, server: &HostPort) -> Result<(), Violation> {
+    if cluster::is_of_the_scope(situation, server) {
+        return Ok(());
+    }
+    Err(Violation::ForeignServer {
+        address: server.clone(),
+    })
+}
+
+fn has_the_shards(
+    situation: &Situation<'_>,
+    database: &str,
+    server: &HostPort,
+) -> Result<(), Violation> {
+    if cluster::has_the_shards(situation, database, server) {
+        return Ok(());
+    }
+    Err(Violation::UnprovenShards {
+        address: server.clone(),
+    })
+}
+
+/// A temporary name is no server's address: there is no server to ask.
+fn gives_way(situation: &Situation<'_>, step: &Move) -> Result<(), Violation> {
+    if is_temporary(&step.from) || cluster::gives_way(situation, &step.from, &step.to) {
+        return Ok(());
+    }
+    Err(Violation::UnprovenLineage {
+        address: step.from.clone(),
+    })
 }
 
 fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Violation> {

@@ -80,7 +80,7 @@ pub(super) fn after_loss(
             return Err(Stay::NoStandby);
         };
         return if best.position.replayed >= has(best) || best.position.exhausted {
-            Ok(best.address.clone())
+            with_the_shards(situation, database, best)
         } else {
             Err(behind(best, has(best).unwrap_or_default()))
         };
@@ -104,10 +104,23 @@ pub(super) fn after_loss(
         .unwrap_or_default();
     let replayed = best.position.replayed.unwrap_or_default();
     if replayed.behind(known) <= max_lag {
-        Ok(best.address.clone())
+        with_the_shards(situation, database, best)
     } else {
         Err(behind(best, known))
     }
+}
+
+/// The standby, once it is known to have the group's shards: what etcd says of a scope that is new
+/// to us is not enough to leave a row for.
+fn with_the_shards(
+    situation: &Situation<'_>,
+    database: &str,
+    standby: &Probe,
+) -> Result<HostPort, Stay> {
+    let address = &standby.address;
+    let shards = situation.has_the_shards(database, address, standby.identity);
+    shards.map_err(Stay::Unproven)?;
+    Ok(address.clone())
 }
 
 /// How much of the log a member has. One that was started anew streams from the beginning of a
@@ -142,6 +155,7 @@ fn standby<'a>(situation: &Situation<'a>, address: &HostPort, round: u64) -> Opt
         .answers
         .get(address)
         .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= round)
+        .filter(|probe| situation.may_stand_by(probe))
 }
 
 /// Where reads may be sent, the best first: the named candidate of a request, which will lead

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use dcs_watch::HostPort;
+use dcs_watch::{HostPort, SystemId};
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Writes};
+use super::{Reason, Unproven, Writes};
 
 /// Why nothing moves. The text is for the person on call: what is missing, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,34 @@ pub enum Wait {
         /// Whether it said so (true), or has not answered (false).
         writable: bool,
     },
+    /// The server at the leader's address is of another database cluster than the scope.
+    ForeignServer {
+        /// Where it is.
+        address: HostPort,
+        /// Its system identifier.
+        found: SystemId,
+        /// That of the scope's cluster (Patroni's `initialize` key).
+        expected: SystemId,
+    },
+    /// Nothing is remembered that the leader could be compared with, and the member that the row
+    /// names has not been asked yet.
+    RowNotAsked {
+        /// Where the row points.
+        address: HostPort,
+    },
+    /// The member that the row names takes writes, too, and the leader is not ahead of it.
+    OlderLeader {
+        /// Where the row points.
+        address: HostPort,
+        /// Where the leader is.
+        leader: HostPort,
+        /// The timeline of the member at the row.
+        timeline: Option<u32>,
+        /// The leader's.
+        leader_timeline: Option<u32>,
+    },
+    /// The leader is of a cluster that is new to us, and is not known to have the group's shards.
+    Unproven(Unproven),
     /// A temporary name is left, and no replica of the scope is free to take its place.
     NoSpare {
         /// The row.
@@ -120,6 +148,41 @@ pub enum Wait {
         /// Why this program does not change the rows itself.
         because: Writes,
     },
+}
+
+impl Wait {
+    /// Whether nothing is to be held for as long as this is so: the leader is not known to be what
+    /// its address is taken for.
+    pub(super) fn forbids_holds(&self) -> bool {
+        matches!(
+            self,
+            Self::ForeignServer { .. }
+                | Self::RowNotAsked { .. }
+                | Self::OlderLeader { .. }
+                | Self::Unproven(_)
+        )
+    }
+
+    /// The server at which the group's shards are to be counted.
+    pub fn counts_at(&self) -> Option<&HostPort> {
+        match self {
+            Self::Unproven(unproven)
+            | Self::Lost {
+                stay: Stay::Unproven(unproven),
+                ..
+            }
+            | Self::Held {
+                stay: Some(Stay::Unproven(unproven)),
+                ..
+            } => match unproven {
+                Unproven::NotCounted { address, .. }
+                | Unproven::Missing { address, .. }
+                | Unproven::OtherGroup { address, .. }
+                | Unproven::Coordinator { address } => Some(address),
+            },
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Wait {
@@ -184,6 +247,39 @@ impl fmt::Display for Wait {
                 "etcd went back in time (restored, or another cluster), and {address} has not said \
                  yet whether it takes writes"
             ),
+            Self::ForeignServer {
+                address,
+                found,
+                expected,
+            } => write!(
+                f,
+                "the server at {address} is of another database cluster: its system identifier is \
+                 {found}, that of the scope {expected} (the initialize key). Nothing is changed or \
+                 held; fix the member's connect_address, or find out what was given its address"
+            ),
+            Self::RowNotAsked { address } => write!(
+                f,
+                "{address}, where the row points, has not said yet whether it takes writes"
+            ),
+            Self::OlderLeader {
+                address,
+                leader,
+                timeline,
+                leader_timeline,
+            } => {
+                let name = |timeline: &Option<u32>| {
+                    timeline.map_or_else(|| "not known".to_owned(), |number| number.to_string())
+                };
+                write!(
+                    f,
+                    "{address}, where the row points, still takes writes, and the leader at \
+                     {leader} is not ahead of it (timelines {} and {}): two primaries. Stop the one \
+                     that is wrong; was etcd restored from a backup?",
+                    name(timeline),
+                    name(leader_timeline)
+                )
+            }
+            Self::Unproven(unproven) => unproven.fmt(f),
             Self::NoSpare { nodeid, address } => write!(
                 f,
                 "node {nodeid} bears the temporary name {address}, and no replica is \
@@ -261,6 +357,8 @@ pub enum Stay {
     Reachable,
     /// etcd's history is new to us, so what it says of standbys may be old.
     NewHistory,
+    /// The standby is of a cluster that is new to us, and is not known to have the group's shards.
+    Unproven(Unproven),
 }
 
 impl fmt::Display for Stay {
@@ -285,6 +383,7 @@ impl fmt::Display for Stay {
             Self::NewHistory => {
                 f.write_str("etcd went back in time, and what it says of standbys may be old")
             }
+            Self::Unproven(unproven) => unproven.fmt(f),
         }
     }
 }

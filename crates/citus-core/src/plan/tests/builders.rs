@@ -47,6 +47,7 @@ pub(crate) fn heard(address: &HostPort, state: ProbeState) -> Probe {
         state,
         position: Position::default(),
         started: Some(1),
+        identity: Identity::default(),
     }
 }
 
@@ -66,6 +67,8 @@ pub(crate) struct Scenario {
     pub(crate) answers: BTreeMap<HostPort, Probe>,
     pub(crate) reachability: BTreeMap<HostPort, Reachability>,
     pub(crate) trusted_lineage: Option<u64>,
+    pub(crate) known_cluster: Option<KnownCluster>,
+    pub(crate) shards: ShardCounts,
     pub(crate) rows: BTreeMap<String, Rows>,
     pub(crate) progress: BTreeMap<String, Progress>,
     pub(crate) active_hold: Option<ActiveHold>,
@@ -104,6 +107,8 @@ impl Scenario {
             answers: BTreeMap::new(),
             reachability: BTreeMap::new(),
             trusted_lineage: Some(0),
+            known_cluster: Some(KnownCluster::default()),
+            shards: ShardCounts::new(),
             rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
             progress: BTreeMap::new(),
             active_hold: None,
@@ -215,6 +220,8 @@ impl Scenario {
             answers: &self.answers,
             reachability: &self.reachability,
             trusted_lineage: self.trusted_lineage,
+            known_cluster: self.known_cluster,
+            shards: &self.shards,
             rows: &self.rows,
             progress: &self.progress,
             active_hold: self.active_hold.as_ref(),

@@ -365,14 +365,15 @@ fn a_member_of_the_old_history_that_is_full_may_well_take_writes() {
     assert!(!decision.steps["app"].acts(), "{decision:?}");
 }
 
+/// There is nothing to mistrust it against; so the member at the row is asked.
 #[test]
-fn the_first_history_that_is_seen_has_nothing_to_be_mistrusted_against() {
-    let scenario = Scenario::new()
-        .leader("pg2")
-        .says(ProbeState::Writable)
-        .at_row("pg1", ProbeState::Writable)
-        .lineage(3, None);
-    assert_eq!(scenario.decide().rule, Rule::Move);
+fn the_first_history_that_is_seen_is_taken_once_the_member_at_the_row_takes_no_writes() {
+    let scenario = |state| {
+        let scenario = Scenario::new().leader("pg2").says(ProbeState::Writable);
+        scenario.at_row("pg1", state).lineage(3, None).decide()
+    };
+    assert_eq!(scenario(ProbeState::InRecovery).rule, Rule::Move);
+    assert_eq!(scenario(ProbeState::Writable).rule, Rule::Blocked);
 }
 
 #[test]

@@ -17,3 +17,4 @@ mod temporary_names;
 mod the_checker_stops_changes;
 mod the_checker_stops_holds;
 mod the_checker_stops_read_moves;
+mod who_answered;
