@@ -6,6 +6,8 @@ use std::fmt;
 use dcs_watch::{HostPort, SystemId};
 use serde::{Deserialize, Serialize};
 
+use crate::topology::COORDINATOR_GROUP;
+
 /// What a server says of the database cluster that it serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -39,6 +41,49 @@ pub struct ShardCount {
     pub serves: Option<i32>,
     /// Whether it is the very server on which the coordinator was asked.
     pub is_coordinator: bool,
+}
+
+impl ShardCount {
+    /// Whether all of the group's shards are at the server at `address`, which has this system
+    /// identifier; `known` is that of the cluster that has them, as far as is known.
+    ///
+    /// # Errors
+    ///
+    /// Why the group's row must not be pointed there.
+    pub fn judge(
+        &self,
+        group: i32,
+        address: &HostPort,
+        system: Option<SystemId>,
+        known: Option<SystemId>,
+    ) -> Result<(), Unproven> {
+        let address = address.clone();
+        if self.is_coordinator {
+            return Err(Unproven::Coordinator { address });
+        }
+        if self.found < self.expected {
+            return Err(Unproven::Missing {
+                address,
+                group,
+                found: self.found,
+                expected: self.expected,
+                first: self.missing,
+                system,
+                known,
+            });
+        }
+        match self.serves {
+            // 0 is also what a worker without metadata says.
+            Some(serves) if serves != group && serves != COORDINATOR_GROUP => {
+                Err(Unproven::OtherGroup {
+                    address,
+                    group,
+                    serves,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The counts, by database and server; or why there is none.

@@ -8,8 +8,7 @@
 use dcs_watch::{HostPort, SystemId};
 
 use super::{
-    COORDINATOR_GROUP, Identity, KnownCluster, Probe, ProbeState, Row, ShardCount, Situation,
-    Unproven, Wait,
+    COORDINATOR_GROUP, Identity, KnownCluster, Probe, ProbeState, Row, Situation, Unproven, Wait,
 };
 
 /// Whether two identifiers are known and differ.
@@ -84,44 +83,12 @@ impl Situation<'_> {
                 address,
                 error: Some(error.clone()),
             }),
-            Some(Ok(count)) => self.judge(database, count, address, identity),
-        }
-    }
-
-    fn judge(
-        &self,
-        database: &str,
-        count: &ShardCount,
-        address: HostPort,
-        identity: Identity,
-    ) -> Result<(), Unproven> {
-        let group = self.group;
-        if count.is_coordinator {
-            return Err(Unproven::Coordinator { address });
-        }
-        if count.found < count.expected {
-            let at_row = self.row_of(database).and_then(|row| self.answers.get(row));
-            let known = self.known_cluster.and_then(|known| known.system);
-            return Err(Unproven::Missing {
-                address,
-                group,
-                found: count.found,
-                expected: count.expected,
-                first: count.missing,
-                system: identity.system,
-                known: known.or_else(|| at_row?.identity.system),
-            });
-        }
-        match count.serves {
-            // 0 is also what a worker without metadata says.
-            Some(serves) if serves != group && serves != COORDINATOR_GROUP => {
-                Err(Unproven::OtherGroup {
-                    address,
-                    group,
-                    serves,
-                })
+            Some(Ok(count)) => {
+                let at_row = self.row_of(database).and_then(|row| self.answers.get(row));
+                let known = self.known_cluster.and_then(|known| known.system);
+                let known = known.or_else(|| at_row?.identity.system);
+                count.judge(self.group, &address, identity.system, known)
             }
-            _ => Ok(()),
         }
     }
 

@@ -163,6 +163,14 @@ impl Wait {
         )
     }
 
+    /// Whether the answer that is waited for is being asked for: it says more in a moment.
+    pub fn is_being_asked(&self) -> bool {
+        matches!(
+            self,
+            Self::RowNotAsked { .. } | Self::Unproven(Unproven::NotCounted { error: None, .. })
+        )
+    }
+
     /// The server at which the group's shards are to be counted.
     pub fn counts_at(&self) -> Option<&HostPort> {
         match self {

@@ -18,7 +18,7 @@
 //! 6. `deferred_follower`: an entry node that follows a read move later
 //! 7. `held_entry_nodes`: all entry nodes of a hold
 //! 8. `entry_nodes`: the entry nodes of a formation, with those of holds that were lost
-//! 9. `taking`, `read_move`, `row_move`, `metadata_query`, `flush`, `readers`: a hold's entry nodes
+//! 9. `taking`, `read_move`, `row_move`, `metadata_query`, `flush`, `readers`, `count`: a hold's entry nodes
 //!    while it is taken; one step each; and the questions beside the steps
 //! 10. `reads_under_hold`, then `hold`, then `hold_finish` and `hold_release`
 //!
@@ -26,6 +26,7 @@
 
 mod blockers;
 mod conclude;
+mod count;
 mod deferred_follower;
 mod entry_nodes;
 mod error;
@@ -55,6 +56,7 @@ mod skipped_mark;
 mod taking;
 mod transaction;
 
+pub use count::count_at;
 pub use entry_nodes::EntryNodes;
 pub use error::StepError;
 pub use flush::flush_log;

@@ -338,6 +338,22 @@ impl GroupDriver {
                     });
                 }
             }
+            Effect::CountShards {
+                database,
+                address,
+                number,
+            } => {
+                if let Some(database) = self.context.database(&database) {
+                    let group = self.number;
+                    self.inquire(questions::count_shards(
+                        database,
+                        entry_nodes,
+                        address,
+                        group,
+                        number,
+                    ));
+                }
+            }
             Effect::FlushLog { database, leader } => {
                 if let Some(database) = self.context.database(&database) {
                     self.attend(questions::flush(database, entry_nodes, leader));

@@ -5,7 +5,9 @@ use dcs_watch::HostPort;
 use tokio::sync::watch;
 use tracing::debug;
 
-use crate::execute::{EntryNodes, ask_entry_nodes, flush_log, readers_are_gone, recover_prepared};
+use crate::execute::{
+    EntryNodes, ask_entry_nodes, count_at, flush_log, readers_are_gone, recover_prepared,
+};
 use crate::session::{Database, can_reach};
 
 /// Asks the coordinator whether it reaches a member.
@@ -14,6 +16,23 @@ pub(super) async fn ask_coordinator(database: Database, address: HostPort, round
     Input::CoordinatorSaid {
         address,
         round,
+        answer: answer.map_err(|error| error.to_string()),
+    }
+}
+
+/// Counts the group's shards at a server.
+pub(super) async fn count_shards(
+    database: Database,
+    entry_nodes: EntryNodes,
+    address: HostPort,
+    group: i32,
+    number: u64,
+) -> Input {
+    let answer = count_at(&database, &entry_nodes, &address, group).await;
+    Input::ShardsCounted {
+        database: database.name.to_string(),
+        address,
+        number,
         answer: answer.map_err(|error| error.to_string()),
     }
 }

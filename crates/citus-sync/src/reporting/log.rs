@@ -112,7 +112,7 @@ fn decided(whose: &Whose, rule: Rule, leader: &str, has_address: bool, waits: &s
         Rule::Unreachable => {
             warn!(formation, group, %scope, leader, "waiting: {waits}");
         }
-        Rule::Blocked if !waits.is_empty() => {
+        Rule::Blocked | Rule::Foreign if !waits.is_empty() => {
             warn!(formation, group, %scope, leader, "waiting: {waits}");
         }
         // Without an address no member can be asked: that lasts.

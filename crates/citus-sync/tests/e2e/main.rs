@@ -26,4 +26,5 @@ mod rights;
 mod rows;
 mod switchover;
 mod systemd;
+mod who_answered;
 mod writers;

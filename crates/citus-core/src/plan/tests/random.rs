@@ -96,14 +96,14 @@ prop_compose! {
 prop_compose! {
     /// Who is who, what was known of it, and what was counted.
     fn clusters()(
-        identities in prop::collection::btree_map(prop::sample::select(&HOSTS[..]), identity(), 6),
+        identities in prop::collection::vec(identity(), HOSTS.len()),
         scope in prop::option::weighted(0.8, (prop_oneof![4 => Just(7_u64), 1 => Just(99_u64)], 1..3_i64)),
         known in prop::option::weighted(0.7, (prop::option::weighted(0.8, Just(7_u64)), prop::option::weighted(0.9, 1..3_i64))),
         counts in prop::collection::btree_map(
             (prop_oneof![Just("app"), Just("second")], prop::sample::select(&HOSTS[..3])), count(), 0..6),
     ) -> Clusters {
         Clusters {
-            identities,
+            identities: HOSTS.into_iter().zip(identities).collect(),
             scope: scope.map(|(id, created)| versioned(SystemId(id), created)),
             known: known.map(|(id, created)| KnownCluster { system: id.map(SystemId), created }),
             counts: counts.into_iter().map(|((database, host), count)| {
