@@ -40,7 +40,8 @@ pub(super) fn has_the_shards(situation: &Situation<'_>, database: &str, server: 
 }
 
 /// Without a memory of the group, or of its scope as it is now: the server that the row names was
-/// asked, and takes no writes; or it is of another cluster; or the leader is ahead of it.
+/// asked, and takes no writes; or it is the leader's own; or it is of another cluster; or the leader is
+/// ahead of it.
 pub(super) fn gives_way(situation: &Situation<'_>, from: &HostPort, to: &HostPort) -> bool {
     let scope = situation.view.system.as_ref();
     let created = scope.map(|system| system.create_revision);
@@ -58,7 +59,9 @@ pub(super) fn gives_way(situation: &Situation<'_>, from: &HostPort, to: &HostPor
     let clusters = old.identity.system.zip(new.identity.system);
     let timelines = old.identity.timeline.zip(new.identity.timeline);
     let positions = old.position.written.zip(new.position.written);
-    clusters.is_some_and(|(old, new)| old != new)
+    let is_one_server = old.started.is_some_and(|at| new.started == Some(at));
+    is_one_server
+        || clusters.is_some_and(|(old, new)| old != new)
         || timelines.is_some_and(|(old, new)| old < new)
             && positions.is_some_and(|(old, new)| old <= new)
 }

@@ -114,6 +114,8 @@ impl Situation<'_> {
             ProbeState::Writable if differ(leader.identity.system, at_row.identity.system) => {
                 Ok(())
             }
+            // The row names the leader's own host by another name.
+            ProbeState::Writable if is_the_same(leader, at_row) => Ok(()),
             ProbeState::Writable if is_ahead(leader, at_row) => Ok(()),
             ProbeState::Writable => Err(Wait::OlderLeader {
                 address,
@@ -123,6 +125,11 @@ impl Situation<'_> {
             }),
         }
     }
+}
+
+/// Whether two answers come from one server: of the same cluster, started at the same microsecond.
+fn is_the_same(one: &Probe, other: &Probe) -> bool {
+    one.started.is_some() && one.started == other.started
 }
 
 /// Whether a leader was promoted after the other server, and has no less of the log. A copy that was

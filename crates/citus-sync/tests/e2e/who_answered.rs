@@ -294,3 +294,23 @@ fn no_session_is_opened_on_a_coordinator_of_another_cluster() {
     bare.put_member("cn", &bare.coordinator);
     bare.wait_row(&daemon, &bare.members[0]);
 }
+
+#[test]
+fn at_a_start_a_row_that_has_another_name_of_the_leaders_host_is_no_second_primary() {
+    let (bare, mut daemon) = Bare::in_sync_with_shards();
+    daemon.kill();
+    bare.coordinator
+        .execute(
+            "postgres",
+            "UPDATE pg_dist_node SET nodename = 'localhost' WHERE groupid = 1",
+        )
+        .expect("another name");
+    daemon.start_again();
+    let mut client = bare.coordinator.connect("postgres").expect("a session");
+    let renamed = wait_for("the name that is advertised", SOON, || {
+        let name = "SELECT nodename FROM pg_dist_node WHERE groupid = 1";
+        let name: String = client.query_one(name, &[])?.get(0);
+        Ok(name == "127.0.0.1" && daemon.group(1)?.in_sync)
+    });
+    daemon.expect(renamed);
+}

@@ -370,7 +370,8 @@ fn a_member_of_the_old_history_that_is_full_may_well_take_writes() {
 fn the_first_history_that_is_seen_is_taken_once_the_member_at_the_row_takes_no_writes() {
     let scenario = |state| {
         let scenario = Scenario::new().leader("pg2").says(ProbeState::Writable);
-        scenario.at_row("pg1", state).lineage(3, None).decide()
+        let scenario = scenario.at_row("pg1", state).started("pg1", 7);
+        scenario.lineage(3, None).decide()
     };
     assert_eq!(scenario(ProbeState::InRecovery).rule, Rule::Move);
     assert_eq!(scenario(ProbeState::Writable).rule, Rule::Blocked);

@@ -26,6 +26,8 @@ impl Scenario {
             system: Some(SystemId(system)),
             timeline,
         };
+        // No two servers are started at the same microsecond.
+        probe.started = Some(i64::from(host.as_bytes()[host.len() - 1]));
         self
     }
 
@@ -309,6 +311,11 @@ fn at_a_start_a_row_moves_away_from_a_primary_only_to_a_newer_one() {
     // A primary that was left behind, which nobody fenced.
     let decision = both_write((1, 90), (2, 100)).decide();
     assert_eq!(moved_to(&decision), addr("pg2"));
+    // The row names the very server that leads, by another name.
+    let decision = both_write((2, 100), (2, 100))
+        .started("pg1", 7)
+        .started("pg2", 7);
+    assert_eq!(moved_to(&decision.decide()), addr("pg2"));
     // A primary of another cluster is none of this one's.
     let decision = both_write((2, 100), (1, 90))
         .identity("pg1", OTHER, Some(2))
@@ -440,7 +447,8 @@ fn the_checker_stops_what_goes_to_a_server_that_is_not_what_it_is_taken_for() {
     assert_eq!(judge(&made_anew.clone().counted("pg2", 4), &step), Ok(()));
     let two = made_anew
         .counted("pg2", 4)
-        .at_row("pg1", ProbeState::Writable);
+        .at_row("pg1", ProbeState::Writable)
+        .started("pg1", 7);
     let address = addr("pg1");
     assert_eq!(
         judge(&two, &step),
