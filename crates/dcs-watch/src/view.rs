@@ -56,6 +56,25 @@ impl fmt::Display for Freshness {
     }
 }
 
+/// At which revisions the keys of a scope were last put; `None` for a key that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyRevisions {
+    /// The leader key's.
+    pub leader: Option<i64>,
+    /// The key of the synchronous standbys.
+    pub sync: Option<i64>,
+}
+
+impl KeyRevisions {
+    /// Those that a view knows.
+    pub fn of(view: &ScopeView) -> Self {
+        Self {
+            leader: view.leader.as_ref().map(|leader| leader.mod_revision),
+            sync: view.sync.as_ref().map(|sync| sync.mod_revision),
+        }
+    }
+}
+
 /// A key or value of the scope that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {

@@ -53,6 +53,12 @@ pub enum Effect {
         /// How often in a row it could not be asked: each time another database is tried.
         attempt: u32,
     },
+    /// Read linearizably from etcd at which revisions the scope's `leader` and `sync` keys are; told as
+    /// [`Input::KeysRead`](super::Input::KeysRead).
+    ReadKeys {
+        /// Names what the answer is about.
+        number: u64,
+    },
     /// Count the group's shards at a server that is not known to have them; the count is told as
     /// [`Input::ShardsCounted`](super::Input::ShardsCounted).
     CountShards {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dcs_watch::{HostPort, ScopeView};
+use dcs_watch::{HostPort, KeyRevisions, ScopeView};
 use time::OffsetDateTime;
 
 use crate::outcome::{EntryNodeNews, Finished, Skipped};
@@ -92,6 +92,13 @@ pub enum Input {
         round: u64,
         /// What it said, or why it could not be asked.
         answer: Result<bool, String>,
+    },
+    /// etcd said at which revisions the scope's `leader` and `sync` keys are.
+    KeysRead {
+        /// What the answer is about.
+        number: u64,
+        /// The revisions, or why they could not be read.
+        answer: Result<KeyRevisions, String>,
     },
     /// The group's shards were counted at a server.
     ShardsCounted {

@@ -5,7 +5,7 @@
 //! state; the driver in the daemon waits, feeds inputs, carries effects out, and makes no choice.
 //!
 //! From the bottom up: [`input`] and [`effect`] are what is said and wanted; `attempts`, `failures`,
-//! `holding`, `requests`, `readers`, `shards`, `verification`, `prewarm` and `recorder` each keep one part of the
+//! `holding`, `requests`, `readers`, `shards`, `keys`, `verification`, `prewarm` and `recorder` each keep one part of the
 //! memory; `state` is all of it; `orders`, `ends`, `news`, `answers`, `proof`, `upkeep` and `reporting` say what
 //! follows from a decision or an input; `step` tells it in order.
 
@@ -17,6 +17,7 @@ mod ends;
 mod failures;
 mod holding;
 mod input;
+mod keys;
 mod news;
 mod orders;
 mod precondition;

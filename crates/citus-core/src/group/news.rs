@@ -46,6 +46,7 @@ impl Group {
                 round,
                 answer,
             } => self.coordinator_said(address, round, answer, now.instant),
+            Input::KeysRead { number, answer } => self.keys.heard(number, answer, now.instant),
             Input::ShardsCounted {
                 database,
                 address,

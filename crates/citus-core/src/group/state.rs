@@ -11,6 +11,7 @@ use super::effect::{Effect, Effects};
 use super::failures::FailureDetector;
 use super::holding::{Hold, Slots};
 use super::input::{DatabaseFacts, Now};
+use super::keys::KeyConfirmation;
 use super::prewarm::Prewarm;
 use super::readers::Readers;
 use super::recorder::Recorder;
@@ -49,6 +50,7 @@ pub struct Group {
     pub(super) failures: FailureDetector,
     pub(super) requests: Requests,
     pub(super) counting: ShardCounting,
+    pub(super) keys: KeyConfirmation,
     pub(super) readers: Readers,
     pub(super) upkeep: Upkeep,
     pub(super) told: Told,
@@ -206,6 +208,7 @@ impl Group {
             failures: FailureDetector::default(),
             requests: Requests::default(),
             counting: ShardCounting::default(),
+            keys: KeyConfirmation::default(),
             readers: Readers::default(),
             upkeep: Upkeep::default(),
             told: Told::default(),

@@ -43,6 +43,8 @@ impl Group {
         self.requests.lapse(stands, now.instant);
         let answers = self.facts.answers.clone();
         self.failures.look(&answers, &mut self.round, now.instant);
+        self.keys.ripen(now.instant);
+        self.keys.look(&view, self.round);
 
         let databases = self.facts.databases.iter();
         let rows: BTreeMap<String, Rows> = databases
@@ -62,6 +64,7 @@ impl Group {
             trusted_lineage: self.trust.lineage,
             known_cluster: self.trust.cluster,
             shards: &shards,
+            keys: self.keys.answer(),
             rows: &rows,
             progress: &progress,
             active_hold: active_hold.as_ref(),
@@ -172,6 +175,12 @@ impl Group {
         if !self.facts.databases.values().any(known) {
             return;
         }
+        // At the same time, so that nothing waits for it after the coordinator's word.
+        if !decision.reachability.is_empty()
+            && let Some(number) = self.keys.begin()
+        {
+            self.want(Effect::ReadKeys { number });
+        }
         for address in &decision.reachability {
             if let Some(question) = self.failures.begin(address, now) {
                 self.want(Effect::AskCoordinator {
@@ -269,6 +278,7 @@ impl Group {
         let all = [
             self.attempts.next_due(),
             self.failures.next_due(),
+            self.keys.next_due(),
             self.upkeep.verification.next_due(),
             self.upkeep.prewarm.next_due(),
             self.next_answer(now),

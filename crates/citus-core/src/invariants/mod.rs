@@ -373,6 +373,12 @@ fn has_what_was_lost(
     else {
         return false;
     };
+    // The watch may lag behind what etcd itself has.
+    let leader = view.leader.as_ref().map(|leader| leader.mod_revision);
+    let synced = view.sync.as_ref().map(|sync| sync.mod_revision);
+    if situation.keys.map(|keys| (keys.leader, keys.sync)) != Some((leader, synced)) {
+        return false;
+    }
     if standby.round < *round || standby.position.written.is_none() {
         return false;
     }

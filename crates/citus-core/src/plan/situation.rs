@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::{HostPort, Lsn, ScopeView};
+use dcs_watch::{HostPort, KeyRevisions, Lsn, ScopeView};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -123,6 +123,9 @@ pub struct Situation<'a> {
     pub known_cluster: Option<KnownCluster>,
     /// How many of the group's shards were counted at servers of clusters that are not known.
     pub shards: &'a ShardCounts,
+    /// At which revisions etcd itself has the `leader` and `sync` keys, read linearizably since the
+    /// last loss began; `None` until it has answered.
+    pub keys: Option<KeyRevisions>,
     /// The rows of every configured database, by database name.
     pub rows: &'a BTreeMap<String, Rows>,
     /// How far each database is in a hold; one that is missing has none.

@@ -365,6 +365,10 @@ pub enum Stay {
     Reachable,
     /// etcd's history is new to us, so what it says of standbys may be old.
     NewHistory,
+    /// etcd was not asked yet, or has not answered, who leads and who is synchronous now.
+    KeysNotRead,
+    /// etcd has newer keys than the watch has delivered.
+    KeysDiffer,
     /// The standby is of a cluster that is new to us, and is not known to have the group's shards.
     Unproven(Unproven),
 }
@@ -391,6 +395,12 @@ impl fmt::Display for Stay {
             Self::NewHistory => {
                 f.write_str("etcd went back in time, and what it says of standbys may be old")
             }
+            Self::KeysNotRead => {
+                f.write_str("etcd has not confirmed yet who leads and who is synchronous")
+            }
+            Self::KeysDiffer => f.write_str(
+                "etcd has newer word of who leads and who is synchronous than was watched so far",
+            ),
             Self::Unproven(unproven) => unproven.fmt(f),
         }
     }

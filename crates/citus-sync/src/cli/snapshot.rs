@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dcs_watch::{Freshness, HostPort, ScopeId, ScopeView};
+use dcs_watch::{Freshness, HostPort, KeyRevisions, ScopeId, ScopeView};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
@@ -136,6 +136,7 @@ impl Look<'_> {
             trusted_lineage: None,
             known_cluster: None,
             shards: self.shards.get(&group).unwrap_or(&none),
+            keys: Some(KeyRevisions::of(view)),
             rows: self.rows,
             progress: &BTreeMap::new(),
             active_hold: None,

@@ -37,6 +37,7 @@ pub struct GroupDriver {
     reporting: Reporting,
     group: Group,
     number: i32,
+    scope: ScopeId,
     view: watch::Receiver<Arc<ScopeView>>,
     rows_changed: watch::Receiver<()>,
     commands: mpsc::Receiver<Command>,
@@ -103,6 +104,7 @@ impl GroupDriver {
             group: Group::new(settings),
             context,
             number,
+            scope: scope.clone(),
             view,
             probes,
             running: FuturesUnordered::new(),
@@ -337,6 +339,10 @@ impl GroupDriver {
                         }
                     });
                 }
+            }
+            Effect::ReadKeys { number } => {
+                let (confirm, scope) = (self.context.confirm.clone(), self.scope.clone());
+                self.inquire(questions::read_keys(confirm, scope, number));
             }
             Effect::CountShards {
                 database,

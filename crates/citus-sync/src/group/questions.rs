@@ -1,7 +1,8 @@
 //! What is asked and done beside a group's orders; none of it holds up a decision.
 
 use citus_core::group::Input;
-use dcs_watch::HostPort;
+use dcs_watch::client::Confirm;
+use dcs_watch::{HostPort, ScopeId};
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -18,6 +19,12 @@ pub(super) async fn ask_coordinator(database: Database, address: HostPort, round
         round,
         answer: answer.map_err(|error| error.to_string()),
     }
+}
+
+/// Reads from etcd itself at which revisions the scope's `leader` and `sync` keys are.
+pub(super) async fn read_keys(confirm: Confirm, scope: ScopeId, number: u64) -> Input {
+    let answer = confirm.keys(&scope).await;
+    Input::KeysRead { number, answer }
 }
 
 /// Counts the group's shards at a server.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use dcs_watch::{ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned};
+use dcs_watch::{
+    ClusterConfig, Freshness, HostPort, KeyRevisions, Role, ScopeId, ScopeView, Versioned,
+};
 use time::OffsetDateTime;
 
 use super::super::*;
@@ -69,6 +71,8 @@ pub(crate) struct Scenario {
     pub(crate) trusted_lineage: Option<u64>,
     pub(crate) known_cluster: Option<KnownCluster>,
     pub(crate) shards: ShardCounts,
+    /// What etcd itself says; `None`: what the view says.
+    pub(crate) keys: Option<Option<KeyRevisions>>,
     pub(crate) rows: BTreeMap<String, Rows>,
     pub(crate) progress: BTreeMap<String, Progress>,
     pub(crate) active_hold: Option<ActiveHold>,
@@ -109,6 +113,7 @@ impl Scenario {
             trusted_lineage: Some(0),
             known_cluster: Some(KnownCluster::default()),
             shards: ShardCounts::new(),
+            keys: None,
             rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
             progress: BTreeMap::new(),
             active_hold: None,
@@ -222,6 +227,7 @@ impl Scenario {
             trusted_lineage: self.trusted_lineage,
             known_cluster: self.known_cluster,
             shards: &self.shards,
+            keys: self.keys.unwrap_or(Some(KeyRevisions::of(&self.view))),
             rows: &self.rows,
             progress: &self.progress,
             active_hold: self.active_hold.as_ref(),

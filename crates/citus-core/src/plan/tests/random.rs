@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn, SystemId, Versioned};
+use dcs_watch::{FailoverRequest, Freshness, HostPort, KeyRevisions, Lsn, SystemId, Versioned};
 use proptest::prelude::*;
 
 use super::super::*;
@@ -244,6 +244,11 @@ prop_compose! {
         keys in keys(),
         memory in memory(),
         clusters in clusters(),
+        revisions in prop_oneof![
+            6 => Just(None),
+            1 => Just(Some(None)),
+            1 => Just(Some(Some(KeyRevisions { leader: Some(LEADER_REVISION + 1), sync: Some(20) }))),
+        ],
         group in 0..3_i32,
         leader in prop::option::weighted(0.9, member()),
         fresh in prop::bool::weighted(0.9),
@@ -285,6 +290,7 @@ prop_compose! {
         scenario.view.system = clusters.scope;
         scenario.known_cluster = clusters.known;
         scenario.shards = clusters.counts;
+        scenario.keys = revisions;
         scenario.register = register;
         scenario.progress = memory.progress;
         if scenario.writes == Writes::Allowed && scenario.group != COORDINATOR_GROUP {
