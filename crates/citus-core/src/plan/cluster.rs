@@ -56,13 +56,13 @@ impl ShardCount {
         address: &HostPort,
         system: Option<SystemId>,
         known: Option<SystemId>,
-    ) -> Result<(), Unproven> {
+    ) -> Result<(), Box<Unproven>> {
         let address = address.clone();
         if self.is_coordinator {
-            return Err(Unproven::Coordinator { address });
+            return Err(Box::new(Unproven::Coordinator { address }));
         }
         if self.found < self.expected {
-            return Err(Unproven::Missing {
+            return Err(Box::new(Unproven::Missing {
                 address,
                 group,
                 found: self.found,
@@ -70,16 +70,16 @@ impl ShardCount {
                 first: self.missing,
                 system,
                 known,
-            });
+            }));
         }
         match self.serves {
             // 0 is also what a worker without metadata says.
             Some(serves) if serves != group && serves != COORDINATOR_GROUP => {
-                Err(Unproven::OtherGroup {
+                Err(Box::new(Unproven::OtherGroup {
                     address,
                     group,
                     serves,
-                })
+                }))
             }
             _ => Ok(()),
         }
@@ -133,6 +133,33 @@ pub enum Unproven {
     },
 }
 
+impl Unproven {
+    /// The server.
+    pub fn address(&self) -> &HostPort {
+        match self {
+            Self::NotCounted { address, .. }
+            | Self::Missing { address, .. }
+            | Self::OtherGroup { address, .. }
+            | Self::Coordinator { address } => address,
+        }
+    }
+}
+
+/// Both identifiers, for people.
+struct Identifiers(Option<SystemId>, Option<SystemId>);
+
+impl fmt::Display for Identifiers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name =
+            |id: Option<SystemId>| id.map_or_else(|| "not known".to_owned(), |id| id.to_string());
+        let (system, known) = (name(self.0), name(self.1));
+        write!(
+            f,
+            "Its system identifier is {system}, that of the cluster at the row {known}"
+        )
+    }
+}
+
 impl fmt::Display for Unproven {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,17 +193,12 @@ impl fmt::Display for Unproven {
                 if let Some(first) = first {
                     write!(f, " (shard {first} is not there)")?;
                 }
-                let name = |id: &Option<SystemId>| {
-                    id.map_or_else(|| "not known".to_owned(), |id| id.to_string())
-                };
+                let identifiers = Identifiers(*system, *known);
                 write!(
                     f,
-                    ": the row is not pointed there. Its system identifier is {}, that of the \
-                     cluster at the row {}; was the scope made anew? Restore the data there, or let \
-                     a member that has it lead; to give the shards up, move the row by hand \
-                     (citus_update_node)",
-                    name(system),
-                    name(known)
+                    ": the row is not pointed there. {identifiers}; was the scope made anew? \
+                     Restore the data there, or let a member that has it lead; to give the shards \
+                     up, move the row by hand (citus_update_node)"
                 )
             }
             Self::OtherGroup {

@@ -303,28 +303,10 @@ fn without_leader(
     database: &str,
     rows: &[Row],
 ) -> Step {
-    let wait = match leader {
-        Leader::Nobody(_, wait) => wait.clone(),
-        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
-            address: (*address).clone(),
-        },
-        Leader::Promoting(address) => Wait::Promoting {
-            address: (*address).clone(),
-        },
-        Leader::Foreign(address, found, expected) => {
-            return Step::Wait(Wait::ForeignServer {
-                address: (*address).clone(),
-                found: *found,
-                expected: *expected,
-            });
-        }
-        Leader::Lost(address, error) => Wait::Unreachable {
-            address: (*address).clone(),
-            error: (*error).to_owned(),
-        },
-    };
-    let Ok(primary) = the_primary_row(situation, rows) else {
-        return Step::Wait(wait);
+    let wait = why_no_leader(leader);
+    let primary = match the_primary_row(situation, rows) {
+        Ok(primary) if !matches!(leader, Leader::Foreign(..)) => primary,
+        _ => return Step::Wait(wait),
     };
     let at = &primary.address;
     if is_lost(situation, at) {
@@ -357,6 +339,27 @@ fn without_leader(
         });
     }
     Step::Wait(wait)
+}
+
+fn why_no_leader(leader: &Leader<'_>) -> Wait {
+    match leader {
+        Leader::Nobody(_, wait) => wait.clone(),
+        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
+            address: (*address).clone(),
+        },
+        Leader::Promoting(address) => Wait::Promoting {
+            address: (*address).clone(),
+        },
+        Leader::Foreign(address, found, expected) => Wait::ForeignServer {
+            address: (*address).clone(),
+            found: *found,
+            expected: *expected,
+        },
+        Leader::Lost(address, error) => Wait::Unreachable {
+            address: (*address).clone(),
+            error: (*error).to_owned(),
+        },
+    }
 }
 
 fn read_move(situation: &Situation<'_>, rows: &[Row], primary: &Row, to: &HostPort) -> Step {
@@ -437,15 +440,8 @@ fn questions(
             ask.add(address, true);
         }
     }
-    for step in steps.values() {
-        if let Step::Wait(
-            Wait::LineageUnproven { address, .. }
-            | Wait::RowNotAsked { address }
-            | Wait::OlderLeader { address, .. },
-        ) = step
-        {
-            ask.add(address, false);
-        }
+    for address in steps.values().filter_map(asked_at_the_row) {
+        ask.add(address, false);
     }
     let mut reachability = Vec::new();
     if situation.limits.read_move {
@@ -479,6 +475,18 @@ fn questions(
         reachability.push((*address).clone());
     }
     (ask.members, reachability)
+}
+
+/// The member at the row, where a step waits for what that says.
+fn asked_at_the_row(step: &Step) -> Option<&HostPort> {
+    match step {
+        Step::Wait(
+            Wait::LineageUnproven { address, .. }
+            | Wait::RowNotAsked { address }
+            | Wait::OlderLeader { address, .. },
+        ) => Some(address),
+        _ => None,
+    }
 }
 
 /// The members to ask before the next decision, each once.

@@ -67,7 +67,7 @@ impl Situation<'_> {
         database: &str,
         address: &HostPort,
         identity: Identity,
-    ) -> Result<(), Unproven> {
+    ) -> Result<(), Box<Unproven>> {
         // The coordinator's own metadata is what the shards are counted by.
         let is_known = !self.is_new_to_us() && !self.became_another_cluster(identity);
         if self.group == COORDINATOR_GROUP || is_known {
@@ -75,14 +75,14 @@ impl Situation<'_> {
         }
         let address = address.clone();
         match self.shards.get(&(database.to_owned(), address.clone())) {
-            None => Err(Unproven::NotCounted {
+            None => Err(Box::new(Unproven::NotCounted {
                 address,
                 error: None,
-            }),
-            Some(Err(error)) => Err(Unproven::NotCounted {
+            })),
+            Some(Err(error)) => Err(Box::new(Unproven::NotCounted {
                 address,
                 error: Some(error.clone()),
-            }),
+            })),
             Some(Ok(count)) => {
                 let at_row = self.row_of(database).and_then(|row| self.answers.get(row));
                 let known = self.known_cluster.and_then(|known| known.system);
@@ -101,9 +101,8 @@ impl Situation<'_> {
             return Ok(());
         }
         let address = primary.address.clone();
-        let at_row = match self.answers.get(&address) {
-            None => return Err(Wait::RowNotAsked { address }),
-            Some(probe) => probe,
+        let Some(at_row) = self.answers.get(&address) else {
+            return Err(Wait::RowNotAsked { address });
         };
         let Some(leader) = self.leader_probe() else {
             return Ok(());

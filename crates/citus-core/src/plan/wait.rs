@@ -105,7 +105,7 @@ pub enum Wait {
         leader_timeline: Option<u32>,
     },
     /// The leader is of a cluster that is new to us, and is not known to have the group's shards.
-    Unproven(Unproven),
+    Unproven(Box<Unproven>),
     /// A temporary name is left, and no replica of the scope is free to take its place.
     NoSpare {
         /// The row.
@@ -165,10 +165,18 @@ impl Wait {
 
     /// Whether the answer that is waited for is being asked for: it says more in a moment.
     pub fn is_being_asked(&self) -> bool {
-        matches!(
-            self,
-            Self::RowNotAsked { .. } | Self::Unproven(Unproven::NotCounted { error: None, .. })
-        )
+        let counting = match self {
+            Self::Unproven(unproven) => {
+                matches!(**unproven, Unproven::NotCounted { error: None, .. })
+            }
+            _ => false,
+        };
+        counting || matches!(self, Self::RowNotAsked { .. })
+    }
+
+    /// Whether the group's shards could not be counted where the row would go.
+    pub fn is_uncounted(&self) -> bool {
+        matches!(self, Self::Unproven(unproven) if matches!(**unproven, Unproven::NotCounted { .. }))
     }
 
     /// The server at which the group's shards are to be counted.
@@ -182,12 +190,7 @@ impl Wait {
             | Self::Held {
                 stay: Some(Stay::Unproven(unproven)),
                 ..
-            } => match unproven {
-                Unproven::NotCounted { address, .. }
-                | Unproven::Missing { address, .. }
-                | Unproven::OtherGroup { address, .. }
-                | Unproven::Coordinator { address } => Some(address),
-            },
+            } => Some(unproven.address()),
             _ => None,
         }
     }
@@ -370,7 +373,7 @@ pub enum Stay {
     /// etcd has newer keys than the watch has delivered.
     KeysDiffer,
     /// The standby is of a cluster that is new to us, and is not known to have the group's shards.
-    Unproven(Unproven),
+    Unproven(Box<Unproven>),
 }
 
 impl fmt::Display for Stay {

@@ -17,7 +17,7 @@ use super::source::load;
 use super::stdout::{print, print_error, print_json};
 use crate::session::inspect;
 use citus_core::config::Formation;
-use citus_core::plan::{Rows, Step, Unproven, Wait};
+use citus_core::plan::{Rows, Step, Wait};
 use citus_core::render::{self, PlanLine};
 
 #[derive(Debug, Args)]
@@ -139,10 +139,10 @@ fn undecided(step: &Step) -> Option<String> {
             | Wait::Unreachable { .. }
             | Wait::NotProbed { .. }
             | Wait::RowNotAsked { .. }
-            | Wait::Unproven(Unproven::NotCounted { .. })
             | Wait::ViewUnknown
             | Wait::ViewStale { .. }),
         ) => Some(wait.to_string()),
+        Step::Wait(wait) if wait.is_uncounted() => Some(wait.to_string()),
         _ => None,
     }
 }

@@ -72,6 +72,7 @@ pub(crate) struct Scenario {
     pub(crate) known_cluster: Option<KnownCluster>,
     pub(crate) shards: ShardCounts,
     /// What etcd itself says; `None`: what the view says.
+    #[expect(clippy::option_option, reason = "as the view says, or as is said here")]
     pub(crate) keys: Option<Option<KeyRevisions>>,
     pub(crate) rows: BTreeMap<String, Rows>,
     pub(crate) progress: BTreeMap<String, Progress>,

@@ -190,7 +190,7 @@ fn a_group_without_shards_has_nothing_to_prove() {
         .scope_is(OTHER, 60)
         .identity("pg2", OTHER, Some(1))
         .counted_as("pg2", 0, |count| {
-            (count.expected, count.missing) = (0, None)
+            (count.expected, count.missing) = (0, None);
         })
         .decide();
     assert_eq!(moved_to(&decision), addr("pg2"));
@@ -396,17 +396,11 @@ fn after_a_loss_reads_go_to_a_scope_that_is_new_to_us_only_with_its_shards() {
             .just_started()
     };
     let decision = lost().decide();
-    assert!(matches!(
-        stay(&decision),
-        Stay::Unproven(Unproven::NotCounted { .. })
-    ));
+    assert!(stay(&decision).to_string().contains("is being asked"));
     assert_eq!(waiting(&decision).counts_at(), Some(&addr("pg2")));
     assert_eq!(reads_to(&lost().counted("pg2", 4).decide()), addr("pg2"));
     let decision = lost().counted("pg2", 0).decide();
-    assert!(matches!(
-        stay(&decision),
-        Stay::Unproven(Unproven::Missing { .. })
-    ));
+    assert!(stay(&decision).to_string().contains("0 of the 4 shards"));
 }
 
 /// The checker needs no table to see it.
