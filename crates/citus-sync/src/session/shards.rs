@@ -40,14 +40,14 @@ pub async fn count_shards(
         (found, missing) = (number(row, 0)?.unwrap_or_default(), number(row, 1)?);
     }
     // Without Citus there is no such table, and after pg_upgrade no such row yet.
-    let serves = server.rows(SERVES).await.unwrap_or_default();
-    let serves = serves.first().and_then(|row| row.get(0)?.parse().ok());
+    let group_there = server.rows(SERVES).await.unwrap_or_default();
+    let group_there = group_there.first().and_then(|row| row.get(0)?.parse().ok());
     let started = |rows: &[AnswerRow]| rows.first().and_then(|row| row.get(0)).map(str::to_owned);
     Ok(ShardCount {
         expected,
         found,
         missing,
-        serves,
+        serves: group_there,
         is_coordinator: started(&here).is_some() && started(&here) == started(&there),
     })
 }

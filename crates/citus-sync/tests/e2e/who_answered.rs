@@ -50,14 +50,6 @@ impl Bare {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// What a restore brings back.
-    fn restore_shards(&self, server: &Postgres, names: &[String]) {
-        for name in names {
-            let create = format!("CREATE TABLE IF NOT EXISTS {name} (id int)");
-            server.execute("postgres", &create).expect("a shard");
-        }
-    }
-
     /// The group waits with a reason that has all of these parts, in `status`, `plan`, `check` and the
     /// log; and its row is still at this member.
     fn waits(&self, daemon: &Daemon, at: &Postgres, parts: &[&str]) {
@@ -81,6 +73,14 @@ impl Bare {
         assert_eq!(Self::row(&mut client).expect("the row"), at.port());
         let violations = daemon.metric("citus_sync_rule_violations_total", &[]);
         assert_eq!(violations.expect("metrics"), 0, "{}", daemon.log());
+    }
+}
+
+/// What a restore brings back.
+fn restore_shards(server: &Postgres, names: &[String]) {
+    for name in names {
+        let create = format!("CREATE TABLE IF NOT EXISTS {name} (id int)");
+        server.execute("postgres", &create).expect("a shard");
     }
 }
 
@@ -117,13 +117,13 @@ fn a_row_does_not_follow_a_scope_made_anew_until_its_leader_has_the_shards() {
 
     // Part of the data is not the data.
     let shards = bare.shards();
-    bare.restore_shards(&new, &shards[1..]);
+    restore_shards(&new, &shards[1..]);
     bare.waits(
         &daemon,
         old,
         &["3 of the 4 shards of group 1", other.as_str()],
     );
-    bare.restore_shards(&new, &shards);
+    restore_shards(&new, &shards);
     bare.wait_row(&daemon, &new);
 }
 
@@ -132,7 +132,7 @@ fn a_row_does_not_follow_a_scope_made_anew_until_its_leader_has_the_shards() {
 fn a_row_follows_an_upgraded_cluster_at_once() {
     let (bare, daemon) = Bare::in_sync_with_shards();
     let upgraded = bare.another_cluster("wk1x");
-    bare.restore_shards(&upgraded, &bare.shards());
+    restore_shards(&upgraded, &bare.shards());
     bare.make_scope_anew(&upgraded);
     bare.wait_row(&daemon, &upgraded);
     assert!(!daemon.log().contains("waiting: 127"), "{}", daemon.log());
@@ -149,7 +149,7 @@ fn a_row_does_not_follow_a_copy_that_was_restored_from_a_backup() {
     bare.waits(&daemon, old, &["still takes writes", "two primaries"]);
     old.kill().expect("dead");
     bare.waits(&daemon, old, &["0 of the 4 shards of group 1"]);
-    bare.restore_shards(copy, &bare.shards());
+    restore_shards(copy, &bare.shards());
     bare.wait_row(&daemon, copy);
 }
 
@@ -225,7 +225,7 @@ fn at_a_start_a_row_moves_to_a_newer_leader_though_the_older_takes_writes() {
     let (bare, mut daemon) = Bare::in_sync_with_shards();
     let [old, new] = &bare.members;
     daemon.kill();
-    bare.restore_shards(new, &bare.shards());
+    restore_shards(new, &bare.shards());
     // More of the log than the old one will have.
     for _ in 0..8 {
         new.execute(
