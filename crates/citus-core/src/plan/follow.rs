@@ -52,11 +52,14 @@ pub(super) fn follow(
             }
         }
     }
-    let ready = situation.row_gives_way(primary).and_then(|()| {
+    // Whose row has the address says more than what answers there.
+    let step = point_at(situation, rows, primary, leader).and_then(|step| {
+        situation.row_gives_way(primary)?;
         let shards = situation.has_the_shards(database, leader, identity);
-        shards.map_err(Wait::Unproven)
+        shards.map_err(Wait::Unproven)?;
+        Ok(step)
     });
-    match ready.and_then(|()| point_at(situation, rows, primary, leader)) {
+    match step {
         Ok(step) => Step::Move(step),
         Err(wait) => Step::Wait(wait),
     }
