@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dcs_watch::client::Views;
+use dcs_watch::client::{Confirm, Views};
 use dcs_watch::{ScopeId, ScopeView};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -95,7 +95,13 @@ impl Formation {
     }
 
     /// Runs until `shutdown` turns true, and every task of it has ended.
-    pub async fn run(self, store: StateStore, views: Views, mut shutdown: watch::Receiver<bool>) {
+    pub async fn run(
+        self,
+        store: StateStore,
+        views: Views,
+        confirm: Confirm,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
         let context = Arc::new(Context {
             store,
             name: self.settings.name.clone(),
@@ -103,6 +109,7 @@ impl Formation {
             register: self.settings.register,
             writes: self.writes(),
             databases: self.databases.clone(),
+            confirm,
             entry_nodes: self.entry_nodes.clone(),
             rows_changed: self.rows_changed.clone(),
             held: Mutex::default(),

@@ -8,10 +8,12 @@
 //! - `watcher`: the task that folds events into the store and wakes the subscribers
 //! - `views`: the subscriptions
 //! - `listing`: one list of everything
+//! - `confirm`: one linearizable read of a few keys
 //! - `retry`: pauses between tries; the only file that names `backoff`
 //! - `settings`: how etcd is reached, and the time limits
 //! - `counters`: counts for metrics
 
+mod confirm;
 mod counters;
 pub(crate) mod driver;
 mod etcd;
@@ -21,6 +23,7 @@ mod settings;
 mod views;
 mod watcher;
 
+pub use confirm::Confirm;
 pub use counters::Counters;
 pub(crate) use listing::NO_KEY_HINT;
 pub use listing::{ListError, list_once};

@@ -64,6 +64,22 @@ pub enum Effect {
         /// How often in a row it could not be asked: each time another database is tried.
         attempt: u32,
     },
+    /// Read linearizably from etcd at which revisions the scope's `leader` and `sync` keys are; told as
+    /// [`Input::KeysRead`](super::Input::KeysRead).
+    ReadKeys {
+        /// Names what the answer is about.
+        number: u64,
+    },
+    /// Count the group's shards at a server that is not known to have them; the count is told as
+    /// [`Input::ShardsCounted`](super::Input::ShardsCounted).
+    CountShards {
+        /// In which database.
+        database: String,
+        /// The server.
+        address: HostPort,
+        /// Names what the count is about.
+        number: u64,
+    },
     /// Have the leader put its log on its disk, so that a standby can replay all of it.
     FlushLog {
         /// In which database.

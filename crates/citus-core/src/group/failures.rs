@@ -169,7 +169,7 @@ impl FailureDetector {
 mod tests {
     use super::super::clock::zero;
     use super::*;
-    use crate::plan::Position;
+    use crate::plan::{Identity, Position};
 
     fn lost() -> (HostPort, BTreeMap<HostPort, Probe>) {
         let address: HostPort = "10.0.0.1:5432".parse().unwrap();
@@ -180,6 +180,7 @@ mod tests {
             state: ProbeState::Unreachable("refused".to_owned()),
             position: Position::default(),
             started: None,
+            identity: Identity::default(),
         };
         (address.clone(), BTreeMap::from([(address, probe)]))
     }

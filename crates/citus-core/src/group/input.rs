@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dcs_watch::{HostPort, ScopeView};
+use dcs_watch::{HostPort, KeyRevisions, ScopeView};
 use time::OffsetDateTime;
 
 use crate::entry_node::EntryNodeAnswer;
 use crate::outcome::{Finished, Skipped};
-use crate::plan::{Probe, Rows};
+use crate::plan::{Probe, Rows, ShardCount};
 use crate::report::HoldRequest;
 
 /// The moment of a step: both clocks are the caller's.
@@ -90,6 +90,24 @@ pub enum Input {
         round: u64,
         /// What it said, or why it could not be asked.
         answer: Result<bool, String>,
+    },
+    /// etcd said at which revisions the scope's `leader` and `sync` keys are.
+    KeysRead {
+        /// What the answer is about.
+        number: u64,
+        /// The revisions, or why they could not be read.
+        answer: Result<KeyRevisions, String>,
+    },
+    /// The group's shards were counted at a server.
+    ShardsCounted {
+        /// In which database.
+        database: String,
+        /// The server.
+        address: HostPort,
+        /// What the count was about.
+        number: u64,
+        /// The count, or why there is none.
+        answer: Result<ShardCount, String>,
     },
     /// The statements that ran at the leader when reads were moved have ended in one more database, or
     /// it cannot be known.

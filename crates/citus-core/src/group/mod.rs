@@ -5,8 +5,9 @@
 //! state; the driver in the daemon waits, feeds inputs, carries effects out, and makes no choice.
 //!
 //! From the bottom up: [`input`] and [`effect`] are what is said and wanted; `attempts`, `failures`,
-//! `entry_nodes`, `holding`, `requests`, `readers`, `verification`, `prewarm` and `recorder` each keep one part of the
-//! memory; `state` is all of it; `orders`, `ends`, `news`, `answers`, `upkeep` and `reporting` say what
+//! `entry_nodes`, `holding`, `requests`, `readers`, `shards`, `keys`, `verification`, `prewarm` and
+//! `recorder` each keep one part of the memory; `state` is all of it; `orders`, `ends`, `news`,
+//! `answers`, `proof`, `upkeep` and `reporting` say what
 //! follows from a decision or an input; `step` tells it in order.
 
 mod answers;
@@ -18,14 +19,17 @@ mod entry_nodes;
 mod failures;
 mod holding;
 mod input;
+mod keys;
 mod news;
 mod orders;
 mod precondition;
 mod prewarm;
+mod proof;
 mod readers;
 mod recorder;
 mod reporting;
 mod requests;
+mod shards;
 mod state;
 mod step;
 mod upkeep;

@@ -42,6 +42,16 @@ impl Group {
                 round,
                 answer,
             } => self.coordinator_said(address, round, answer, now.instant),
+            Input::KeysRead { number, answer } => self.keys.heard(number, answer, now.instant),
+            Input::ShardsCounted {
+                database,
+                address,
+                number,
+                answer,
+            } => {
+                let key = (database, address);
+                self.counting.heard(number, &key, answer, now.instant);
+            }
             Input::ReadersGone { number } => self.readers.known(number),
             Input::Recovered { database, result } => self.recovered(database, result),
             Input::MetadataQueried { database, answers } => {

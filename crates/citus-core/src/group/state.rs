@@ -11,13 +11,15 @@ use super::effect::{Effect, Effects};
 use super::failures::FailureDetector;
 use super::holding::{Hold, Slots};
 use super::input::{DatabaseFacts, Now};
+use super::keys::KeyConfirmation;
 use super::prewarm::Prewarm;
 use super::readers::Readers;
 use super::recorder::Recorder;
 use super::requests::Requests;
+use super::shards::ShardCounting;
 use super::verification::MetadataVerification;
 use crate::event::{Event, Whose};
-use crate::plan::{Probe, Reason, Writes};
+use crate::plan::{KnownCluster, Probe, Reason, Writes};
 use crate::policy::Policy;
 use crate::report::MoveReport;
 
@@ -47,6 +49,8 @@ pub struct Group {
     pub(super) attempts: Attempts,
     pub(super) failures: FailureDetector,
     pub(super) requests: Requests,
+    pub(super) counting: ShardCounting,
+    pub(super) keys: KeyConfirmation,
     pub(super) readers: Readers,
     pub(super) upkeep: Upkeep,
     pub(super) told: Told,
@@ -78,6 +82,8 @@ pub(super) struct Facts {
 pub(super) struct Trust {
     /// The lineage under which this group was last found in sync.
     pub(super) lineage: Option<u64>,
+    /// The database cluster whose member led then.
+    pub(super) cluster: Option<KnownCluster>,
     /// The member that led then.
     pub(super) leader: Option<String>,
     /// The present leader key.
@@ -201,6 +207,8 @@ impl Group {
             attempts: Attempts::default(),
             failures: FailureDetector::default(),
             requests: Requests::default(),
+            counting: ShardCounting::default(),
+            keys: KeyConfirmation::default(),
             readers: Readers::default(),
             upkeep: Upkeep::default(),
             told: Told::default(),

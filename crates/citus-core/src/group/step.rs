@@ -45,6 +45,8 @@ impl Group {
         self.requests.lapse(stands, now.instant);
         let answers = self.facts.answers.clone();
         self.failures.look(&answers, &mut self.round, now.instant);
+        self.keys.ripen(now.instant);
+        self.keys.look(&view, self.round);
 
         let databases = self.facts.databases.iter();
         let rows: BTreeMap<String, Rows> = databases
@@ -58,12 +60,16 @@ impl Group {
         let active_hold = self.phase.hold().map(|hold| hold.active(now.instant));
         let asked = self.requests.pending().cloned();
         let given_up = self.requests.given_up().to_vec();
+        let shards = self.shard_counts(now.instant);
         let situation = Situation {
             group: self.group(),
             view: &view,
             answers: &answers,
             reachability: &reachability,
             trusted_lineage: self.trust.lineage,
+            known_cluster: self.trust.cluster,
+            shards: &shards,
+            keys: self.keys.answer(),
             rows: &rows,
             progress: &progress,
             active_hold: active_hold.as_ref(),
@@ -90,12 +96,15 @@ impl Group {
         let view = situation.view;
         if decision.is_at_rest() {
             self.trust.lineage = Some(view.lineage);
+            self.trust.cluster = Some(situation.cluster_in_sync());
             self.trust.leader = view.leader.as_ref().map(|leader| leader.value.clone());
             let request = view.failover.as_ref().map(|request| request.mod_revision);
             self.requests.forget(request);
         }
         self.ask(view, decision, now.instant);
-        self.again = decision.again_in.map(|pause| now.instant + pause);
+        let decide_again = decision.again_in.map(|pause| now.instant + pause);
+        let count_again = self.count_shards(decision);
+        self.again = decide_again.into_iter().chain(count_again).min();
         self.verify_metadata(situation, decision, now.instant);
         self.prewarm(situation, decision, now.instant);
         if decision.resyncs() && self.facts.others_held {
@@ -176,6 +185,12 @@ impl Group {
         let known = |facts: &super::input::DatabaseFacts| matches!(facts.rows, Rows::Known(_));
         if !self.facts.databases.values().any(known) {
             return;
+        }
+        // At the same time, so that nothing waits for it after the coordinator's word.
+        if !decision.reachability.is_empty()
+            && let Some(number) = self.keys.begin()
+        {
+            self.want(Effect::ReadKeys { number });
         }
         for address in &decision.reachability {
             if let Some(question) = self.failures.begin(address, now) {
@@ -276,6 +291,7 @@ impl Group {
             self.attempts.next_due(),
             self.slots.next_due(),
             self.failures.next_due(),
+            self.keys.next_due(),
             self.upkeep.verification.next_due(),
             self.upkeep.prewarm.next_due(),
             self.next_answer(now),

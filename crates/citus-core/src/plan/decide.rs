@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dcs_watch::{Freshness, HostPort, Role};
+use dcs_watch::{Freshness, HostPort, Role, SystemId};
 
 use super::follow::{follow, point_at, the_primary_row};
 use super::{
-    Ask, Decision, Held, Hold, ProbeState, Reachability, Reason, Row, Rows, Rule, Situation, Stay,
-    Step, Wait, Writes, reads,
+    Ask, Decision, Held, Hold, Identity, ProbeState, Reachability, Reason, Row, Rows, Rule,
+    Situation, Stay, Step, Wait, Writes, reads,
 };
 
 /// What the leader key and its holder say.
 enum Leader<'a> {
     /// There is no member to ask, and why.
     Missing(Rule, Wait),
+    /// The server there has this system identifier, and the scope that one.
+    Foreign(&'a HostPort, SystemId, SystemId),
     /// It has not answered for this leader key.
     Unknown(&'a HostPort),
     /// It holds the key, and is being promoted.
@@ -108,6 +110,13 @@ fn leader<'a>(situation: &Situation<'a>) -> Leader<'a> {
         };
         return Leader::Missing(Rule::Unproven, wait);
     };
+    // Whatever it was asked for: a server never becomes one of another cluster under its sessions.
+    if let Some(probe) = situation.answers.get(address)
+        && let Some((found, expected)) = situation.of_another_cluster(probe)
+        && matches!(probe.state, ProbeState::Writable | ProbeState::InRecovery)
+    {
+        return Leader::Foreign(address, found, expected);
+    }
     match situation.leader_answer() {
         ProbeState::Unknown => Leader::Unknown(address),
         ProbeState::InRecovery => Leader::Promoting(address),
@@ -121,7 +130,11 @@ fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) ->
     if expired || situation.stopping {
         return HoldIntent::LetGo;
     }
-    // 3: a reason to hold stands.
+    // 3: a server of another cluster is not the leader. Nothing is held for it.
+    if matches!(leader, Leader::Foreign(..)) {
+        return HoldIntent::LetGo;
+    }
+    // 4: a reason to hold stands.
     if let Some(reason) = situation.reason_to_hold() {
         return HoldIntent::Hold(reason);
     }
@@ -131,12 +144,12 @@ fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) ->
         .as_ref()
         .map_or(0, |leader| leader.mod_revision);
     let own = match leader {
-        // 6: promotion takes from milliseconds to minutes (patroni#2972). The leader of a standby
+        // 7: promotion takes from milliseconds to minutes (patroni#2972). The leader of a standby
         // cluster is in recovery for ever, and no write is to wait for that.
         Leader::Promoting(_) if !leads_a_standby_cluster(situation) => {
             Some(Reason::Promotion { revision })
         }
-        // 7 and 8: only if the policy says so.
+        // 8 and 9: only if the policy says so.
         Leader::Lost(address, _)
             if situation.limits.hold_on_leader_loss
                 && matches!(
@@ -198,6 +211,7 @@ fn in_database(
         },
         (HoldIntent::LetGo, Held::Taking) => Step::LetGo,
         (HoldIntent::Hold(reason), Held::No) => match unheld() {
+            Step::Wait(wait) if wait.forbids_holds() => Step::Wait(wait),
             // Not held yet, and the row is not where this leader's reads are: first things first.
             step @ (Step::Move(_) | Step::ReadMove(_)) if !moved_already(situation, rows) => step,
             _ => hold(situation, rows, reason),
@@ -225,7 +239,7 @@ fn moved_already(situation: &Situation<'_>, rows: &[Row]) -> bool {
     matches!(the_primary_row(situation, rows), Ok(row) if reads::are_moved(situation, row))
 }
 
-/// Row 3, before the hold.
+/// Row 4, before the hold.
 fn hold(situation: &Situation<'_>, rows: &[Row], reason: Reason) -> Step {
     match the_primary_row(situation, rows) {
         Ok(row) => Step::Hold(Hold {
@@ -236,7 +250,7 @@ fn hold(situation: &Situation<'_>, rows: &[Row], reason: Reason) -> Step {
     }
 }
 
-/// Row 3, in the hold: reads go where they can be.
+/// Row 4, in the hold: reads go where they can be.
 fn while_held(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
@@ -255,7 +269,7 @@ fn while_held(
             reads::while_held(situation, database, round).map_err(Some)
         }
         // Where reads were sent is gone, and the leader is still there: a candidate that died.
-        Leader::Writable(address) if is_lost(situation, at) => Ok((*address).clone()),
+        Leader::Writable(address) if is_lost(situation, at) => back(situation, database, address),
         _ if is_lost(situation, at) => reads::after_loss(situation, database, at).map_err(Some),
         _ => Err(None),
     };
@@ -269,28 +283,30 @@ fn while_held(
     }
 }
 
-/// Rows 6, 7 and 8 without a hold: reads go where they can be, once their member is lost.
+/// Back at the leader.
+fn back(
+    situation: &Situation<'_>,
+    database: &str,
+    leader: &HostPort,
+) -> Result<HostPort, Option<Stay>> {
+    let probe = situation.leader_probe();
+    let identity = probe.map_or_else(Identity::default, |probe| probe.identity);
+    let shards = situation.has_the_shards(database, leader, identity);
+    shards.map_err(|unproven| Some(Stay::Unproven(unproven)))?;
+    Ok(leader.clone())
+}
+
+/// Rows 3, 7, 8 and 9 without a hold: reads go where they can be, once their member is lost.
 fn without_leader(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
     database: &str,
     rows: &[Row],
 ) -> Step {
-    let wait = match leader {
-        Leader::Missing(_, wait) => wait.clone(),
-        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
-            address: (*address).clone(),
-        },
-        Leader::Promoting(address) => Wait::Promoting {
-            address: (*address).clone(),
-        },
-        Leader::Lost(address, error) => Wait::Unreachable {
-            address: (*address).clone(),
-            error: (*error).to_owned(),
-        },
-    };
-    let Ok(primary) = the_primary_row(situation, rows) else {
-        return Step::Wait(wait);
+    let wait = why_no_leader(leader);
+    let primary = match the_primary_row(situation, rows) {
+        Ok(primary) if !matches!(leader, Leader::Foreign(..)) => primary,
+        _ => return Step::Wait(wait),
     };
     let at = &primary.address;
     if is_lost(situation, at) {
@@ -323,6 +339,27 @@ fn without_leader(
         });
     }
     Step::Wait(wait)
+}
+
+fn why_no_leader(leader: &Leader<'_>) -> Wait {
+    match leader {
+        Leader::Missing(_, wait) => wait.clone(),
+        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
+            address: (*address).clone(),
+        },
+        Leader::Promoting(address) => Wait::Promoting {
+            address: (*address).clone(),
+        },
+        Leader::Foreign(address, found, expected) => Wait::ForeignServer {
+            address: (*address).clone(),
+            found: *found,
+            expected: *expected,
+        },
+        Leader::Lost(address, error) => Wait::Unreachable {
+            address: (*address).clone(),
+            error: (*error).to_owned(),
+        },
+    }
 }
 
 fn read_move(situation: &Situation<'_>, rows: &[Row], primary: &Row, to: &HostPort) -> Step {
@@ -362,6 +399,7 @@ fn rule(
     }
     match leader {
         Leader::Missing(rule, _) => *rule,
+        Leader::Foreign(..) => Rule::Foreign,
         Leader::Unknown(_) => Rule::Unproven,
         Leader::Promoting(_) => Rule::Promoting,
         Leader::Lost(..) => Rule::Unreachable,
@@ -397,15 +435,13 @@ fn questions(
     };
     match leader {
         Leader::Missing(..) => {}
-        Leader::Writable(address) => ask.add(address, false),
+        Leader::Writable(address) | Leader::Foreign(address, ..) => ask.add(address, false),
         Leader::Unknown(address) | Leader::Promoting(address) | Leader::Lost(address, _) => {
             ask.add(address, true);
         }
     }
-    for step in steps.values() {
-        if let Step::Wait(Wait::LineageUnproven { address, .. }) = step {
-            ask.add(address, false);
-        }
+    for address in steps.values().filter_map(asked_at_the_row) {
+        ask.add(address, false);
     }
     let mut reachability = Vec::new();
     if situation.limits.read_move {
@@ -439,6 +475,18 @@ fn questions(
         reachability.push((*address).clone());
     }
     (ask.members, reachability)
+}
+
+/// The member at the row, where a step waits for what that says.
+fn asked_at_the_row(step: &Step) -> Option<&HostPort> {
+    match step {
+        Step::Wait(
+            Wait::LineageUnproven { address, .. }
+            | Wait::RowNotAsked { address }
+            | Wait::OlderLeader { address, .. },
+        ) => Some(address),
+        _ => None,
+    }
 }
 
 /// The members to ask before the next decision, each once.

@@ -34,6 +34,8 @@ pub enum Rule {
     Unreachable,
     /// No member holds the leader key.
     LeaderGone,
+    /// The server at the leader's address is of another database cluster.
+    Foreign,
     /// The leader is writable, but some row waits for something else.
     Blocked,
 }
@@ -52,6 +54,7 @@ impl Rule {
             Self::Unproven => "unproven",
             Self::Unreachable => "unreachable",
             Self::LeaderGone => "leader gone",
+            Self::Foreign => "foreign",
             Self::Blocked => "blocked",
         }
     }

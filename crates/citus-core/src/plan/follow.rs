@@ -1,4 +1,4 @@
-//! Rows 4 and 5 of the table in one database: the leader takes writes, so the primary row must be
+//! Rows 5 and 6 of the table in one database: the leader takes writes, so the primary row must be
 //! its own. And the update that points a primary row elsewhere, for a move and for a read move.
 
 use std::collections::BTreeSet;
@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use dcs_watch::{HostPort, Role};
 
 use super::{
-    COORDINATOR_GROUP, MakeWay, Move, NodeRole, ProbeState, Register, Repair, Resync, Row,
-    Situation, Step, Wait,
+    COORDINATOR_GROUP, Identity, MakeWay, Move, NodeRole, ProbeState, Register, Repair, Resync,
+    Row, Situation, Step, Wait,
 };
 
 /// The step that makes the primary row the leader's.
@@ -22,7 +22,15 @@ pub(super) fn follow(
         Ok(None) => return without_primary(situation, leader, rows),
         Err(wait) => return Step::Wait(wait),
     };
+    let identity = situation
+        .leader_probe()
+        .map_or_else(Identity::default, |probe| probe.identity);
     if primary.address == *leader {
+        if situation.became_another_cluster(identity)
+            && let Err(unproven) = situation.has_the_shards(database, leader, identity)
+        {
+            return Step::Wait(Wait::Unproven(unproven));
+        }
         let step = left_behind(situation, rows);
         return match step {
             Step::InSync if situation.progress_of(database).owes_resync => Step::Resync(Resync {
@@ -44,7 +52,14 @@ pub(super) fn follow(
             }
         }
     }
-    match point_at(situation, rows, primary, leader) {
+    // Whose row has the address says more than what answers there.
+    let step = point_at(situation, rows, primary, leader).and_then(|step| {
+        situation.row_gives_way(primary)?;
+        let shards = situation.has_the_shards(database, leader, identity);
+        shards.map_err(Wait::Unproven)?;
+        Ok(step)
+    });
+    match step {
         Ok(step) => Step::Move(step),
         Err(wait) => Step::Wait(wait),
     }

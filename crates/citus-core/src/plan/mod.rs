@@ -5,10 +5,12 @@
 //! [`crate::invariants`] knows nothing of the table: it knows the rules that never break, and is
 //! asked before every execution and in every test.
 
+mod cluster;
 mod decide;
 mod decision;
 mod follow;
 mod hold;
+mod identity;
 mod reads;
 mod reason;
 mod requests;
@@ -16,6 +18,7 @@ mod situation;
 mod wait;
 
 pub use crate::topology::{COORDINATOR_GROUP, NodeRole, Row, Rows};
+pub use cluster::{Identity, KnownCluster, ShardCount, ShardCounts, Unproven};
 pub use decide::decide;
 pub use decision::{Ask, Decision, Hold, MakeWay, Move, Register, Repair, Resync, Rule, Step};
 pub use hold::{ActiveHold, Held, Progress, RequestedHold};

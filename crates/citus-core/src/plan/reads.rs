@@ -1,7 +1,7 @@
 //! Where reads may go while writes are held or the leader is gone (rule 1b): a standby that has
 //! everything, or nowhere, and why.
 
-use dcs_watch::{HostPort, Lsn, Role};
+use dcs_watch::{HostPort, KeyRevisions, Lsn, Role};
 
 use super::{Probe, ProbeState, Reachability, Row, Situation, Stay};
 
@@ -83,7 +83,7 @@ pub(super) fn after_loss(
             return Err(Stay::NoStandby);
         };
         return if best.position.replayed >= has(best) || best.position.exhausted {
-            Ok(best.address.clone())
+            vouched_for(situation, database, best)
         } else {
             Err(behind(best, has(best).unwrap_or_default()))
         };
@@ -107,10 +107,29 @@ pub(super) fn after_loss(
         .unwrap_or_default();
     let replayed = best.position.replayed.unwrap_or_default();
     if replayed.behind(known) <= max_lag {
-        Ok(best.address.clone())
+        vouched_for(situation, database, best)
     } else {
         Err(behind(best, known))
     }
+}
+
+/// The standby, once etcd itself has confirmed who leads and who is synchronous, because a watch may
+/// lag; and once the standby is known to have the group's shards, because what etcd says of a scope
+/// that is new to us is not enough to leave a row for.
+fn vouched_for(
+    situation: &Situation<'_>,
+    database: &str,
+    standby: &Probe,
+) -> Result<HostPort, Stay> {
+    match situation.keys {
+        None => return Err(Stay::KeysNotRead),
+        Some(keys) if keys != KeyRevisions::of(situation.view) => return Err(Stay::KeysDiffer),
+        Some(_) => {}
+    }
+    let address = &standby.address;
+    let shards = situation.has_the_shards(database, address, standby.identity);
+    shards.map_err(Stay::Unproven)?;
+    Ok(address.clone())
 }
 
 /// How much of the log a member has. One that was started anew streams from the beginning of a
@@ -145,6 +164,7 @@ fn standby<'a>(situation: &Situation<'a>, address: &HostPort, round: u64) -> Opt
         .answers
         .get(address)
         .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= round)
+        .filter(|probe| situation.may_stand_by(probe))
 }
 
 /// Where reads may be sent while writes are held, the best first: the named candidate of a request,

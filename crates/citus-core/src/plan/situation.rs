@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::{HostPort, Lsn, ScopeView};
+use dcs_watch::{HostPort, KeyRevisions, Lsn, ScopeView};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{ActiveHold, COORDINATOR_GROUP, Progress, Reason, RequestedHold, Rows};
+use super::{
+    ActiveHold, COORDINATOR_GROUP, Identity, KnownCluster, Progress, Reason, RequestedHold, Rows,
+    ShardCounts,
+};
 
 /// What a member itself said over SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +62,8 @@ pub struct Probe {
     pub position: Position,
     /// When its postmaster was started, in microseconds since 1970, by its own clock.
     pub started: Option<i64>,
+    /// Which database cluster it serves.
+    pub identity: Identity,
 }
 
 /// Whether the coordinator reaches a member that we do not reach.
@@ -113,6 +118,14 @@ pub struct Situation<'a> {
     /// The lineage of etcd's history (see [`ScopeView::lineage`]) under which this group was last
     /// found in sync; `None` before the first time, when there is nothing to mistrust it against.
     pub trusted_lineage: Option<u64>,
+    /// The database cluster with whose leader this group was last found in sync; `None` before the
+    /// first time.
+    pub known_cluster: Option<KnownCluster>,
+    /// How many of the group's shards were counted at servers of clusters that are not known.
+    pub shards: &'a ShardCounts,
+    /// At which revisions etcd itself has the `leader` and `sync` keys, read linearizably since the
+    /// last loss began; `None` until it has answered.
+    pub keys: Option<KeyRevisions>,
     /// The rows of every configured database, by database name.
     pub rows: &'a BTreeMap<String, Rows>,
     /// How far each database is in a hold; one that is missing has none.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use dcs_watch::HostPort;
+use dcs_watch::{HostPort, SystemId};
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Writes};
+use super::{Reason, Unproven, Writes};
 
 /// Why nothing moves. The text is for the person on call: what is missing, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,34 @@ pub enum Wait {
         /// Whether it said so (true), or has not answered (false).
         writable: bool,
     },
+    /// The server at the leader's address is of another database cluster than the scope.
+    ForeignServer {
+        /// Where it is.
+        address: HostPort,
+        /// Its system identifier.
+        found: SystemId,
+        /// That of the scope's cluster (Patroni's `initialize` key).
+        expected: SystemId,
+    },
+    /// Nothing is remembered that the leader could be compared with, and the member that the row
+    /// names has not been asked yet.
+    RowNotAsked {
+        /// Where the row points.
+        address: HostPort,
+    },
+    /// The member that the row names takes writes, too, and the leader is not ahead of it.
+    OlderLeader {
+        /// Where the row points.
+        address: HostPort,
+        /// Where the leader is.
+        leader: HostPort,
+        /// The timeline of the member at the row.
+        timeline: Option<u32>,
+        /// The leader's.
+        leader_timeline: Option<u32>,
+    },
+    /// The leader is of a cluster that is new to us, and is not known to have the group's shards.
+    Unproven(Box<Unproven>),
     /// A temporary name is left, and no replica of the scope is free to take its place.
     NoSpare {
         /// The row.
@@ -122,6 +150,52 @@ pub enum Wait {
     },
 }
 
+impl Wait {
+    /// Whether nothing is to be held for as long as this is so: the leader is not known to be what
+    /// its address is taken for.
+    pub(super) fn forbids_holds(&self) -> bool {
+        matches!(
+            self,
+            Self::ForeignServer { .. }
+                | Self::RowNotAsked { .. }
+                | Self::OlderLeader { .. }
+                | Self::Unproven(_)
+        )
+    }
+
+    /// Whether the answer that is waited for is being asked for: it says more in a moment.
+    pub fn is_being_asked(&self) -> bool {
+        let counting = match self {
+            Self::Unproven(unproven) => {
+                matches!(**unproven, Unproven::NotCounted { error: None, .. })
+            }
+            _ => false,
+        };
+        counting || matches!(self, Self::RowNotAsked { .. })
+    }
+
+    /// Whether the group's shards could not be counted where the row would go.
+    pub fn is_uncounted(&self) -> bool {
+        matches!(self, Self::Unproven(unproven) if matches!(**unproven, Unproven::NotCounted { .. }))
+    }
+
+    /// The server at which the group's shards are to be counted.
+    pub fn counts_at(&self) -> Option<&HostPort> {
+        match self {
+            Self::Unproven(unproven)
+            | Self::Lost {
+                stay: Stay::Unproven(unproven),
+                ..
+            }
+            | Self::Held {
+                stay: Some(Stay::Unproven(unproven)),
+                ..
+            } => Some(unproven.address()),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -134,6 +208,10 @@ impl fmt::Display for Wait {
             | Self::NotProbed { .. }
             | Self::Promoting { .. }
             | Self::Unreachable { .. } => self.of_the_leader(f),
+            Self::ForeignServer { .. }
+            | Self::RowNotAsked { .. }
+            | Self::OlderLeader { .. }
+            | Self::Unproven(_) => self.of_who_answers(f),
             Self::RowsUnknown { .. }
             | Self::NoRow { .. }
             | Self::TwoPrimaries { .. }
@@ -197,6 +275,46 @@ impl Wait {
             Self::Unreachable { address, error } => {
                 write!(f, "cannot reach the leader at {address}: {error}")
             }
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is not known, or wrong, of the servers that answer.
+    fn of_who_answers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForeignServer {
+                address,
+                found,
+                expected,
+            } => write!(
+                f,
+                "the server at {address} is of another database cluster: its system identifier is \
+                 {found}, that of the scope {expected} (the initialize key). Nothing is changed or \
+                 held; fix the member's connect_address, or find out what was given its address"
+            ),
+            Self::RowNotAsked { address } => write!(
+                f,
+                "{address}, where the row points, has not said yet whether it takes writes"
+            ),
+            Self::OlderLeader {
+                address,
+                leader,
+                timeline,
+                leader_timeline,
+            } => {
+                let name = |timeline: &Option<u32>| {
+                    timeline.map_or_else(|| "not known".to_owned(), |number| number.to_string())
+                };
+                write!(
+                    f,
+                    "{address}, where the row points, still takes writes, and the leader at \
+                     {leader} is not ahead of it (timelines {} and {}): two primaries. Stop the one \
+                     that is wrong; was etcd restored from a backup?",
+                    name(timeline),
+                    name(leader_timeline)
+                )
+            }
+            Self::Unproven(unproven) => write!(f, "{unproven}"),
             other => write!(f, "{other:?}"),
         }
     }
@@ -300,6 +418,12 @@ pub enum Stay {
     Reachable,
     /// etcd's history is new to us, so what it says of standbys may be old.
     NewHistory,
+    /// etcd was not asked yet, or has not answered, who leads and who is synchronous now.
+    KeysNotRead,
+    /// etcd has newer keys than the watch has delivered.
+    KeysDiffer,
+    /// The standby is of a cluster that is new to us, and is not known to have the group's shards.
+    Unproven(Box<Unproven>),
 }
 
 impl fmt::Display for Stay {
@@ -325,6 +449,13 @@ impl fmt::Display for Stay {
             Self::NewHistory => {
                 f.write_str("etcd went back in time, and what it says of standbys may be old")
             }
+            Self::KeysNotRead => {
+                f.write_str("etcd has not confirmed yet who leads and who is synchronous")
+            }
+            Self::KeysDiffer => f.write_str(
+                "etcd has newer word of who leads and who is synchronous than was watched so far",
+            ),
+            Self::Unproven(unproven) => write!(f, "{unproven}"),
         }
     }
 }

@@ -12,7 +12,7 @@ use futures_util::future::{join, join_all};
 use super::outcome::{Done, Outcome};
 use super::remediation::describe;
 use super::runtime::block_on;
-use super::snapshot::{self, Answers, Groups, Views};
+use super::snapshot::{self, Groups, Look, Views};
 use super::source::load;
 use super::stdout::{print, print_error, print_json};
 use crate::session::inspect;
@@ -80,10 +80,20 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     .await;
     let rows: BTreeMap<String, Rows> = rows.into_iter().collect();
 
+    let mut look = Look {
+        formation,
+        writes: snapshot::writes(formation),
+        answers: &answers,
+        rows: &rows,
+        at_rows: BTreeMap::new(),
+        shards: BTreeMap::new(),
+    };
+    look.complete(&login, &groups).await;
+
     let mut lines: Vec<PlanLine> = groups
         .views
         .iter()
-        .flat_map(|(group, view)| of_group(formation, *group, view, &answers, &rows))
+        .flat_map(|(group, view)| of_group(&look, *group, view))
         .collect();
     lines.extend(groups.unresolved.iter().map(|gap| PlanLine {
         undecided: Some(gap.to_string()),
@@ -92,15 +102,9 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     lines
 }
 
-fn of_group(
-    formation: &Formation,
-    group: i32,
-    view: &ScopeView,
-    answers: &Answers,
-    rows: &BTreeMap<String, Rows>,
-) -> Vec<PlanLine> {
-    let writes = snapshot::writes(formation);
-    let decision = snapshot::decide(formation, writes, group, view, answers.get(&group), rows);
+fn of_group(look: &Look<'_>, group: i32, view: &ScopeView) -> Vec<PlanLine> {
+    let (formation, rows) = (look.formation, look.rows);
+    let decision = look.decide(group, view);
     let missing = (!view.exists()).then(|| format!("etcd has no scope {}", view.scope));
     decision
         .steps
@@ -134,9 +138,11 @@ fn undecided(step: &Step) -> Option<String> {
             wait @ (Wait::RowsUnknown { .. }
             | Wait::Unreachable { .. }
             | Wait::NotProbed { .. }
+            | Wait::RowNotAsked { .. }
             | Wait::ViewUnknown
             | Wait::ViewStale { .. }),
         ) => Some(wait.to_string()),
+        Step::Wait(wait) if wait.is_uncounted() => Some(wait.to_string()),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dcs_watch::Namespace;
-use dcs_watch::client::{self, Settings};
+use dcs_watch::client::{self, Confirm, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -66,6 +66,7 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
 
     let (stop, stopping) = watch::channel(false);
     let mut until_stop = stopping.clone();
+    let confirm = Confirm::new(settings.clone());
     let (views, watching) = client::spawn(settings, async move {
         let _ = until_stop.wait_for(|stop| *stop).await;
     });
@@ -75,7 +76,12 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> anyhow:
 
     let mut tasks = JoinSet::new();
     for formation in formations {
-        let run = formation.run(store.clone(), views.clone(), stopping.clone());
+        let run = formation.run(
+            store.clone(),
+            views.clone(),
+            confirm.clone(),
+            stopping.clone(),
+        );
         tasks.spawn(async move {
             run.await;
             anyhow::Ok("a formation")

@@ -16,7 +16,7 @@
 //! 5. `entry_nodes`, `plain_move`, `forced_move`: the sessions on a formation's entry nodes; the two
 //!    ways of a move when sessions are in the way
 //! 6. `entry_node_holds`: the entry nodes of a group's holds, each with an order of its own
-//! 7. `read_move`, `row_move`, `metadata_query`, `flush`, `readers`: one step each, and the questions
+//! 7. `read_move`, `row_move`, `metadata_query`, `flush`, `readers`, `count`: one step each, and the questions
 //!    beside the steps
 //! 8. `hold`, then `hold_finish` and `hold_release`
 //!
@@ -24,6 +24,7 @@
 
 mod blockers;
 mod conclude;
+mod count;
 mod entry_node_holds;
 mod entry_node_reads;
 mod entry_nodes;
@@ -50,6 +51,7 @@ mod row_update;
 mod skipped_mark;
 mod transaction;
 
+pub use count::count_at;
 pub use entry_node_holds::{EntryNodeHeard, EntryNodeHolds, HeldSessions};
 pub use entry_nodes::EntryNodes;
 pub use error::StepError;

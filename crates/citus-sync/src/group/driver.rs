@@ -38,6 +38,7 @@ pub struct GroupDriver {
     reporting: Reporting,
     group: Group,
     number: i32,
+    scope: ScopeId,
     view: watch::Receiver<Arc<ScopeView>>,
     rows_changed: watch::Receiver<()>,
     commands: mpsc::Receiver<Command>,
@@ -107,6 +108,7 @@ impl GroupDriver {
             group: Group::new(settings),
             context,
             number,
+            scope: scope.clone(),
             view,
             probes,
             running: FuturesUnordered::new(),
@@ -315,6 +317,26 @@ impl GroupDriver {
                             answer,
                         }
                     });
+                }
+            }
+            Effect::ReadKeys { number } => {
+                let (confirm, scope) = (self.context.confirm.clone(), self.scope.clone());
+                self.inquire(questions::read_keys(confirm, scope, number));
+            }
+            Effect::CountShards {
+                database,
+                address,
+                number,
+            } => {
+                if let Some(database) = self.context.database(&database) {
+                    let group = self.number;
+                    self.inquire(questions::count_shards(
+                        database,
+                        entry_nodes,
+                        address,
+                        group,
+                        number,
+                    ));
                 }
             }
             Effect::FlushLog { database, leader } => {

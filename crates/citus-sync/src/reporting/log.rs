@@ -91,7 +91,9 @@ fn decided(whose: &Whose, rule: Rule, leader: &str, has_address: bool, waits: &s
             tell!(info, whose, leader, "waiting: {waits}");
         }
         Rule::Unreachable => tell!(warn, whose, leader, "waiting: {waits}"),
-        Rule::Blocked if !waits.is_empty() => tell!(warn, whose, leader, "waiting: {waits}"),
+        Rule::Blocked | Rule::Foreign if !waits.is_empty() => {
+            tell!(warn, whose, leader, "waiting: {waits}");
+        }
         // Without an address no member can be asked: that lasts.
         Rule::Unproven if !has_address => tell!(warn, whose, leader, "waiting: {waits}"),
         _ => {}

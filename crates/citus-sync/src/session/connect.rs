@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use citus_core::sql::{APPLICATION, VERIFY, rename};
-use dcs_watch::HostPort;
+use citus_core::sql::{APPLICATION, SYSTEM, VERIFY, rename};
+use dcs_watch::{HostPort, SystemId};
 use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -234,6 +234,19 @@ impl Connection {
         Ok(in_recovery)
     }
 
+    /// Asks for the server's system identifier; `None` where our role may not ask.
+    ///
+    /// # Errors
+    ///
+    /// Anything else that keeps it from answering.
+    pub async fn system(&mut self) -> Result<Option<SystemId>, SqlError> {
+        match self.rows(SYSTEM).await {
+            Ok(rows) => system_of(rows.first()).map(Some),
+            Err(error) if error.is_about_a_function() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Runs one query that answers one boolean.
     pub async fn boolean(&mut self, query: &str) -> Result<bool, SqlError> {
         let rows = self.rows(query).await?;
@@ -294,6 +307,13 @@ impl Connection {
         }
         result
     }
+}
+
+/// The system identifier in the answer to [`SYSTEM`].
+pub(super) fn system_of(row: Option<&AnswerRow>) -> Result<SystemId, SqlError> {
+    let text = row.and_then(|row| row.get(0));
+    let number = text.and_then(|text| text.parse().ok());
+    number.ok_or_else(|| SqlError::unexpected(text, SYSTEM))
 }
 
 impl Drop for Connection {

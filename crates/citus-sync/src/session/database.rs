@@ -310,6 +310,16 @@ impl Database {
             self.forget(why, None);
             sleep(policy.probe_interval).await;
         }
+        let found = session.system().await?;
+        if let (Some(found), Some(expected)) = (found, target.system)
+            && found != expected
+        {
+            return Err(SqlError::Answer(format!(
+                "it is of another database cluster: its system identifier is {found}, that of the \
+                 scope {expected} (the initialize key); fix the member's connect_address, or find \
+                 out what was given its address"
+            )));
+        }
         let dialect = Arc::new(detect(&mut session).await?);
         let rows = read_rows(&mut session, &dialect).await?;
         info!(

@@ -10,23 +10,25 @@ use super::catalogue::{detect, read_rows};
 use super::connect::{AnswerRow, Connection};
 use super::error::SqlError;
 use super::login::Login;
-use citus_core::plan::Row;
+use super::member::{MemberAnswer, ask_first};
+use super::shards::count_shards;
+use citus_core::plan::{Row, ShardCount};
 use citus_core::sql::{Dialect, IN_RECOVERY};
 
-/// Asks a member whether it is in recovery. The databases are tried in turn while only the
-/// database is at fault: the question is about the server.
+/// Asks a member what it is. The databases are tried in turn while only the database is at fault: the
+/// question is about the server.
 ///
 /// # Errors
 ///
 /// What the last database tried said.
-pub async fn in_recovery(
+pub async fn member(
     login: &Login,
     address: &HostPort,
     databases: &[String],
-) -> Result<bool, SqlError> {
+) -> Result<MemberAnswer, SqlError> {
     let mut error = SqlError::Answer("no database is configured".to_owned());
     for database in databases {
-        match in_recovery_by(login, address, database).await {
+        match member_by(login, address, database).await {
             Err(found) if found.is_about_the_database() => error = found,
             answer => return answer,
         }
@@ -34,15 +36,29 @@ pub async fn in_recovery(
     Err(error)
 }
 
-async fn in_recovery_by(
+async fn member_by(
     login: &Login,
     address: &HostPort,
     database: &str,
-) -> Result<bool, SqlError> {
-    Connection::open(login, address, database)
-        .await?
-        .boolean(IN_RECOVERY)
-        .await
+) -> Result<MemberAnswer, SqlError> {
+    ask_first(&mut Connection::open(login, address, database).await?).await
+}
+
+/// Counts a group's shards at a server, in one database, by what the coordinator says belongs there.
+///
+/// # Errors
+///
+/// One of the two cannot be asked.
+pub async fn shards(
+    login: &Login,
+    coordinator: &HostPort,
+    server: &HostPort,
+    database: &str,
+    group: i32,
+) -> Result<ShardCount, SqlError> {
+    let mut coordinator = Connection::open(login, coordinator, database).await?;
+    let mut server = Connection::open(login, server, database).await?;
+    count_shards(&mut coordinator, &mut server, group).await
 }
 
 /// Reads the rows of one database of the coordinator leader.

@@ -8,8 +8,9 @@
 //! 2. `socket`: a TCP connection with keepalives
 //! 3. `login`: the role, its password, the settings of each session
 //! 4. `connect`: one open session
-//! 5. `warm`, `reference_tables`, `catalogue`: idle sessions; the session that all holds of a
-//!    database share; reading what a database says of its Citus
+//! 5. `warm`, `reference_tables`, `catalogue`, `member`, `shards`: idle sessions; the session that
+//!    all holds of a database share; reading what a database says of its Citus, and what a member
+//!    says of itself; counting a group's shards
 //! 6. `pool`, `entry_nodes`: the coordinator's sessions, and those of the entry nodes
 //! 7. `database`, `probe`, `inspect`: one database on the coordinator leader; whether a member
 //!    takes writes; one look, for commands that look once
@@ -23,11 +24,13 @@ mod entry_nodes;
 mod error;
 pub mod inspect;
 mod login;
+mod member;
 mod pool;
 mod probe;
 mod reachability;
 mod reference_tables;
 mod server;
+mod shards;
 mod socket;
 mod warm;
 
@@ -39,8 +42,10 @@ pub(crate) use entry_nodes::EntryNodeSessions;
 
 pub use error::SqlError;
 pub use login::Login;
+pub use member::MemberAnswer;
 pub(crate) use pool::Leased;
 pub use probe::{Listener, Probes};
 pub use reachability::can_reach;
 pub(crate) use reference_tables::{ReferenceTables, Share};
 pub use server::Server;
+pub use shards::count_shards;

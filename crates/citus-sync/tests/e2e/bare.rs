@@ -13,9 +13,10 @@ use crate::daemon::{Daemon, SOON};
 /// Where a request for a failover or switchover of the group is.
 const REQUEST: &str = "/service/wk1/failover";
 
-/// A coordinator and the two members of group 1, both of which take writes.
+/// A coordinator and the two members of group 1, both of which take writes: the second is a copy of the
+/// first, promoted.
 pub(crate) struct Bare {
-    sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     pub(crate) etcd: Etcd,
     pub(crate) coordinator: Postgres,
     pub(crate) members: [Postgres; 2],
@@ -32,7 +33,10 @@ impl Bare {
                 .expect("Citus or its stand-in");
             server
         };
-        let (coordinator, members) = (server("cn1"), [server("pg1"), server("pg2")]);
+        let (coordinator, first) = (server("cn1"), server("pg1"));
+        let second = first.standby("pg2").expect("a copy of pg1");
+        second.promote().expect("pg2 takes writes");
+        let members = [first, second];
         let bare = Self {
             sandbox,
             etcd,
@@ -54,9 +58,14 @@ impl Bare {
         bare
     }
 
-    fn put_member(&self, scope: &str, server: &Postgres) {
+    pub(crate) fn put_member(&self, scope: &str, server: &Postgres) {
+        self.put_member_at(scope, server, &server.address());
+    }
+
+    /// Its member key says that it is at this address.
+    pub(crate) fn put_member_at(&self, scope: &str, server: &Postgres, address: &str) {
         let value = json!({
-            "conn_url": format!("postgres://{}/postgres", server.address()),
+            "conn_url": format!("postgres://{address}/postgres"),
             "state": "running", "role": "replica", "version": "4.1.5",
         });
         let key = format!("/service/{scope}/members/{}", server.name());
@@ -71,6 +80,15 @@ impl Bare {
             .kv()
             .put(&format!("/service/{scope}/leader"), server.name())
             .expect("a leader");
+    }
+
+    /// The scope's cluster is that of this server.
+    pub(crate) fn put_system(&self, scope: &str, server: &Postgres) {
+        let system = server.system().expect("its system identifier");
+        self.etcd
+            .kv()
+            .put(&format!("/service/{scope}/initialize"), &system)
+            .expect("an identifier");
     }
 
     /// What `patronictl switchover` and its kin write.

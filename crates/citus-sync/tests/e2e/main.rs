@@ -27,4 +27,5 @@ mod superseded;
 mod switchover;
 mod systemd;
 mod ways_in;
+mod who_answered;
 mod writers;

@@ -230,6 +230,7 @@ impl Held {
     /// The leader takes no writes any more.
     pub(crate) fn leader_is_gone(&mut self) {
         self.at_entry_nodes.nodes.leader_is_gone(true);
+        self.at_entry_nodes.start_what_is_due();
     }
 
     /// Moves reads; no entry node is skipped.

@@ -8,8 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, ResponseHeader, WatchClient,
-    WatchOptions, WatchRequestSender, WatchResponseStream,
+    Client, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, ResponseHeader, Txn, TxnOp,
+    TxnOpResponse, WatchClient, WatchOptions, WatchRequestSender, WatchResponseStream,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -152,6 +152,29 @@ impl Connection {
             more: answer.more(),
             records: answer.take_kvs().into_iter().map(into_record).collect(),
         })
+    }
+
+    /// The revisions at which keys were last put, none for one that is not there; all of one moment.
+    /// Linearizable, so that a member that is behind cannot answer.
+    pub(super) async fn revisions<const N: usize>(
+        &mut self,
+        settings: &Settings,
+        keys: [String; N],
+    ) -> Result<[Option<i64>; N], EtcdError> {
+        let options = || Some(GetOptions::new().with_keys_only());
+        let gets = keys.map(|key| TxnOp::get(key, options()));
+        let limit = settings.request_timeout;
+        let answer = timeout(limit, self.kv.txn(Txn::new().and_then(gets)))
+            .await
+            .map_err(|_| EtcdError::silent("read", limit))?
+            .map_err(|error| EtcdError::new("read", &error))?;
+        let mut revisions = [None; N];
+        for (revision, answer) in revisions.iter_mut().zip(answer.op_responses()) {
+            if let TxnOpResponse::Get(answer) = answer {
+                *revision = answer.kvs().first().map(KeyValue::mod_revision);
+            }
+        }
+        Ok(revisions)
     }
 
     /// Opens a watch, and reads its first answer: only that confirms the watch.

@@ -75,8 +75,8 @@ fn set(scope: &mut ScopeState, field: FieldRef<'_>, record: &Record) -> Result<b
             Ok(true)
         }
         FieldRef::Initialize => {
-            let initialized = value::initialized(raw);
-            Ok(std::mem::replace(&mut view.initialized, initialized) != initialized)
+            let system = value::initialize(raw)?.map(|system| versioned(system, record));
+            Ok(std::mem::replace(&mut view.system, system.clone()) != system)
         }
         FieldRef::Status => {
             let position = value::position(raw)?;
@@ -126,7 +126,7 @@ pub(super) fn remove(scope: &mut ScopeState, field: FieldRef<'_>) -> bool {
         FieldRef::Failover => view.failover.take().is_some(),
         FieldRef::Config => view.config.take().is_some(),
         FieldRef::Failsafe => view.failsafe.take().is_some(),
-        FieldRef::Initialize => std::mem::take(&mut view.initialized),
+        FieldRef::Initialize => view.system.take().is_some(),
         FieldRef::Status => {
             scope.set_position(|positions| positions.status = Status::Absent);
             false

@@ -91,6 +91,8 @@ const CHANCES: &[Chance] = &[
     ([6, 25, 0], |n| Event::CutFromUs(leader(n))),
     ([6, 20, 0], |n| Event::CutFromCoordinator(leader(n))),
     ([25, 20, 0], |n| Event::Heal(host(n))),
+    ([6, 6, 6], |n| Event::Intrude(host(n))),
+    ([6, 4, 4], |_| Event::ScopeIsMadeAnew),
     ([4, 0, 0], |_| Event::EtcdIsSilent),
     ([15, 0, 0], |_| Event::EtcdIsBack),
     ([3, 2, 2], |_| Event::EtcdIsRestored),

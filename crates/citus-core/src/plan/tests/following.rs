@@ -365,14 +365,16 @@ fn after_a_restore_a_member_without_free_connections_may_still_take_writes() {
     assert!(!decision.steps["app"].acts(), "{decision:?}");
 }
 
+/// There is nothing to mistrust it against; so the member at the row is asked.
 #[test]
-fn the_first_history_of_etcd_that_is_seen_is_trusted() {
-    let scenario = Scenario::new()
-        .leader("pg2")
-        .says(ProbeState::Writable)
-        .at_row("pg1", ProbeState::Writable)
-        .lineage(3, None);
-    assert_eq!(scenario.decide().rule, Rule::Move);
+fn the_first_history_of_etcd_that_is_seen_is_taken_once_the_member_at_the_row_takes_no_writes() {
+    let scenario = |state| {
+        let scenario = Scenario::new().leader("pg2").says(ProbeState::Writable);
+        let scenario = scenario.at_row("pg1", state).started("pg1", 7);
+        scenario.lineage(3, None).decide()
+    };
+    assert_eq!(scenario(ProbeState::InRecovery).rule, Rule::Move);
+    assert_eq!(scenario(ProbeState::Writable).rule, Rule::Blocked);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The leader is lost: reads go to a standby that has everything, once the coordinator cannot
 //! reach it either; writes wait only if the policy says so.
 
-use dcs_watch::{Lsn, Role};
+use dcs_watch::{KeyRevisions, Lsn, Role};
 
 use super::super::*;
 use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
@@ -467,4 +467,26 @@ fn a_new_leader_that_is_lost_at_once_says_so() {
     assert!(
         matches!(waiting(&scenario), Wait::Unreachable { address, .. } if *address == addr("pg2"))
     );
+}
+
+/// The watch may be behind: another member may lead by now, and another one be synchronous.
+#[test]
+fn etcd_itself_confirms_who_is_synchronous_before_reads_move() {
+    let ready = lost().standby_at("pg2", 100, 100, 3);
+    let with = |keys| {
+        let mut scenario = ready.clone();
+        scenario.keys = Some(keys);
+        scenario.decide()
+    };
+    assert_eq!(*stay(&with(None)), Stay::KeysNotRead);
+    let newer = KeyRevisions {
+        leader: Some(LEADER_REVISION),
+        sync: Some(21),
+    };
+    assert_eq!(*stay(&with(Some(newer))), Stay::KeysDiffer);
+    let same = KeyRevisions {
+        sync: Some(20),
+        ..newer
+    };
+    assert_eq!(reads_to(&with(Some(same))), addr("pg2"));
 }

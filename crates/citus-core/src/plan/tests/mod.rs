@@ -18,3 +18,4 @@ mod the_checker_stops_changes;
 mod the_checker_stops_entry_nodes;
 mod the_checker_stops_holds;
 mod the_checker_stops_read_moves;
+mod who_answered;

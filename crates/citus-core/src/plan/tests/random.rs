@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn};
+use dcs_watch::{FailoverRequest, Freshness, HostPort, KeyRevisions, Lsn, SystemId, Versioned};
 use proptest::prelude::*;
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
+use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary, versioned};
 use super::telling::{self, REQUEST};
 
 /// The round of a hold that is taken here; members' answers are older and newer ones.
@@ -65,6 +65,60 @@ fn answer() -> impl Strategy<Value = (ProbeState, (Option<u64>, Option<u64>), u6
         0..5_u64,
         prop::bool::weighted(0.2),
     )
+}
+
+/// What a member says of itself: of the scope's cluster, of another one, or nothing.
+fn identity() -> impl Strategy<Value = Identity> {
+    let system = prop_oneof![
+        4 => Just(Some(SystemId(7))),
+        1 => Just(Some(SystemId(99))),
+        1 => Just(None),
+    ];
+    (system, prop::option::weighted(0.9, 1..3_u32))
+        .prop_map(|(system, timeline)| Identity { system, timeline })
+}
+
+prop_compose! {
+    fn count()(
+        expected in 0..3_u64,
+        found in 0..3_u64,
+        serves in prop::option::of(0..3_i32),
+        is_coordinator in prop::bool::weighted(0.1),
+    ) -> Result<ShardCount, String> {
+        if found > expected {
+            return Err("refused".to_owned());
+        }
+        let missing = (found < expected).then_some(102_008);
+        Ok(ShardCount { expected, found, missing, serves, is_coordinator })
+    }
+}
+
+prop_compose! {
+    /// Who is who, what was known of it, and what was counted.
+    fn clusters()(
+        identities in prop::collection::vec(identity(), HOSTS.len()),
+        scope in prop::option::weighted(0.8, (prop_oneof![4 => Just(7_u64), 1 => Just(99_u64)], 1..3_i64)),
+        known in prop::option::weighted(0.7, (prop::option::weighted(0.8, Just(7_u64)), prop::option::weighted(0.9, 1..3_i64))),
+        counts in prop::collection::btree_map(
+            (prop_oneof![Just("app"), Just("second")], prop::sample::select(&HOSTS[..3])), count(), 0..6),
+    ) -> Clusters {
+        Clusters {
+            identities: HOSTS.into_iter().zip(identities).collect(),
+            scope: scope.map(|(id, created)| versioned(SystemId(id), created)),
+            known: known.map(|(id, created)| KnownCluster { system: id.map(SystemId), created }),
+            counts: counts.into_iter().map(|((database, host), count)| {
+                ((database.to_owned(), addr(host)), count)
+            }).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Clusters {
+    identities: BTreeMap<&'static str, Identity>,
+    scope: Option<Versioned<SystemId>>,
+    known: Option<KnownCluster>,
+    counts: ShardCounts,
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
@@ -191,6 +245,12 @@ prop_compose! {
     fn scenario()(
         keys in keys(),
         memory in memory(),
+        clusters in clusters(),
+        revisions in prop_oneof![
+            6 => Just(None),
+            1 => Just(Some(None)),
+            1 => Just(Some(Some(KeyRevisions { leader: Some(LEADER_REVISION + 1), sync: Some(20) }))),
+        ],
         group in 0..3_i32,
         leader in prop::option::weighted(0.9, member()),
         fresh in prop::bool::weighted(0.9),
@@ -222,6 +282,17 @@ prop_compose! {
                 probe.leader_revision = LEADER_REVISION - 10;
             }
         }
+        for (host, identity) in clusters.identities {
+            if let Some(probe) = scenario.answers.get_mut(&addr(host))
+                && matches!(probe.state, ProbeState::Writable | ProbeState::InRecovery)
+            {
+                probe.identity = identity;
+            }
+        }
+        scenario.view.system = clusters.scope;
+        scenario.known_cluster = clusters.known;
+        scenario.shards = clusters.counts;
+        scenario.keys = revisions;
         scenario.register = register;
         scenario.progress = memory.progress;
         if scenario.writes == Writes::Allowed && scenario.group != COORDINATOR_GROUP {

@@ -2,6 +2,7 @@
 //! one hung server neither delays nor hides what the others show. Then the judges turn answers into
 //! findings.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,10 +11,12 @@ use futures_util::future::{join, join_all};
 
 use super::answers::{ask_entry_nodes, inspect_databases, try_from_coordinator};
 use super::per_database::databases_named;
-use super::{databases, entry_nodes, etcd, groups, hooks, rights, scopes, server, settings};
+use super::{
+    databases, entry_nodes, etcd, groups, hooks, rights, scopes, server, settings, shards,
+};
 use crate::cli::outcome::{Done, Outcome};
 use crate::cli::runtime::block_on;
-use crate::cli::snapshot::{self, Groups, Views};
+use crate::cli::snapshot::{self, Groups, Look, Views};
 use crate::cli::source::load;
 use crate::cli::stdout::{print, print_json};
 use crate::session::Login;
@@ -122,8 +125,21 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
         .await;
 
     let writes = snapshot::writes(formation);
+    let rows = groups::rows(&inspected);
+    let mut look = Look {
+        formation,
+        writes,
+        answers: &answers,
+        rows: &rows,
+        at_rows: BTreeMap::new(),
+        shards: BTreeMap::new(),
+    };
+    let wanted = shards::wanted(&look, &groups);
+    look.count(&login, &groups, wanted).await;
+    look.complete(&login, &groups).await;
     let mut found = scopes::judge(formation, writes, &groups, views, &config.namespace);
     found.extend(server::leaders(formation, &groups, &answers));
+    found.extend(server::unidentified(formation, &groups, &answers));
     found.extend(databases::judge(formation, &groups, &inspected));
     found.extend(rights::to_move(formation, &inspected));
     found.extend(settings::judge(formation, &login, &inspected));
@@ -138,9 +154,8 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
         found.extend(hooks::reachable(config, &groups));
     }
     found.extend(server::reached(formation, &groups, &reached));
-    found.extend(groups::judge(
-        formation, writes, &groups, &answers, &inspected,
-    ));
+    found.extend(shards::judge(&look, &groups));
+    found.extend(groups::judge(&look, &groups));
     if config.formations.len() > 1 {
         for finding in &mut found {
             finding.what = format!("{}: {}", formation.name, finding.what);

@@ -124,7 +124,11 @@ mod tests {
             .iter()
             .map(|name| {
                 let mut view = ScopeView::empty(name.parse().unwrap());
-                view.initialized = true;
+                view.system = Some(dcs_watch::Versioned {
+                    value: dcs_watch::SystemId(1),
+                    mod_revision: 1,
+                    create_revision: 1,
+                });
                 (view.scope.clone(), view)
             })
             .collect()

@@ -6,19 +6,14 @@ use dcs_watch::ScopeView;
 
 use super::answers::{Inspected, citus};
 use super::per_database::PerDatabase;
-use crate::cli::snapshot::{self, Answers, Groups};
+use crate::cli::snapshot::{Groups, Look};
 use citus_core::config::Formation;
-use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
+use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait};
 use citus_core::render::Finding;
 
-pub(super) fn judge(
-    formation: &Formation,
-    writes: Writes,
-    groups: &Groups,
-    answers: &Answers,
-    inspected: &Inspected,
-) -> Vec<Finding> {
-    let rows: BTreeMap<String, Rows> = inspected
+/// The rows of each database, where it could be asked for them.
+pub(super) fn rows(inspected: &Inspected) -> BTreeMap<String, Rows> {
+    inspected
         .iter()
         .map(|(name, answer)| {
             let rows = match citus(answer) {
@@ -28,11 +23,14 @@ pub(super) fn judge(
             };
             (name.clone(), rows)
         })
-        .collect();
+        .collect()
+}
+
+pub(super) fn judge(look: &Look<'_>, groups: &Groups) -> Vec<Finding> {
+    let (formation, rows) = (look.formation, look.rows);
     let mut found = Vec::new();
     for (group, view) in &groups.views {
-        let answer = answers.get(group);
-        let decision = snapshot::decide(formation, writes, *group, view, answer, &rows);
+        let decision = look.decide(*group, view);
         let mut per_database = PerDatabase::of(formation);
         for (database, step) in &decision.steps {
             if let Rows::Known(known) = &rows[database]
@@ -45,7 +43,7 @@ pub(super) fn judge(
     }
     let configured = groups.configured();
     let mut per_database = PerDatabase::of(formation);
-    for (database, rows) in &rows {
+    for (database, rows) in rows {
         let Rows::Known(rows) = rows else { continue };
         for finding in unfollowed(&configured, rows)
             .into_iter()
@@ -136,7 +134,10 @@ fn waiting(
         Wait::TwoPrimaries { .. }
         | Wait::AddressTaken { .. }
         | Wait::NoSpare { .. }
-        | Wait::LineageUnproven { .. } => Some(Finding::fail(what, wait.to_string(), "")),
+        | Wait::LineageUnproven { .. }
+        | Wait::ForeignServer { .. }
+        | Wait::OlderLeader { .. }
+        | Wait::Unproven(_) => Some(Finding::fail(what, wait.to_string(), "")),
         _ => (!may_lack).then(|| no_row(what, group, view, rows)),
     }
 }

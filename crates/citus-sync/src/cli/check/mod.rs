@@ -18,5 +18,6 @@ mod rights;
 mod scopes;
 mod server;
 mod settings;
+mod shards;
 
 pub(super) use command::{Options, check};
