@@ -2,6 +2,7 @@
 //! reconciler; and an answer by the moment that was asked for, whatever the reconciler does.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::handler_state::HandlerState;
+use super::room::Place;
 use crate::state::{GroupHandle, LookupError};
 use citus_core::config::TOKEN_VARIABLE;
 use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
@@ -114,6 +116,9 @@ async fn prepare(
 ) -> Result<(GroupHandle, HoldRequest, Duration), Refused> {
     // First of all: a client without the token learns nothing about the groups.
     authorise(state, request.headers())?;
+    if let Some(place) = request.extensions().get::<Arc<Place>>() {
+        place.authorise();
+    }
     let bad = |text: String| Refused::new(StatusCode::BAD_REQUEST, RefusalKind::BadRequest, text);
     let Path(group) = group.map_err(|error| bad(error.body_text()))?;
     let Query(of) = of.map_err(|error| bad(error.body_text()))?;
