@@ -1,6 +1,7 @@
 //! Whole transitions, from the first news to the end, as the program lives through them.
 
 use super::fixture::{Event, Fixture, HOLD_TIMEOUT, Synchronous};
+use crate::event::HoldEnd;
 use crate::plan::{Held, Limits};
 
 /// A quiet cluster with a synchronous standby, pg2, and clients that write.
@@ -78,6 +79,24 @@ fn a_switchover_that_goes_well() {
         ]
     );
     ends_at(&mut fixture, "pg2");
+}
+
+/// The metric of holds tells the two apart.
+#[test]
+fn a_hold_is_followed_when_another_member_leads_and_released_when_the_same_one_does() {
+    let mut fixture = reads_moved();
+    fixture.happens(Event::LeaderLeaves);
+    fixture.everybody_answers();
+    fixture.happens(Event::Promote("pg2"));
+    fixture.happens(Event::Withdraw);
+    fixture.happens(Event::PromotionEnds);
+    ends_at(&mut fixture, "pg2");
+    assert_eq!(fixture.hold_ends(), [HoldEnd::Followed]);
+
+    let mut fixture = reads_moved();
+    fixture.happens(Event::Withdraw);
+    ends_at(&mut fixture, "pg1");
+    assert_eq!(fixture.hold_ends(), [HoldEnd::Released]);
 }
 
 /// A write that was acknowledged after the leader said how far it is, and before it was held, is in no
