@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Query, Request, State as Shared};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -21,16 +21,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::exposition;
 use super::handler_state::HandlerState;
 use super::holds;
 use super::room::{Place, Room};
 use crate::state::StateStore;
 use citus_core::config::Secret;
 use citus_core::report::{History, State};
-
-/// What Prometheus takes for OpenMetrics; with any other content type it falls back to the older
-/// format, which does not know `# EOF`.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How long a client may take for its request's head. Also ends keep-alive connections on which
 /// nothing is asked any more; longer than the usual scrape interval of 15 s.
@@ -49,7 +46,10 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is served, for the front page and for the answer to an unknown path.
 const PATHS: [(&str, &str); 6] = [
-    ("/metrics", "OpenMetrics"),
+    (
+        "/metrics",
+        "OpenMetrics, or Prometheus text, as `Accept` has it",
+    ),
     ("/livez", "whether the loops turn"),
     (
         "/readyz",
@@ -180,11 +180,13 @@ pub(super) fn router(shared: HandlerState) -> Router {
         .with_state(shared)
 }
 
-async fn metrics(Shared(store): Shared<StateStore>) -> Response {
-    let text = store
-        .metrics()
-        .expose(&store.watch_numbers(), store.not_ready().is_empty());
-    ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
+async fn metrics(Shared(store): Shared<StateStore>, headers: HeaderMap) -> Response {
+    let format = exposition::wanted(&headers);
+    let fields = [
+        (header::CONTENT_TYPE, format.content_type()),
+        (header::VARY, "Accept"),
+    ];
+    (fields, store.expose(format)).into_response()
 }
 
 async fn livez(Shared(store): Shared<StateStore>) -> (StatusCode, String) {

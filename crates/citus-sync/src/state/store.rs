@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
 
 use super::group_handle::{self, Command, GroupHandle, LookupError};
-use crate::metrics::{Metrics, WatchNumbers};
+use crate::metrics::{DatabaseLabels, Format, Metrics, WatchNumbers};
 use crate::session::Database;
 use citus_core::plan::{Rows, Writes};
 use citus_core::report::{
@@ -243,6 +243,23 @@ impl StateStore {
                 age.as_secs()
             ))
         }
+    }
+
+    /// The metrics as they are now.
+    pub fn expose(&self, format: Format) -> String {
+        let metrics = self.metrics();
+        for formation in &self.inner.formations {
+            for database in &formation.databases {
+                let labels = DatabaseLabels {
+                    formation: formation.name.clone(),
+                    database: database.name.to_string(),
+                };
+                let up = matches!(database.rows(), Rows::Known(_));
+                let gauge = metrics.database_up.get_or_create(&labels);
+                gauge.set(i64::from(up));
+            }
+        }
+        metrics.expose(format, &self.watch_numbers(), self.not_ready().is_empty())
     }
 
     /// What the watch on etcd has counted.
