@@ -291,3 +291,41 @@ fn a_hold_that_stands_and_a_transition_that_is_over() {
     };
     insta::assert_snapshot!(status(&state, &[transition], now()));
 }
+
+/// One odd row, member or scope costs itself: the page is read from the daemon's JSON and shown.
+#[test]
+fn odd_names_are_read_back_cut_and_shown() {
+    let long = "x".repeat(66_000);
+    let hosts = ["[::1]", "", "a b", "::1", "a\u{1b}[2J", &long];
+    let groups = (1..).zip(hosts).map(|(number, host)| GroupReport {
+        scope: long.clone(),
+        leader: Some(long.clone()),
+        ..group(number, "", "", host)
+    });
+    let formation = FormationReport {
+        name: long.clone(),
+        writes: Writes::Allowed,
+        coordinator: "cn".to_owned(),
+        databases: vec![database(&long)],
+        groups: groups.collect(),
+        unresolved: vec![long.clone()],
+    };
+    let state = State {
+        formations: vec![formation],
+        ..in_sync()
+    };
+    let json = serde_json::to_string(&state).unwrap();
+    let read: State = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, state);
+    let page = status(&read, &[], now());
+    for host in [
+        "[[::1]]:5432",
+        " :5432",
+        "a b:5432",
+        " [::1]:5432",
+        r"a\u{1b}[2J:5432",
+    ] {
+        assert!(page.contains(host), "{host} is not in\n{page}");
+    }
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+}
