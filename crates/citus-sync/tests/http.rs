@@ -245,6 +245,71 @@ fn a_daemon_that_sees_everything_is_ready_and_status_shows_it() {
 }
 
 #[test]
+fn odd_scopes_and_rows_are_cut_and_shown_and_hide_no_neighbour() {
+    FIXTURE.citus_database("odd");
+    FIXTURE.put_both("odd");
+    let long = format!("wk2-{}", "x".repeat(66_000));
+    FIXTURE.put_scope("odd", &long, &[("odd member", FIXTURE.worker.port())]);
+    let odd = [(2, "[::1]", 5432), (3, "", -1), (4, "a b\u{1b}[2J", 70_000)];
+    for (group, host, port) in odd {
+        let sql = format!(
+            "INSERT INTO pg_catalog.pg_dist_node (nodeid, groupid, nodename, nodeport, noderack, \
+             noderole, nodecluster) VALUES ({}, {group}, '{host}', {port}, 'default', 'primary', \
+             'default')",
+            100 + group
+        );
+        FIXTURE.coordinator.execute("odd", &sql).unwrap();
+    }
+    for (scope, worker) in [("wk3", "wk3-1"), ("wk4", "wk4-1")] {
+        FIXTURE.put_scope("odd", scope, &[(worker, FIXTURE.worker.port())]);
+    }
+    let listen = FIXTURE.sandbox.port().unwrap();
+    let text = format!(
+        "etcd: {{ endpoints: [\"{}\"] }}\nnamespace: /odd/\ncoordinator: {{ scope: cn, databases: \
+         [odd] }}\ndiscover: '^wk(?<group>[0-9]+)(-x+)?$'\npolicy: {{ write: never }}\nlisten: \
+         127.0.0.1:{listen}\n",
+        FIXTURE.etcd.endpoint()
+    );
+    let program = Path::new(env!("CARGO_BIN_EXE_citus-sync"));
+    let daemon = Daemon::start(&FIXTURE.sandbox, program, &text, listen).unwrap();
+    daemon.wait_ready(SOON).unwrap();
+    wait_for("all groups to be seen", SOON, || {
+        let state: State = serde_json::from_str(&daemon.get("/api/v1/state")?.1)?;
+        let groups = &state.formations[0].groups;
+        Ok(groups.len() == 5 && groups[1].in_sync)
+    })
+    .unwrap();
+
+    let url = format!("http://127.0.0.1:{listen}");
+    let ran = run(fixture::command(&["status", "--url", &url]));
+    ran.ended(0);
+    for shown in ["x… (66 kB)", "[[::1]]:5432", " :0 ", r"a b\u{1b}[2J:0"] {
+        assert!(
+            ran.stdout.contains(shown),
+            "{shown} is not in\n{}",
+            ran.stdout
+        );
+    }
+    assert!(ran.stdout.len() < 20_000, "{} bytes", ran.stdout.len());
+    run(fixture::command(&["history", "--url", &url])).ended(0);
+    let plan = run(fixture::command(&[
+        "plan",
+        "-c",
+        daemon.config().to_str().unwrap(),
+    ]));
+    plan.ended(0);
+    assert!(plan.stdout.contains("[[::1]]:5432"), "{}", plan.stdout);
+    assert_eq!(daemon.stop(SOON).unwrap(), Some(0));
+    assert!(
+        daemon
+            .log()
+            .entries()
+            .iter()
+            .all(|line| line.text.len() < 8 << 10)
+    );
+}
+
+#[test]
 fn clients_that_neither_speak_nor_listen_do_not_delay_the_end() {
     let sandbox = Sandbox::new().unwrap();
     let (_silent, etcd) = black_hole();
@@ -369,10 +434,85 @@ fn an_address_in_use_is_reported_with_its_key() {
 }
 
 fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
+    signal_to(child.id(), name);
+}
+
+fn signal_to(pid: u32, name: &str) {
     let sent = Command::new("kill")
-        .args(["-s", name, &pid])
+        .args(["-s", name, &pid.to_string()])
         .status()
         .unwrap();
     assert!(sent.success());
+}
+
+/// What is in the real world, and not in the tests of the parts.
+#[test]
+fn signals_that_mean_nothing_here_end_nothing_and_are_told() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_silent, etcd) = black_hole();
+    let endpoint = format!("http://127.0.0.1:{etcd}");
+    let (daemon, _) = daemon(&sandbox, &endpoint, "service", "app");
+    for name in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR"] {
+        signal_to(daemon.pid(), name);
+        let told = format!("SIG{name} does nothing here");
+        wait_for(&told, SOON, || {
+            Ok(daemon
+                .log()
+                .entries()
+                .iter()
+                .any(|line| line.text.contains(&told)))
+        })
+        .unwrap();
+    }
+    assert_eq!(daemon.get("/livez").unwrap().0, 200);
+    assert_eq!(daemon.stop(SOON).unwrap(), Some(0));
+}
+
+#[test]
+fn a_watchdog_that_allows_no_time_is_off() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_silent, etcd) = black_hole();
+    for limit in ["0", "1"] {
+        let listen = sandbox.port().unwrap();
+        let endpoint = format!("http://127.0.0.1:{etcd}");
+        let more = format!("listen: 127.0.0.1:{listen}\n");
+        let text = native(&endpoint, "s", "postgres", &["app"], &[(1, "wk1")], &more);
+        let program = Path::new(env!("CARGO_BIN_EXE_citus-sync"));
+        let daemon = Daemon::start_as(&sandbox, program, &text, listen, |command| {
+            command.env("WATCHDOG_USEC", limit);
+        });
+        let daemon = daemon.unwrap();
+        wait_for("the daemon to serve", SOON, || {
+            Ok(daemon.get("/livez")?.0 == 200)
+        })
+        .unwrap();
+        assert_eq!(daemon.stop(SOON).unwrap(), Some(0), "{limit}");
+    }
+}
+
+#[test]
+fn a_reader_of_the_log_that_is_stuck_stops_nothing() {
+    let sandbox = Sandbox::new().unwrap();
+    let listen = sandbox.port().unwrap();
+    let more = format!("listen: 127.0.0.1:{listen}\n");
+    let endpoint = format!("http://127.0.0.1:{}", sandbox.port().unwrap());
+    let text = native(&endpoint, "s", "postgres", &["app"], &[(1, "wk1")], &more);
+    let file = fixture::file(&text);
+    // A pipe of Linux takes 64 KiB. This one is full before the first line.
+    let (_unread, mut full) = std::io::pipe().unwrap();
+    full.write_all(&[b'\n'; 64 << 10]).unwrap();
+    let mut command = fixture::command(&["run", "-c"]);
+    command.arg(file.path()).stderr(full);
+    let mut child = sandbox.spawn(&mut command).unwrap();
+    let page = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", listen))?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    wait_for("the daemon to serve", SOON, || Ok(page().is_ok())).unwrap();
+    signal(&child, "TERM");
+    assert_eq!(fixture::end_of(&mut child), Some(0));
 }

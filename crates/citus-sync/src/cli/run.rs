@@ -3,7 +3,8 @@
 use std::io;
 use std::thread;
 
-use tokio::signal::unix::{SignalKind, signal};
+use futures_util::future::join_all;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
@@ -38,9 +39,7 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
         .name("signals".to_owned())
         .spawn(move || {
             runtime.block_on(async move {
-                let streams = signal(SignalKind::interrupt())
-                    .and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-                let (mut int, mut term) = match streams {
+                let (mut int, mut term, unused) = match streams() {
                     Ok(streams) => {
                         let _ = listening.send(Ok(()));
                         streams
@@ -50,6 +49,7 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
                         return;
                     }
                 };
+                tokio::spawn(ignore(unused));
                 let mut next = async || {
                     tokio::select! {
                         _ = int.recv() => ("SIGINT", 130),
@@ -66,4 +66,35 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
     started
         .blocking_recv()
         .unwrap_or_else(|_| Err(io::Error::other("the signal thread ended")))
+}
+
+/// Signals that have no meaning here and would end the process where it stands: somebody means another
+/// program, or expects a feature of one. The numbers are those of Linux on every common architecture.
+const UNUSED: [(&str, i32); 7] = [
+    ("SIGUSR1", 10),
+    ("SIGUSR2", 12),
+    ("SIGALRM", 14),
+    ("SIGVTALRM", 26),
+    ("SIGPROF", 27),
+    ("SIGIO", 29),
+    ("SIGPWR", 30),
+];
+
+/// The signals that end the daemon, and those that do nothing.
+fn streams() -> io::Result<(Signal, Signal, Vec<(&'static str, Signal)>)> {
+    let unused = UNUSED.map(|(name, number)| Ok((name, signal(SignalKind::from_raw(number))?)));
+    let unused = unused.into_iter().collect::<io::Result<_>>()?;
+    let end = [SignalKind::interrupt(), SignalKind::terminate()];
+    let [int, term] = end.map(signal);
+    Ok((int?, term?, unused))
+}
+
+/// Says of each signal that does nothing that it did nothing.
+async fn ignore(unused: Vec<(&'static str, Signal)>) {
+    let each = unused.into_iter().map(|(name, mut stream)| async move {
+        while stream.recv().await.is_some() {
+            info!("{name} does nothing here; SIGTERM stops this program");
+        }
+    });
+    join_all(each).await;
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::outcome::Failed;
+use super::secret_files::exposed;
+use crate::files::{read, read_once};
 use citus_core::config::Config;
 
 /// Which configuration.
@@ -23,8 +25,28 @@ impl Source {
 
 /// Reads a configuration; every problem becomes a line.
 pub(super) fn load(file: &Path) -> Result<Config, Failed> {
-    Config::load(file, &|name| std::env::var(name).ok(), &|path| {
-        std::fs::read_to_string(path)
-    })
-    .map_err(|error| Failed::Configuration(error.to_string()))
+    let read = |path: &Path| {
+        if path == file {
+            read_once(path)
+        } else {
+            read(path)
+        }
+    };
+    let config = Config::load(file, &|name| std::env::var(name).ok(), &read)
+        .map_err(|error| Failed::Configuration(error.to_string()))?;
+    checked(config)
+}
+
+/// Refuses a configuration whose secrets are not safe.
+fn checked(mut config: Config) -> Result<Config, Failed> {
+    let exposed = exposed(&config);
+    if exposed.problems.is_empty() {
+        config.warnings.extend(exposed.warnings);
+        return Ok(config);
+    }
+    let problems = exposed.problems.join("\n  ");
+    let file = config.source.display();
+    Err(Failed::Configuration(format!(
+        "{file}: these files cannot be used:\n  {problems}"
+    )))
 }

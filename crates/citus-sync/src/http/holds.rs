@@ -128,6 +128,13 @@ async fn prepare(
             "timeout_ms: found 0; expected a number of milliseconds from 1".to_owned(),
         ));
     }
+    if (hold.member.as_ref()).is_some_and(|member| member.trim().is_empty()) {
+        return Err(bad(
+            "member: found an empty name; expected the member that is about to stop, or no `member` to \
+             hold whichever leads"
+                .to_owned(),
+        ));
+    }
     let wait = hold
         .wait_ms
         .map_or(WAIT, Duration::from_millis)

@@ -289,6 +289,8 @@ async fn a_malformed_request_is_refused_with_the_reason() {
         (HOLD_1, "{", 400),
         (HOLD_1, "{\"membre\": \"a\"}", 400),
         (HOLD_1, "{\"timeout_ms\": 0}", 400),
+        (HOLD_1, "{\"member\": \"\"}", 400),
+        (HOLD_1, "{\"member\": \" \\t\"}", 400),
         (HOLD_1, &long, 413),
         ("/api/v1/groups/1/hold?formaton=a", "", 400),
         ("/api/v1/groups/%ff/hold", "", 400),

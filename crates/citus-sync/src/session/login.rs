@@ -15,6 +15,7 @@ use dcs_watch::HostPort;
 use super::bounded::Bounds;
 use super::error::SqlError;
 use super::socket::Keepalive;
+use crate::files::read_passfile;
 
 /// The role that logs in, and the deadlines of its sessions.
 #[derive(Clone, Debug)]
@@ -140,7 +141,7 @@ fn look_up(
     user: &str,
 ) -> Result<Option<String>, SqlError> {
     // Read at every connect: a rotated password is picked up without a restart.
-    let text = std::fs::read_to_string(path)
+    let text = read_passfile(path)
         .map_err(|e| SqlError::Password(format!("cannot read passfile {}: {e}", path.display())))?;
     Ok(passfile::look_up(
         &text,
