@@ -516,3 +516,83 @@ fn a_reader_of_the_log_that_is_stuck_stops_nothing() {
     signal(&child, "TERM");
     assert_eq!(fixture::end_of(&mut child), Some(0));
 }
+
+/// Scopes whose leaders accept connections, and never say anything: the kernel accepts for them.
+fn silent_leaders(namespace: &str, database: &str, with_rows: bool) -> std::net::TcpListener {
+    FIXTURE.citus_database(database);
+    FIXTURE.put_scope(namespace, "cn", &[("cn-1", FIXTURE.coordinator.port())]);
+    let silent = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let kv = FIXTURE.etcd.kv();
+    for number in 2..62 {
+        let host = format!("127.0.0.{number}");
+        let folder = format!("/{namespace}/wk{number}");
+        let member = format!(
+            "{{\"conn_url\":\"postgres://{host}:{port}/postgres\",\"state\":\"running\",\
+             \"role\":\"primary\",\"version\":\"4.1.5\",\"timeline\":1}}"
+        );
+        kv.put(&format!("{folder}/members/m"), &member).unwrap();
+        kv.put(&format!("{folder}/leader"), "m").unwrap();
+        if with_rows {
+            let sql = format!(
+                "INSERT INTO pg_catalog.pg_dist_node (nodeid, groupid, nodename, nodeport, noderack, \
+                 noderole, nodecluster) VALUES ({}, {number}, '{host}', {port}, 'default', 'primary', \
+                 'default')",
+                100 + number
+            );
+            FIXTURE.coordinator.execute(database, &sql).unwrap();
+        }
+    }
+    silent
+}
+
+/// The most sessions that a daemon has on the coordinator, until each group has been looked at and lost.
+fn most_sessions(namespace: &str, database: &str) -> i64 {
+    let listen = FIXTURE.sandbox.port().unwrap();
+    let text = format!(
+        "etcd: {{ endpoints: [\"{}\"] }}\nnamespace: /{namespace}/\ncoordinator: {{ scope: cn, \
+         databases: [{database}] }}\ndiscover: '^wk(?<group>[0-9]+)$'\nlisten: 127.0.0.1:{listen}\n\
+         policy: {{ connect_timeout: 1s }}\n",
+        FIXTURE.etcd.endpoint()
+    );
+    let program = Path::new(env!("CARGO_BIN_EXE_citus-sync"));
+    let daemon = Daemon::start(&FIXTURE.sandbox, program, &text, listen).unwrap();
+    let count = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'citus-sync%' AND datname = \
+         '{database}'"
+    );
+    let mut client = FIXTURE.coordinator.connect("postgres").unwrap();
+    let mut most = 0;
+    wait_for(
+        "every leader to be lost, and asked about again",
+        SOON,
+        || {
+            let now: i64 = client.query_one(&count, &[])?.get(0);
+            most = most.max(now);
+            let state: State = serde_json::from_str(&daemon.get("/api/v1/state")?.1)?;
+            let groups = &state.formations[0].groups;
+            let lost = |group: &citus_core::report::GroupReport| {
+                let steps = &group.databases[database].step;
+                group.group == 0 || steps.contains("cannot reach") || steps.contains("lost")
+            };
+            Ok(groups.len() == 61 && groups.iter().all(lost))
+        },
+    )
+    .unwrap();
+    assert_eq!(daemon.get("/livez").unwrap().0, 200);
+    most
+}
+
+#[test]
+fn groups_without_a_row_take_no_session_of_the_coordinator() {
+    let _silent = silent_leaders("silent", "silent", false);
+    let most = most_sessions("silent", "silent");
+    assert!((1..=3).contains(&most), "{most} sessions");
+}
+
+#[test]
+fn sixty_silent_leaders_take_a_bounded_number_of_sessions_of_the_coordinator() {
+    let _silent = silent_leaders("silent_rows", "silent_rows", true);
+    let most = most_sessions("silent_rows", "silent_rows");
+    assert!((1..=12).contains(&most), "{most} sessions");
+}

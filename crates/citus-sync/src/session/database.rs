@@ -183,6 +183,18 @@ impl Database {
         Ok((Leased::new(session, permit), dialect))
     }
 
+    /// The same for a question, out of a supply of its own: a member that is silent keeps it for a
+    /// second, and no step waits for that.
+    pub(super) async fn acquire_for_question(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
+        let permit = self
+            .shared
+            .pool
+            .question_permit(self.shared.login.statement_timeout)
+            .await?;
+        let (session, dialect) = self.session(false).await?;
+        Ok((Leased::new(session, permit), dialect))
+    }
+
     /// A session out of no supply, for what is itself bounded in number, or brief.
     pub(crate) async fn aside(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
         self.session(false).await
