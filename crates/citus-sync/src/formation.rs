@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::execute::EntryNodes;
 use crate::group::{Context, GroupDriver};
-use crate::session::{Database, Login, Probes};
+use crate::session::{Database, Login, Probes, SharedPassword};
 use crate::state::{FormationState, StateStore};
 use citus_core::config::Formation as Settings;
 use citus_core::plan::{COORDINATOR_GROUP, Writes};
@@ -66,6 +66,16 @@ impl Formation {
             entry_nodes,
             rows_changed,
         }
+    }
+
+    /// The password of its role, to be replaced when it changes.
+    pub fn password(&self) -> SharedPassword {
+        self.probe_login.password.clone()
+    }
+
+    /// This formation's name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
     }
 
     /// This formation's place on the state store.

@@ -9,6 +9,7 @@
 //! - `views`: the subscriptions
 //! - `listing`: one list of everything
 //! - `retry`: pauses between tries; the only file that names `backoff`
+//! - `password`: the etcd user's password, which may change
 //! - `settings`: how etcd is reached, and the time limits
 //! - `counters`: counts for metrics
 
@@ -16,6 +17,7 @@ mod counters;
 pub(crate) mod driver;
 mod etcd;
 mod listing;
+mod password;
 mod retry;
 mod settings;
 mod views;
@@ -24,6 +26,7 @@ mod watcher;
 pub use counters::Counters;
 pub(crate) use listing::NO_KEY_HINT;
 pub use listing::{ListError, list_once};
+pub use password::Password;
 pub use retry::Retry;
 pub use settings::{Settings, SettingsError};
 pub use views::{Health, Views};

@@ -11,7 +11,7 @@ use super::{Table, counted, history};
 use crate::plan::{Wait, Writes};
 use crate::report::{
     DatabaseReport, EtcdReport, FormationReport, GroupDatabaseReport, GroupReport, HoldReport,
-    MoveReport, RetryReport, State, Transition,
+    MoveReport, ReloadReport, RetryReport, State, Transition,
 };
 
 /// The page that `status` prints. `transitions` are the last few that are over, oldest first.
@@ -28,6 +28,9 @@ pub fn status(state: &State, transitions: &[Transition], now: OffsetDateTime) ->
     for reason in &state.not_ready {
         let _ = writeln!(text, "  not ready: {}", one_line(reason));
     }
+    if let Some(report) = &state.reload {
+        reload(&mut text, report, now);
+    }
     etcd(&mut text, &state.etcd);
     for report in &state.formations {
         formation(&mut text, report, now);
@@ -40,6 +43,22 @@ pub fn status(state: &State, transitions: &[Transition], now: OffsetDateTime) ->
         }
     }
     text
+}
+
+/// Only what a reload has left open: the rest is as the file says.
+fn reload(text: &mut String, reload: &ReloadReport, now: OffsetDateTime) {
+    let at = moment(&reload.at, now);
+    if let Some(why) = &reload.refused {
+        let why = one_line(why);
+        let _ = writeln!(
+            text,
+            "  reload {at}: the file cannot be used, nothing was changed: {why}"
+        );
+    }
+    if !reload.needs_restart.is_empty() {
+        let keys = one_line(&reload.needs_restart.join(", "));
+        let _ = writeln!(text, "  reload {at}: needs a restart: {keys}");
+    }
 }
 
 fn etcd(text: &mut String, etcd: &EtcdReport) {

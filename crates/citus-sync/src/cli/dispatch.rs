@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::logs::{self, Log, Logs};
 use super::outcome::{Done, Failed, Outcome};
 use super::source::Source;
-use super::{check, convert, history, hold, plan, run, status};
+use super::{check, convert, history, hold, plan, reload, run, status};
 
 /// Keeps `pg_dist_node` of a Citus cluster true to what Patroni decided.
 #[derive(Debug, Parser)]
@@ -27,6 +27,9 @@ const EXIT_CODES: &str =
 enum Command {
     /// Follow the leaders until stopped
     Run(Source),
+    /// Have a running daemon read its configuration again
+    #[command(after_long_help = reload::HELP)]
+    Reload(Source),
     /// Look at everything that `run` will need, and say what to fix; changes nothing
     Check(check::Options),
     /// Say what `run` would change now, and why; changes nothing
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(source) => run::run(&source),
+        Command::Reload(source) => reload::reload(&source),
         Command::Check(options) => check::check(&options),
         Command::Plan(options) => plan::plan(&options),
         Command::Status(options) => status::status(&options),

@@ -1,28 +1,37 @@
 //! `citus-sync run`: the daemon, and the signals that end it.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use futures_util::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
 use super::outcome::{Done, Failed, Outcome};
 use super::runtime::block_on;
 use super::snapshot;
 use super::source::Source;
-use crate::daemon;
+use crate::daemon::{self, Control};
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(source: &Source) -> Outcome {
     let config = source.load()?;
     // An endpoint or a namespace that cannot work is the file's fault, not the world's.
     snapshot::etcd_settings(&config)?;
-    let (stop, stopping) = watch::channel(false);
-    watch_signals(stop)
+    let (stop, shutdown) = watch::channel(false);
+    let (hangup, reload) = mpsc::channel(1);
+    watch_signals(stop, hangup)
         .map_err(|error| Failed::Otherwise(format!("cannot listen for signals: {error}")))?;
-    block_on(daemon::run(config, stopping))?
+    let again = source.clone();
+    let load = move || again.load_again().map_err(|failed| failed.to_string());
+    let control = Control {
+        shutdown,
+        reload,
+        load: Arc::new(load),
+    };
+    block_on(daemon::run(config, control))?
         .map(|()| Done::Yes)
         .map_err(|error| Failed::Otherwise(format!("{error:#}")))
 }
@@ -30,7 +39,7 @@ pub(super) fn run(source: &Source) -> Outcome {
 /// Turns `stop` true at the first signal and ends the process at the second. On a thread and a
 /// runtime of its own: the second signal is for a daemon that does not stop, which may well be
 /// one whose runtime is stuck.
-fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
+fn watch_signals(stop: watch::Sender<bool>, reload: mpsc::Sender<()>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -39,7 +48,7 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
         .name("signals".to_owned())
         .spawn(move || {
             runtime.block_on(async move {
-                let (mut int, mut term, unused) = match streams() {
+                let (mut int, mut term, hangup, unused) = match streams() {
                     Ok(streams) => {
                         let _ = listening.send(Ok(()));
                         streams
@@ -50,6 +59,7 @@ fn watch_signals(stop: watch::Sender<bool>) -> io::Result<()> {
                     }
                 };
                 tokio::spawn(ignore(unused));
+                tokio::spawn(ask_to_reload(hangup, reload));
                 let mut next = async || {
                     tokio::select! {
                         _ = int.recv() => ("SIGINT", 130),
@@ -80,13 +90,25 @@ const UNUSED: [(&str, i32); 7] = [
     ("SIGPWR", 30),
 ];
 
-/// The signals that end the daemon, and those that do nothing.
-fn streams() -> io::Result<(Signal, Signal, Vec<(&'static str, Signal)>)> {
+/// The signals that end the daemon, the one that has it reload, and those that do nothing.
+fn streams() -> io::Result<(Signal, Signal, Signal, Vec<(&'static str, Signal)>)> {
     let unused = UNUSED.map(|(name, number)| Ok((name, signal(SignalKind::from_raw(number))?)));
     let unused = unused.into_iter().collect::<io::Result<_>>()?;
-    let end = [SignalKind::interrupt(), SignalKind::terminate()];
-    let [int, term] = end.map(signal);
-    Ok((int?, term?, unused))
+    let used = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let [int, term, hangup] = used.map(signal);
+    Ok((int?, term?, hangup?, unused))
+}
+
+/// Passes SIGHUP on. One that comes while another one waits is the same wish.
+async fn ask_to_reload(mut hangup: Signal, reload: mpsc::Sender<()>) {
+    while hangup.recv().await.is_some() {
+        info!("SIGHUP: reading the configuration again");
+        let _ = reload.try_send(());
+    }
 }
 
 /// Says of each signal that does nothing that it did nothing.

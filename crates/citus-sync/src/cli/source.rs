@@ -1,5 +1,6 @@
 //! The configuration that a command was given, and how it is read.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +11,7 @@ use crate::files::{read, read_once};
 use citus_core::config::Config;
 
 /// Which configuration.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Source {
     /// The configuration: citus-sync's own file, or Patroni's with a `citus:` section
     #[arg(short = 'c', long = "config", value_name = "FILE")]
@@ -21,18 +22,26 @@ impl Source {
     pub(super) fn load(&self) -> Result<Config, Failed> {
         load(&self.file)
     }
+
+    /// Reads it again. A pipe has said by then what it had to say.
+    pub(super) fn load_again(&self) -> Result<Config, Failed> {
+        load_with(&self.file, &read)
+    }
 }
 
 /// Reads a configuration; every problem becomes a line.
 pub(super) fn load(file: &Path) -> Result<Config, Failed> {
-    let read = |path: &Path| {
+    load_with(file, &|path| {
         if path == file {
             read_once(path)
         } else {
             read(path)
         }
-    };
-    let config = Config::load(file, &|name| std::env::var(name).ok(), &read)
+    })
+}
+
+fn load_with(file: &Path, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<Config, Failed> {
+    let config = Config::load(file, &|name| std::env::var(name).ok(), read)
         .map_err(|error| Failed::Configuration(error.to_string()))?;
     checked(config)
 }

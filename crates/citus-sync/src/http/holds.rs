@@ -158,14 +158,15 @@ impl From<LookupError> for Refused {
 }
 
 fn authorise(state: &HandlerState, headers: &HeaderMap) -> Result<(), Refused> {
-    let Some(token) = &state.token else {
+    let token = state.token.borrow();
+    let Some(token) = &*token else {
         return Err(Refused::new(
             StatusCode::FORBIDDEN,
             RefusalKind::NoToken,
             format!(
                 "this daemon has no token, so every request for a hold is refused: name a file with one \
-                 under `token_file` in its configuration, or set {TOKEN_VARIABLE}, and start it \
-                 again"
+                 under `token_file` in its configuration, or set {TOKEN_VARIABLE}, and reload or \
+                 start it again"
             ),
         ));
     };

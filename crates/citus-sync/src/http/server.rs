@@ -83,10 +83,9 @@ const HOLD: &str = "/api/v1/groups/{group}/hold";
 pub async fn serve(
     listener: TcpListener,
     store: StateStore,
-    token: Option<Secret>,
+    token: watch::Receiver<Option<Secret>>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let token = token.map(Arc::new);
     let router = router(HandlerState { store, token });
     let room = Room::default();
     let mut connections = JoinSet::new();

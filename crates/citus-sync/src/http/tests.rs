@@ -64,7 +64,7 @@ async fn serving(store: &StateStore, with: Option<&str>) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
     let (stop, stopping) = watch::channel(false);
-    let (store, with) = (store.clone(), with.map(token));
+    let (store, with) = (store.clone(), watch::channel(with.map(token)).1);
     let task = tokio::spawn(async move {
         serve(listener, store, with, stopping).await.unwrap();
     });

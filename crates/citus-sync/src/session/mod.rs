@@ -6,7 +6,7 @@
 //! 1. `error`, `bounded`, `server`: what can go wrong; how much a server may send; which member
 //!    leads the coordinator
 //! 2. `socket`: a TCP connection with keepalives
-//! 3. `login`: the role, its password, the settings of each session
+//! 3. `password`, then `login`: the password, which may change; the role, the settings of each session
 //! 4. `connect`: one open session
 //! 5. `warm`, `reference_tables`, `catalogue`: idle sessions; the session that all holds of a
 //!    database share; reading what a database says of its Citus
@@ -23,6 +23,7 @@ mod entry_nodes;
 mod error;
 pub mod inspect;
 mod login;
+mod password;
 mod pool;
 mod probe;
 mod reachability;
@@ -39,6 +40,7 @@ pub(crate) use entry_nodes::EntryNodeSessions;
 
 pub use error::SqlError;
 pub use login::Login;
+pub use password::SharedPassword;
 pub(crate) use pool::Leased;
 pub use probe::{Listener, Probes};
 pub use reachability::can_reach;

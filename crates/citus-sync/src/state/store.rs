@@ -17,7 +17,7 @@ use crate::metrics::{DatabaseLabels, Format, Metrics, WatchNumbers};
 use crate::session::Database;
 use citus_core::plan::{Rows, Writes};
 use citus_core::report::{
-    DatabaseReport, EtcdReport, FormationReport, GroupReport, State, Transition,
+    DatabaseReport, EtcdReport, FormationReport, GroupReport, ReloadReport, State, Transition,
 };
 
 /// A loop that has not turned for this long is stuck: its longest sleep is a few seconds.
@@ -39,6 +39,7 @@ struct Inner {
     formations: Vec<FormationState>,
     heartbeat: Mutex<Instant>,
     transitions: Mutex<VecDeque<Transition>>,
+    reload: Mutex<Option<ReloadReport>>,
 }
 
 /// What is known of one formation.
@@ -95,6 +96,7 @@ impl StateStore {
             formations,
             heartbeat,
             transitions: Mutex::default(),
+            reload: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -200,6 +202,22 @@ impl StateStore {
             transitions.pop_front();
         }
         transitions.push_back(transition);
+    }
+
+    /// The configuration was read again; counted and dated here.
+    pub fn reloaded(&self, report: ReloadReport) {
+        let mut last = self.reload();
+        let count = last.as_ref().map_or(0, |last| last.count) + 1;
+        *last = Some(ReloadReport {
+            count,
+            at: now_text(),
+            ..report
+        });
+    }
+
+    fn reload(&self) -> std::sync::MutexGuard<'_, Option<ReloadReport>> {
+        let reload = &self.inner.reload;
+        reload.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The transitions that are over, oldest first.
@@ -341,6 +359,7 @@ impl StateStore {
             not_ready,
             etcd,
             formations,
+            reload: self.reload().clone(),
         }
     }
 }

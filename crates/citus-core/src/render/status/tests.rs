@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::*;
 use crate::plan::Rule;
-use crate::report::{PhaseTimes, TransitionKind, TransitionOutcome};
+use crate::report::{PhaseTimes, ReloadReport, TransitionKind, TransitionOutcome};
 
 const NOW: &str = "2026-11-22T12:05:09Z";
 
@@ -74,6 +74,7 @@ fn in_sync() -> State {
         forced: false,
     };
     State {
+        reload: None,
         version: "0.1.0".to_owned(),
         started_at: "2026-11-19T10:00:00.123Z".to_owned(),
         ready: true,
@@ -290,6 +291,39 @@ fn a_hold_that_stands_and_a_transition_that_is_over() {
         databases: BTreeMap::new(),
     };
     insta::assert_snapshot!(status(&state, &[transition], now()));
+}
+
+#[test]
+fn a_reload_that_left_something_open_is_shown_until_the_next_one() {
+    let with = |reload| {
+        let reload = Some(reload);
+        status(
+            &State {
+                reload,
+                ..in_sync()
+            },
+            &[],
+            now(),
+        )
+    };
+    let reload = ReloadReport {
+        at: "2026-11-22T12:04:00Z".to_owned(),
+        ..ReloadReport::default()
+    };
+    let page = with(ReloadReport {
+        needs_restart: vec!["listen".to_owned(), "workers".to_owned()],
+        ..reload.clone()
+    });
+    assert!(page.contains("needs a restart: listen, workers"), "{page}");
+    let page = with(ReloadReport {
+        refused: Some("line 3: no such key".to_owned()),
+        ..reload.clone()
+    });
+    assert!(
+        page.contains("nothing was changed: line 3: no such key"),
+        "{page}"
+    );
+    assert!(!with(reload).contains("reload"));
 }
 
 /// One odd row, member or scope costs itself: the page is read from the daemon's JSON and shown.
