@@ -3,6 +3,7 @@
 use super::fixture::{Event, Fixture, HOLD_TIMEOUT, Synchronous};
 use crate::event::HoldEnd;
 use crate::plan::{Held, Limits};
+use crate::report::HoldOutcome;
 
 /// A quiet cluster with a synchronous standby, pg2, and clients that write.
 fn quiet() -> Fixture {
@@ -441,6 +442,26 @@ fn a_restart_with_the_hook() {
         "app: move node 2 from pg2:5432 to pg1:5432",
         "started anew, and takes writes"
     );
+    ends_at(&mut fixture, "pg1");
+}
+
+/// The deadline of a hold is with the server: a person who wants a longer one is told that it is not.
+#[test]
+fn a_second_hold_that_would_last_longer_is_refused_and_one_that_would_not_joins() {
+    let mut fixture = quiet();
+    fixture.happens(Event::CatchUp);
+    let first = fixture.ask_for_hold_of(HOLD_TIMEOUT / 2, None);
+    assert_eq!(first.outcome, HoldOutcome::Held, "{first:?}");
+    let longer = fixture.ask_for_hold_of(HOLD_TIMEOUT, None);
+    assert_eq!(longer.outcome, HoldOutcome::Refused, "{longer:?}");
+    for word in ["writes are held already, for 1", "citus-sync release"] {
+        assert!(longer.message.contains(word), "{longer:?}");
+    }
+    let same = fixture.ask_for_hold_of(HOLD_TIMEOUT / 2, None);
+    assert_eq!(same.outcome, HoldOutcome::Held, "{same:?}");
+    let hook = fixture.ask_for_hold_of(HOLD_TIMEOUT, Some("pg1"));
+    assert_eq!(hook.outcome, HoldOutcome::Held, "{hook:?}");
+    fixture.happens(Event::Release);
     ends_at(&mut fixture, "pg1");
 }
 
