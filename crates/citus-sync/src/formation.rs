@@ -224,10 +224,17 @@ impl Crew<'_> {
             Duty::Database(number) => {
                 let database = self.formation.databases[*number].clone();
                 let coordinator = self.views.scope(&settings.coordinator.scope);
-                let run = database.run(coordinator, settings.policy.clone());
-                let mut shutdown = self.shutdown.clone();
+                let (policy, mut shutdown) = (settings.policy.clone(), self.shutdown.clone());
+                let writes = self.context.writes == Writes::Allowed;
                 self.tasks.spawn(async move {
                     sleep(after).await;
+                    let run = async {
+                        if writes {
+                            database.run_as_the_writer(coordinator, policy).await;
+                        } else {
+                            database.run(coordinator, policy).await;
+                        }
+                    };
                     tokio::select! {
                         () = run => {}
                         _ = shutdown.wait_for(|stop| *stop) => {}

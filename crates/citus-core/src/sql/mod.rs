@@ -9,6 +9,7 @@ mod moves;
 mod nodes;
 mod plain;
 mod questions;
+mod writer;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub use questions::{
     CITUS_IS_QUIET, FLUSH, FLUSHED, IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, WHERE_IT_IS_NOW,
     has_replayed, primary_of,
 };
+
+pub use writer::{TAKE_WRITER_LOCK, WRITER, end_when_idle, writer_in_words};
 
 /// How sessions of ours begin their `application_name`. A session that bears it is never terminated to make
 /// way: it is the hold of another group, or another instance of this program.

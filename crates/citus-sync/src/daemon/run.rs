@@ -147,9 +147,10 @@ async fn supervise(
                 }
             }
             _ = look_for_ready.tick(), if !told_ready => {
-                if store.not_ready().is_empty() {
+                if store.is_started() {
                     told_ready = true;
-                    info!("ready");
+                    let observes = !store.not_ready().is_empty();
+                    info!("{}", if observes { "started, and only observes" } else { "ready" });
                     notify::ready();
                 }
             }

@@ -21,6 +21,7 @@ use super::login::SharedLogin;
 use super::pool::{Leased, Pool};
 use super::reference_tables::ReferenceTables;
 use super::server::{Server, leader_of};
+use super::writer_lock::WriterLock;
 use citus_core::plan::{Row, Rows};
 use citus_core::policy::Policy;
 use citus_core::sql::{Dialect, FAULT_FIXED_BY};
@@ -34,6 +35,8 @@ pub struct DatabaseState {
     pub dialect: Option<Arc<Dialect>>,
     /// The verified coordinator leader, while connected.
     pub server: Option<Server>,
+    /// Another daemon is the writer there, in words.
+    pub other_writer: Option<String>,
 }
 
 /// A handle to one database; cheap to clone.
@@ -65,6 +68,7 @@ impl Database {
             rows: Rows::Unknown(why),
             dialect: None,
             server: None,
+            other_writer: None,
         };
         let name: Arc<str> = name.into();
         Self {
@@ -110,9 +114,11 @@ impl Database {
 
     fn publish(&self, change: impl FnOnce(&mut DatabaseState)) {
         let news = self.shared.state.send_if_modified(|state| {
-            let before = (state.rows.clone(), state.server.clone());
+            let before = state.clone();
             change(state);
-            before != (state.rows.clone(), state.server.clone())
+            before.rows != state.rows
+                || before.server != state.server
+                || before.other_writer != state.other_writer
         });
         if news {
             self.shared.changed.send_replace(());
@@ -241,11 +247,41 @@ impl Database {
         self.publish(|state| {
             state.rows = Rows::Unknown(why);
             state.server = None;
+            state.other_writer = None;
+        });
+    }
+
+    /// Another daemon is the writer: nothing is known here, so nothing is changed.
+    fn observe(&self, other: String) {
+        self.publish(|state| {
+            state.rows =
+                Rows::Unknown(format!("{other}; this one observes until that one is gone"));
+            state.server = None;
+            state.other_writer = Some(other);
         });
     }
 
     /// Keeps this database known until its future is dropped.
-    pub async fn run(self, mut coordinator: watch::Receiver<Arc<ScopeView>>, policy: Policy) {
+    pub async fn run(self, coordinator: watch::Receiver<Arc<ScopeView>>, policy: Policy) {
+        self.run_with(coordinator, policy, &mut Writer::Any).await;
+    }
+
+    /// The same, and known only while no other daemon may write there.
+    pub async fn run_as_the_writer(
+        self,
+        coordinator: watch::Receiver<Arc<ScopeView>>,
+        policy: Policy,
+    ) {
+        self.run_with(coordinator, policy, &mut Writer::Only(None))
+            .await;
+    }
+
+    async fn run_with(
+        self,
+        mut coordinator: watch::Receiver<Arc<ScopeView>>,
+        policy: Policy,
+        writer: &mut Writer,
+    ) {
         let mut retry = Retry::new(Duration::from_millis(20), Duration::from_secs(5));
         // In a row, at this server.
         let mut failures = 0_u32;
@@ -274,7 +310,7 @@ impl Database {
                 let _ = coordinator.wait_for(|view| !still(view)).await;
             };
             let result = tokio::select! {
-                result = self.serve(&target, &policy, &mut retry) => result,
+                result = self.serve(&target, &policy, &mut retry, writer) => result,
                 () = other(&mut coordinator) => continue,
             };
             let Err(error) = result;
@@ -311,6 +347,7 @@ impl Database {
         target: &Server,
         policy: &Policy,
         retry: &mut Retry,
+        writer: &mut Writer,
     ) -> Result<std::convert::Infallible, SqlError> {
         let mut session = match self.shared.pool.take_at(&target.address) {
             Some(session) => session,
@@ -321,6 +358,9 @@ impl Database {
             let why = format!("coordinator leader {member} ({address}) is still in recovery");
             self.forget(why, None);
             sleep(policy.probe_interval).await;
+        }
+        if let Writer::Only(lock) = writer {
+            self.become_the_writer(target, lock).await?;
         }
         let dialect = Arc::new(detect(&mut session).await?);
         let rows = read_rows(&mut session, &dialect).await?;
@@ -339,10 +379,46 @@ impl Database {
                 rows,
                 dialect,
                 server: Some(target.clone()),
+                other_writer: None,
             };
         });
         retry.succeeded();
-        self.keep(closing, &dialect, policy).await
+        tokio::select! {
+            result = self.keep(closing, &dialect, policy) => result,
+            error = writer.until_lost() => Err(error),
+        }
+    }
+
+    /// Waits until this daemon is the only writer of the database.
+    async fn become_the_writer(
+        &self,
+        target: &Server,
+        lock: &mut Option<WriterLock>,
+    ) -> Result<(), SqlError> {
+        let address = &target.address;
+        if lock.as_ref().is_some_and(|lock| lock.stands_at(address)) {
+            return Ok(());
+        }
+        *lock = None;
+        let mut wanted = WriterLock::open(&self.shared.login, address, &self.name).await?;
+        let mut told = None;
+        while let Some(other) = wanted.take().await? {
+            if wanted.is_worth_a_word() && told.as_ref() != Some(&other) {
+                let (database, member) = (&self.name, &target.member);
+                warn!(
+                    %database, member, %address,
+                    "{other}: this one only observes, until that one is gone; run one instance"
+                );
+                told = Some(other.clone());
+            }
+            self.observe(other);
+            wanted.pause().await;
+        }
+        if told.is_some() {
+            info!(database = %self.name, "the other citus-sync is gone: this one writes from now on");
+        }
+        *lock = Some(wanted);
+        Ok(())
     }
 
     fn until_next_look(&self, policy: &Policy) -> Duration {
@@ -379,6 +455,26 @@ impl Database {
             self.put_back(session);
             refreshed?;
         }
+    }
+}
+
+/// Who may write to a database beside this daemon.
+enum Writer {
+    /// It is not asked, because this daemon does not write.
+    Any,
+    /// Nobody, while the lock is there.
+    Only(Option<WriterLock>),
+}
+
+impl Writer {
+    /// Waits until this daemon is not the only writer any more.
+    async fn until_lost(&mut self) -> SqlError {
+        let Self::Only(Some(lock)) = self else {
+            return std::future::pending().await;
+        };
+        let error = lock.until_lost().await;
+        *self = Self::Only(None);
+        error
     }
 }
 

@@ -8,8 +8,8 @@
 //! 2. `socket`: a TCP connection with keepalives
 //! 3. `password`, then `login`: the password, which may change; the role, the settings of each session
 //! 4. `connect`: one open session
-//! 5. `warm`, `reference_tables`, `catalogue`: idle sessions; the session that all holds of a
-//!    database share; reading what a database says of its Citus
+//! 5. `warm`, `reference_tables`, `writer_lock`, `catalogue`: idle sessions; the session that all
+//!    holds of a database share; the one that keeps other daemons from writing; reading what a database says of its Citus
 //! 6. `pool`, `entry_nodes`: the coordinator's sessions, and those of the entry nodes
 //! 7. `database`, `probe`, `inspect`: one database on the coordinator leader; whether a member
 //!    takes writes; one look, for commands that look once
@@ -31,6 +31,7 @@ mod reference_tables;
 mod server;
 mod socket;
 mod warm;
+mod writer_lock;
 
 pub use bounded::Bounds;
 pub use connect::Connection;

@@ -336,6 +336,15 @@ impl StateStore {
         reasons
     }
 
+    /// Whether nothing is to be waited for before the daemon counts as started: it is ready, or another
+    /// one is the writer, which may be so for long.
+    pub fn is_started(&self) -> bool {
+        let databases = self.inner.formations.iter();
+        let mut databases = databases.flat_map(|formation| &formation.databases);
+        databases.any(|database| database.state().other_writer.is_some())
+            || self.not_ready().is_empty()
+    }
+
     /// Everything, as `/api/v1/state` shows it.
     pub fn state(&self) -> State {
         let health = self.inner.views.health().borrow().clone();
