@@ -535,7 +535,7 @@ fn a_second_daemon_on_a_formation_only_observes_until_the_first_is_gone() {
     a_row_is_mended("two");
 
     let third = follower("two", "two");
-    says(&third, &["only observes"]);
+    says(&third, &["run one instance"]);
     first.kill().unwrap();
     says(&third, &["this one writes from now on"]);
     wait_in_sync(&third);
@@ -549,7 +549,7 @@ fn a_frozen_daemon_does_not_stay_the_writer() {
     let first = follower("frozen", "frozen");
     wait_in_sync(&first);
     let second = follower("frozen", "frozen");
-    says(&second, &["only observes"]);
+    says(&second, &["run one instance"]);
     first.freeze().unwrap();
     says(&second, &["this one writes from now on"]);
     wait_in_sync(&second);

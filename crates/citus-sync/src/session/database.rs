@@ -252,12 +252,12 @@ impl Database {
     }
 
     /// Another daemon is the writer: nothing is known here, so nothing is changed.
-    fn observe(&self, other: String) {
+    fn observe(&self, other: String, lasts: bool) {
         self.publish(|state| {
             state.rows =
                 Rows::Unknown(format!("{other}; this one observes until that one is gone"));
             state.server = None;
-            state.other_writer = Some(other);
+            state.other_writer = lasts.then_some(other);
         });
     }
 
@@ -403,7 +403,8 @@ impl Database {
         let mut wanted = WriterLock::open(&self.shared.login, address, &self.name).await?;
         let mut told = None;
         while let Some(other) = wanted.take().await? {
-            if wanted.is_worth_a_word() && told.as_ref() != Some(&other) {
+            let lasts = wanted.is_worth_a_word();
+            if lasts && told.as_ref() != Some(&other) {
                 let (database, member) = (&self.name, &target.member);
                 warn!(
                     %database, member, %address,
@@ -411,7 +412,7 @@ impl Database {
                 );
                 told = Some(other.clone());
             }
-            self.observe(other);
+            self.observe(other, lasts);
             wanted.pause().await;
         }
         if told.is_some() {
