@@ -92,7 +92,7 @@ impl Group {
         if decision.resyncs() && self.facts.others_held {
             self.again = Some(now.instant + OTHERS_HELD);
         }
-        self.look_at_hold(&situation, &decision, led, now);
+        self.look_at_hold(&situation, &decision, led.as_deref(), now);
         self.answer_requests(&situation, &decision, now.instant);
         self.close_transition(&situation, &decision);
         self.report(&situation, &decision, now);
@@ -185,7 +185,7 @@ impl Group {
         &mut self,
         situation: &Situation<'_>,
         decision: &Decision,
-        led: Option<String>,
+        led: Option<&str>,
         now: Now,
     ) {
         let expired = situation.active_hold.is_some_and(|hold| hold.expired);
@@ -245,7 +245,7 @@ impl Group {
     }
 
     /// Nothing is held any more, and nothing is to be.
-    fn fall(&mut self, situation: &Situation<'_>, led: Option<String>, now: Instant) {
+    fn fall(&mut self, situation: &Situation<'_>, led: Option<&str>, now: Instant) {
         // Those of a hold that stood before this program's group knew of it, too.
         self.want(Effect::LetEntryNodesGo);
         let Some(hold) = self.phase.fall() else {
@@ -256,7 +256,7 @@ impl Group {
         }
         let leader = situation.view.leader.as_ref();
         let leader = leader.map(|leader| leader.value.clone());
-        let end = end_of(&hold, leader == led);
+        let end = end_of(&hold, leader.as_deref() == led);
         self.publish(Event::WritesGoOn {
             leader,
             after: now.saturating_duration_since(hold.since),

@@ -142,9 +142,10 @@ pub(super) fn start(logs: &Logs, daemon: bool) -> Result<Log, Failed> {
 fn panics_go_to_the_log() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
-        match backtrace.status() {
-            BacktraceStatus::Captured => error!("{panic}\n{backtrace}"),
-            _ => error!("{panic}"),
+        if backtrace.status() == BacktraceStatus::Captured {
+            error!("{panic}\n{backtrace}");
+        } else {
+            error!("{panic}");
         }
     }));
 }

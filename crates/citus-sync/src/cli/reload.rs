@@ -1,5 +1,6 @@
 //! `citus-sync reload`: has the daemon that runs with a file read it again, and says what came of it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -79,10 +80,11 @@ fn tell(reload: &ReloadReport) -> Outcome {
     }
     let mut text = String::new();
     if !reload.applied.is_empty() {
-        text += &format!("taken over: {}\n", reload.applied.join(", "));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "taken over: {}", reload.applied.join(", "));
     }
     if !reload.needs_restart.is_empty() {
-        text += &format!("needs a restart: {}\n", reload.needs_restart.join(", "));
+        let _ = writeln!(text, "needs a restart: {}", reload.needs_restart.join(", "));
     }
     if text.is_empty() {
         "nothing has changed\n".clone_into(&mut text);

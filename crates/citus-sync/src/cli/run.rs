@@ -48,7 +48,12 @@ fn watch_signals(stop: watch::Sender<bool>, reload: mpsc::Sender<()>) -> io::Res
         .name("signals".to_owned())
         .spawn(move || {
             runtime.block_on(async move {
-                let (mut int, mut term, hangup, unused) = match streams() {
+                let Streams {
+                    mut int,
+                    mut term,
+                    hangup,
+                    unused,
+                } = match streams() {
                     Ok(streams) => {
                         let _ = listening.send(Ok(()));
                         streams
@@ -91,7 +96,15 @@ const UNUSED: [(&str, i32); 7] = [
 ];
 
 /// The signals that end the daemon, the one that has it reload, and those that do nothing.
-fn streams() -> io::Result<(Signal, Signal, Signal, Vec<(&'static str, Signal)>)> {
+struct Streams {
+    int: Signal,
+    term: Signal,
+    hangup: Signal,
+    unused: Vec<(&'static str, Signal)>,
+}
+
+/// Listens for them.
+fn streams() -> io::Result<Streams> {
     let unused = UNUSED.map(|(name, number)| Ok((name, signal(SignalKind::from_raw(number))?)));
     let unused = unused.into_iter().collect::<io::Result<_>>()?;
     let used = [
@@ -100,7 +113,12 @@ fn streams() -> io::Result<(Signal, Signal, Signal, Vec<(&'static str, Signal)>)
         SignalKind::hangup(),
     ];
     let [int, term, hangup] = used.map(signal);
-    Ok((int?, term?, hangup?, unused))
+    Ok(Streams {
+        int: int?,
+        term: term?,
+        hangup: hangup?,
+        unused,
+    })
 }
 
 /// Passes SIGHUP on. One that comes while another one waits is the same wish.

@@ -84,8 +84,9 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let (token, tokens) = watch::channel(config.token.clone());
     let formations = config.formations.iter().cloned().map(Formation::new);
     let formations: Vec<Formation> = formations.collect();
-    let passwords = formations.iter();
-    let passwords = passwords.map(|one| (one.name().to_owned(), one.password()));
+    let passwords = formations
+        .iter()
+        .map(|one| (one.name().to_owned(), one.password()));
     let passwords = passwords.collect();
     let parts = formations.iter().map(Formation::store).collect();
     let store = StateStore::new(views.clone(), Metrics::default(), parts);
@@ -115,15 +116,18 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     notify::stopping();
     info!("stopping");
     stop.send_replace(true);
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if timeout(STOP_DEADLINE, all).await.is_err() {
-        warn!(
-            "some tasks did not end within {} s and are cut off",
-            STOP_DEADLINE.as_secs()
-        );
-    }
+    wait_for_all(tasks).await;
     info!("stopped");
     ended
+}
+
+/// Waits for the tasks to end, but not for long.
+async fn wait_for_all(mut tasks: JoinSet<anyhow::Result<&'static str>>) {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if timeout(STOP_DEADLINE, all).await.is_err() {
+        let seconds = STOP_DEADLINE.as_secs();
+        warn!("some tasks did not end within {seconds} s and are cut off");
+    }
 }
 
 /// Turns until asked to stop, or until a part ends that should not.

@@ -448,8 +448,8 @@ async fn connections_that_ask_nothing_keep_no_request_with_the_token_out() {
         let hold = Order::Hold(HoldRequest::default());
         let patience = Duration::from_secs(4);
         let called = call(&server.url, &token(TOKEN), (None, "1"), &hold, patience).await;
-        let held = Called::Answer(answer(HoldOutcome::Held));
-        assert_eq!(called.unwrap(), held, "{sent:?}");
+        let expected = Called::Answer(answer(HoldOutcome::Held));
+        assert_eq!(called.unwrap(), expected, "{sent:?}");
     }
 }
 

@@ -300,18 +300,9 @@ impl Database {
             };
             let verifying = format!("verifying coordinator leader {}", target.member);
             self.forget(verifying, Some(&target.address));
-            let other = async |coordinator: &mut watch::Receiver<Arc<ScopeView>>| {
-                let still = |view: &Arc<ScopeView>| match leader_of(view) {
-                    Ok(server) => server == target,
-                    // A stale view is no reason to drop a good session: nothing is decided on it.
-                    Err(_) => view.freshness != Freshness::Fresh,
-                };
-                // An error means that the watcher is gone: the daemon is stopping.
-                let _ = coordinator.wait_for(|view| !still(view)).await;
-            };
             let result = tokio::select! {
                 result = self.serve(&target, &policy, &mut retry, writer) => result,
-                () = other(&mut coordinator) => continue,
+                () = another_leader(&mut coordinator, &target) => continue,
             };
             let Err(error) = result;
             let (database, scope) = (&self.name, &view.scope);
@@ -336,7 +327,7 @@ impl Database {
             );
             tokio::select! {
                 () = sleep(pause) => {}
-                () = other(&mut coordinator) => {}
+                () = another_leader(&mut coordinator, &target) => {}
             }
         }
     }
@@ -393,7 +384,7 @@ impl Database {
     async fn become_the_writer(
         &self,
         target: &Server,
-        lock: &mut Option<WriterLock>,
+        lock: &mut Option<Box<WriterLock>>,
     ) -> Result<(), SqlError> {
         let address = &target.address;
         if lock.as_ref().is_some_and(|lock| lock.stands_at(address)) {
@@ -418,7 +409,7 @@ impl Database {
         if told.is_some() {
             info!(database = %self.name, "the other citus-sync is gone: this one writes from now on");
         }
-        *lock = Some(wanted);
+        *lock = Some(Box::new(wanted));
         Ok(())
     }
 
@@ -459,12 +450,23 @@ impl Database {
     }
 }
 
+/// Waits until the coordinator has another leader than this one, or none.
+async fn another_leader(coordinator: &mut watch::Receiver<Arc<ScopeView>>, target: &Server) {
+    let still = |view: &Arc<ScopeView>| match leader_of(view) {
+        Ok(server) => server == *target,
+        // A stale view is no reason to drop a good session: nothing is decided on it.
+        Err(_) => view.freshness != Freshness::Fresh,
+    };
+    // An error means that the watcher is gone: the daemon is stopping.
+    let _ = coordinator.wait_for(|view| !still(view)).await;
+}
+
 /// Who may write to a database beside this daemon.
 enum Writer {
     /// It is not asked, because this daemon does not write.
     Any,
     /// Nobody, while the lock is there.
-    Only(Option<WriterLock>),
+    Only(Option<Box<WriterLock>>),
 }
 
 impl Writer {
