@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dcs_watch::client::Retry;
 use dcs_watch::{Freshness, HostPort, ScopeView};
+use futures_util::future::join;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 use super::catalogue::{detect, read_rows};
 use super::connect::Connection;
 use super::error::SqlError;
-use super::login::SharedLogin;
+use super::login::{Login, SharedLogin};
 use super::pool::{Leased, Pool};
 use super::reference_tables::ReferenceTables;
 use super::server::{Server, leader_of};
@@ -340,17 +341,23 @@ impl Database {
         retry: &mut Retry,
         writer: &mut Writer,
     ) -> Result<std::convert::Infallible, SqlError> {
-        let mut session = match self.shared.pool.take_at(&target.address) {
-            Some(session) => session,
-            None => Connection::open(&self.shared.login, &target.address, &self.name).await?,
+        let (login, address) = (&self.shared.login, &target.address);
+        let session = async {
+            match self.shared.pool.take_at(address) {
+                Some(session) => Ok(session),
+                None => Connection::open(login, address, &self.name).await,
+            }
         };
+        let (session, prepared) = join(session, writer.prepare(login, address, &self.name)).await;
+        let mut session = session?;
+        prepared?;
         while session.verify().await? {
             let (member, address) = (&target.member, &target.address);
             let why = format!("coordinator leader {member} ({address}) is still in recovery");
             self.forget(why, None);
             sleep(policy.probe_interval).await;
         }
-        if let Writer::Only(lock) = writer {
+        if let Writer::Only(Some(lock)) = writer {
             self.become_the_writer(target, lock).await?;
         }
         let dialect = Arc::new(detect(&mut session).await?);
@@ -384,17 +391,12 @@ impl Database {
     async fn become_the_writer(
         &self,
         target: &Server,
-        lock: &mut Option<Box<WriterLock>>,
+        lock: &mut WriterLock,
     ) -> Result<(), SqlError> {
         let address = &target.address;
-        if lock.as_ref().is_some_and(|lock| lock.stands_at(address)) {
-            return Ok(());
-        }
-        *lock = None;
-        let mut wanted = WriterLock::open(&self.shared.login, address, &self.name).await?;
         let mut told = None;
-        while let Some(other) = wanted.take().await? {
-            let lasts = wanted.is_worth_a_word();
+        while let Some(other) = lock.take().await? {
+            let lasts = lock.is_worth_a_word();
             if lasts && told.as_ref() != Some(&other) {
                 let (database, member) = (&self.name, &target.member);
                 warn!(
@@ -404,12 +406,11 @@ impl Database {
                 told = Some(other.clone());
             }
             self.observe(other, lasts);
-            wanted.pause().await;
+            lock.pause().await;
         }
         if told.is_some() {
             info!(database = %self.name, "the other citus-sync is gone: this one writes from now on");
         }
-        *lock = Some(Box::new(wanted));
         Ok(())
     }
 
@@ -470,6 +471,24 @@ enum Writer {
 }
 
 impl Writer {
+    /// Opens the session for the lock, unless it stands at this address.
+    async fn prepare(
+        &mut self,
+        login: &Login,
+        address: &HostPort,
+        database: &str,
+    ) -> Result<(), SqlError> {
+        let Self::Only(lock) = self else {
+            return Ok(());
+        };
+        if !lock.as_ref().is_some_and(|lock| lock.stands_at(address)) {
+            *lock = None;
+            let opened = WriterLock::open(login, address, database).await?;
+            *lock = Some(Box::new(opened));
+        }
+        Ok(())
+    }
+
     /// Waits until this daemon is not the only writer any more.
     async fn until_lost(&mut self) -> SqlError {
         let Self::Only(Some(lock)) = self else {

@@ -7,7 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use citus_core::sql::{APPLICATION, TAKE_WRITER_LOCK, WRITER, end_when_idle, writer_in_words};
+use citus_core::sql::{
+    APPLICATION, TAKE_WRITER_LOCK, WRITER, batch, end_when_idle, writer_in_words,
+};
 use dcs_watch::HostPort;
 use dcs_watch::text::{NAME_BYTES, excerpt};
 use tokio::time::sleep;
@@ -34,6 +36,7 @@ const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 pub(super) struct WriterLock {
     session: Connection,
     since: Instant,
+    is_ours: bool,
 }
 
 impl WriterLock {
@@ -49,13 +52,10 @@ impl WriterLock {
             application_name: format!("{APPLICATION} writer, pid {} on {host}", std::process::id()),
             ..login.clone()
         };
-        let mut session = Connection::open(&login, address, database).await?;
-        session
-            .rows(&end_when_idle(FROZEN_AFTER.as_millis()))
-            .await?;
         Ok(Self {
-            session,
+            session: Connection::open(&login, address, database).await?,
             since: Instant::now(),
+            is_ours: false,
         })
     }
 
@@ -66,7 +66,15 @@ impl WriterLock {
 
     /// Takes the lock; the other who has it, in words, if there is one.
     pub(super) async fn take(&mut self) -> Result<Option<String>, SqlError> {
-        if self.session.boolean(TAKE_WRITER_LOCK).await? {
+        if self.is_ours {
+            return Ok(None);
+        }
+        // At once: a coordinator that failed over waits for it.
+        let end_when_idle = end_when_idle(FROZEN_AFTER.as_millis());
+        let both = batch([end_when_idle.as_str(), TAKE_WRITER_LOCK]);
+        let rows = self.session.rows(&both).await?;
+        self.is_ours = rows.last().and_then(|row| row.get(0)) == Some("t");
+        if self.is_ours {
             return Ok(None);
         }
         let rows = self.session.rows(WRITER).await?;
