@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::execute::EntryNodes;
 use crate::group::{Context, GroupDriver};
-use crate::session::{Database, Login, Probes};
+use crate::session::{Database, Login, Probes, SharedPassword};
 use crate::state::{FormationState, StateStore};
 use citus_core::config::Formation as Settings;
 use citus_core::plan::{COORDINATOR_GROUP, Writes};
@@ -67,6 +67,16 @@ impl Formation {
             entry_nodes,
             rows_changed,
         }
+    }
+
+    /// The password of its role, to be replaced when it changes.
+    pub fn password(&self) -> SharedPassword {
+        self.probe_login.password.clone()
+    }
+
+    /// This formation's name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
     }
 
     /// This formation's place on the state store.
@@ -222,10 +232,17 @@ impl Crew<'_> {
             Duty::Database(number) => {
                 let database = self.formation.databases[*number].clone();
                 let coordinator = self.views.scope(&settings.coordinator.scope);
-                let run = database.run(coordinator, settings.policy.clone());
-                let mut shutdown = self.shutdown.clone();
+                let (policy, mut shutdown) = (settings.policy.clone(), self.shutdown.clone());
+                let writes = self.context.writes == Writes::Allowed;
                 self.tasks.spawn(async move {
                     sleep(after).await;
+                    let run = async {
+                        if writes {
+                            database.run_as_the_writer(coordinator, policy).await;
+                        } else {
+                            database.run(coordinator, policy).await;
+                        }
+                    };
                     tokio::select! {
                         () = run => {}
                         _ = shutdown.wait_for(|stop| *stop) => {}

@@ -1,7 +1,8 @@
 //! citus-sync: the daemon and its command line. What it decides is in [`citus_core`]; what is here
 //! talks to the world.
 //!
-//! From the bottom up: [`session`] speaks to PostgreSQL; [`execute`] executes orders on sessions;
+//! From the bottom up: [`files`] reads what an operator wrote; [`session`] speaks to PostgreSQL;
+//! [`execute`] executes orders on sessions;
 //! [`metrics`] are what Prometheus scrapes; [`state`] is what is known, for all that read it;
 //! [`reporting`] tells events to log, metrics and history; [`group`] drives one group's reconciler;
 //! [`formation`] is one Citus cluster; [`http`] serves the state and takes requests; [`daemon`] is
@@ -10,6 +11,7 @@
 pub mod cli;
 pub mod daemon;
 pub mod execute;
+pub mod files;
 pub mod formation;
 pub mod group;
 pub mod http;

@@ -2,6 +2,7 @@
 //! only on success.
 
 mod labels;
+mod prometheus_text;
 mod watch;
 
 use std::fmt::Write as _;
@@ -25,6 +26,25 @@ pub use watch::WatchNumbers;
 const SECONDS: [f64; 15] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
+
+/// How the numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// What Prometheus asks for since version 2.5.
+    OpenMetrics,
+    /// What everything that scrapes understands, `promtool check metrics` included.
+    PrometheusText,
+}
+
+impl Format {
+    /// The content type that tells a reader which it is.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::PrometheusText => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Every metric the daemon keeps. Cheap to clone: clones share the numbers.
 #[derive(Clone, Debug)]
@@ -99,21 +119,30 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The exposition in the OpenMetrics text format.
-    pub fn expose(&self, numbers: &WatchNumbers, ready: bool) -> String {
-        let mut registry = Registry::with_prefix("citus_sync");
-        self.register(&mut registry);
-        watch::register(registry.sub_registry_with_prefix("etcd"), numbers);
-        let gauge = Gauge::<i64>::default();
-        gauge.set(i64::from(ready));
-        registry.register("ready", "1 while /readyz says 200", gauge);
+    /// The exposition: every number as it is now.
+    pub fn expose(&self, format: Format, numbers: &WatchNumbers, ready: bool) -> String {
+        let registry = self.registry(numbers, ready);
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &registry) {
             // Only a label that cannot be written could do this; say so rather than lie.
             text.clear();
             let _ = writeln!(text, "# the exposition failed: {error}\n# EOF");
         }
-        text
+        match format {
+            Format::OpenMetrics => text,
+            Format::PrometheusText => prometheus_text::of(&text),
+        }
+    }
+
+    /// All that is registered.
+    pub(crate) fn registry(&self, numbers: &WatchNumbers, ready: bool) -> Registry {
+        let mut registry = Registry::with_prefix("citus_sync");
+        self.register(&mut registry);
+        watch::register(registry.sub_registry_with_prefix("etcd"), numbers);
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::from(ready));
+        registry.register("ready", "1 while /readyz says 200", gauge);
+        registry
     }
 
     fn register(&self, registry: &mut Registry) {
@@ -243,7 +272,7 @@ mod tests {
             requests: vec![("list", 1), ("watch", 2)],
             ..WatchNumbers::default()
         };
-        let text = metrics.expose(&watch, true);
+        let text = metrics.expose(Format::OpenMetrics, &watch, true);
         assert!(text.ends_with("# EOF\n"), "{text}");
         for line in [
             "citus_sync_etcd_view_age_seconds 0.5",
@@ -270,7 +299,7 @@ mod tests {
 
     /// Fails unless the exposition has each of these lines.
     fn assert_lines(metrics: &Metrics, lines: &[String]) {
-        let text = metrics.expose(&WatchNumbers::default(), true);
+        let text = metrics.expose(Format::OpenMetrics, &WatchNumbers::default(), true);
         for line in lines {
             assert!(
                 text.lines().any(|found| found == line),

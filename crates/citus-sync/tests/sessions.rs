@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use citus_core::config::{Origin, Password, Secret};
 use citus_core::policy::Policy;
-use citus_sync::session::{Connection, Login};
+use citus_sync::session::{Connection, Login, SharedPassword};
 use lab::{Postgres, Sandbox, wait_for};
 use tokio::runtime::{Builder, Runtime};
 
@@ -187,7 +187,7 @@ fn hostile(words: Vec<Vec<u8>>) -> (String, usize) {
     let address = address.parse().expect("an address");
     let password = Secret::new("secret", Origin::Env("PGPASSWORD"));
     let login = Login {
-        password: Password::Literal(password),
+        password: SharedPassword::new(Password::Literal(password)),
         ..login()
     };
     let error = runtime.block_on(async {

@@ -58,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
     stages.run("set-up", || {
         setup::for_build()?;
+        setup::for_tests()?;
         versions
             .iter()
             .try_for_each(|version| setup::for_lab(*version))

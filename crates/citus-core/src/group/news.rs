@@ -17,6 +17,9 @@ use crate::report::{HoldOutcome, HoldRequest};
 /// is cut off then is rolled back by the server.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How much longer than what stands a request may want and still be the same.
+const SLACK: Duration = Duration::from_secs(1);
+
 impl Group {
     pub(super) fn hear(&mut self, input: Input, now: Now) {
         match input {
@@ -74,6 +77,12 @@ impl Group {
         let limit = self.settings.policy.hold_timeout;
         let wanted = request.timeout_ms.map(Duration::from_millis);
         let timeout = wanted.map_or(limit, |wanted| wanted.min(limit));
+        if let Some(why) =
+            self.ends_too_soon(request, wanted.map(|wanted| wanted.min(limit)), now.instant)
+        {
+            self.answer(waiting, HoldOutcome::Refused, why, now.instant);
+            return;
+        }
         let leader = view.leader.as_ref().map(|leader| leader.value.as_str());
         let started = view
             .leader_address()
@@ -93,6 +102,27 @@ impl Group {
             let leader = leader.clone();
             self.want(Effect::WatchReaders { number, leader });
         }
+    }
+
+    /// A person who wants writes held for longer than the hold that stands must know that they are not:
+    /// its deadline is with the server since it was taken. A hook only needs writes to be held while its
+    /// member stops.
+    fn ends_too_soon(
+        &self,
+        request: &HoldRequest,
+        wanted: Option<Duration>,
+        now: Instant,
+    ) -> Option<String> {
+        let left = self.phase.hold()?.left(now);
+        let wanted = wanted.filter(|wanted| *wanted > left + SLACK)?;
+        request.member.is_none().then(|| {
+            format!(
+                "writes are held already, for {:.1} s more at the most, and not for {:.1} s: a hold that \
+                 stands is not made longer; `citus-sync release` ends it, then hold again",
+                left.as_secs_f64(),
+                wanted.as_secs_f64()
+            )
+        })
     }
 
     /// What speaks against a hold, in words.

@@ -40,6 +40,8 @@ impl Group {
         self.failures.ripen(now.instant);
         self.open_holds_that_are_settled(now.instant);
         let view = self.facts.view.clone();
+        // Before a decision that is at rest trusts the present one: the end of a hold is told by both.
+        let led = self.trust.leader.clone();
         self.look_at_leader(&view, now.instant);
         let stands = self.phase.hold().is_some();
         self.requests.lapse(stands, now.instant);
@@ -85,11 +87,18 @@ impl Group {
         self.look_at_answer(situation.leader_answer(), now.instant);
 
         let decision = plan::decide(&situation);
-        self.follow_up(&situation, &decision, now);
+        self.follow_up(&situation, &decision, led.as_deref(), now);
     }
 
     /// What follows from a decision, in order.
-    fn follow_up(&mut self, situation: &Situation<'_>, decision: &Decision, now: Now) {
+    /// `led` is the member that led when the group was last in sync.
+    fn follow_up(
+        &mut self,
+        situation: &Situation<'_>,
+        decision: &Decision,
+        led: Option<&str>,
+        now: Now,
+    ) {
         self.record_decision(situation, decision, now);
         let allowed = self.checked(situation, decision);
         self.start(situation, &allowed, now);
@@ -110,7 +119,7 @@ impl Group {
         if decision.resyncs() && self.facts.others_held {
             self.again = Some(now.instant + OTHERS_HELD);
         }
-        self.look_at_hold(situation, decision, now);
+        self.look_at_hold(situation, decision, led, now);
         self.answer_requests(situation, decision, now.instant);
         self.close_transition(situation, decision);
         self.report(situation, decision, now);
@@ -204,7 +213,14 @@ impl Group {
     }
 
     /// Whether the hold stands on, has run into its deadline, or is over.
-    fn look_at_hold(&mut self, situation: &Situation<'_>, decision: &Decision, now: Now) {
+    /// `led` is the leader of the time when the group was last in sync.
+    fn look_at_hold(
+        &mut self,
+        situation: &Situation<'_>,
+        decision: &Decision,
+        led: Option<&str>,
+        now: Now,
+    ) {
         let expired = situation.active_hold.is_some_and(|hold| hold.expired);
         if let Some(hold) = self.phase.hold_mut() {
             hold.deadline_seen = expired;
@@ -224,7 +240,7 @@ impl Group {
             || (situation.rows.values()).all(|rows| matches!(rows, Rows::Unknown(_)));
         let stands = wanted || blind || situation.reason_to_hold().is_some();
         if self.slots.is_empty() && (expired || !stands) {
-            self.fall(situation, now.instant);
+            self.fall(situation, led, now.instant);
         }
         if let Some(hold) = self.phase.hold_mut() {
             hold.reads_at = decision
@@ -262,7 +278,7 @@ impl Group {
     }
 
     /// Nothing is held any more, and nothing is to be.
-    fn fall(&mut self, situation: &Situation<'_>, now: Instant) {
+    fn fall(&mut self, situation: &Situation<'_>, led: Option<&str>, now: Instant) {
         for database in self.slots.let_entry_nodes_go() {
             self.let_entry_nodes_go(&database);
         }
@@ -274,7 +290,7 @@ impl Group {
         }
         let leader = situation.view.leader.as_ref();
         let leader = leader.map(|leader| leader.value.clone());
-        let end = end_of(&hold, leader == self.trust.leader);
+        let end = end_of(&hold, leader.as_deref() == led);
         self.publish(Event::WritesGoOn {
             leader,
             after: now.saturating_duration_since(hold.since),

@@ -465,8 +465,10 @@ fn questions(
         }
     }
     // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs
-    // on it, and that only this daemon does not reach the leader is worth a word.
+    // on it, and that only this daemon does not reach the leader is worth a word. A group without a row
+    // has neither reads nor writes, and each question takes a session of the coordinator.
     if let Leader::Lost(address, _) = leader
+        && !primary_addresses(situation).is_empty()
         && (situation.limits.read_move || situation.limits.hold_on_leader_loss)
         && is_lost(situation, address)
         && situation.writes == Writes::Allowed

@@ -33,6 +33,24 @@ pub struct State {
     pub etcd: EtcdReport,
     /// Each Citus cluster.
     pub formations: Vec<FormationReport>,
+    /// The last reload of the configuration; none since the start.
+    #[serde(default)]
+    pub reload: Option<ReloadReport>,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// How many there were since the start.
+    pub count: u64,
+    /// When it was, RFC 3339.
+    pub at: String,
+    /// The keys that were taken over.
+    pub applied: Vec<String>,
+    /// The keys that are taken over with the next start.
+    pub needs_restart: Vec<String>,
+    /// Why the file could not be used, and nothing was changed.
+    pub refused: Option<String>,
 }
 
 /// The watch on etcd.

@@ -10,6 +10,7 @@ mod nodes;
 mod plain;
 mod questions;
 mod shards;
+mod writer;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub use questions::{
     has_replayed, primary_of,
 };
 pub use shards::{SEE_SHARDS, SERVES, STARTED, SYSTEM, TableShards, count_shards, shards_of};
+
+pub use writer::{TAKE_WRITER_LOCK, WRITER, end_when_idle, writer_in_words};
 
 /// How sessions of ours begin their `application_name`. A session that bears it is never terminated
 /// to make way: it is the hold of another group, or another instance of this program.

@@ -165,6 +165,17 @@ pub enum HoldEnd {
     Lost,
 }
 
+impl HoldEnd {
+    /// Every way.
+    pub const ALL: [Self; 5] = [
+        Self::Released,
+        Self::Followed,
+        Self::Expired,
+        Self::Failed,
+        Self::Lost,
+    ];
+}
+
 impl EncodeLabelValue for HoldEnd {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         encoder.write_str(match self {

@@ -153,8 +153,18 @@ pub(super) fn gauge(metrics: &Metrics, whose: &Whose, report: &GroupReport) {
     metrics.leader_writable.get_or_create(&labels).set(writable);
     let paused = i64::from(report.paused);
     metrics.paused.get_or_create(&labels).set(paused);
+    // What did not happen yet is counted, too: an alert compares with 0, and not with nothing.
+    drop(metrics.holding.get_or_create(&labels));
+    drop(metrics.hold_deadline.get_or_create(&labels));
+    for outcome in HoldEnd::ALL {
+        let labels = HoldLabels::of(whose, outcome);
+        drop(metrics.holds.get_or_create(&labels));
+    }
     for (name, database) in &report.databases {
         let labels = RowLabels::of(whose, name);
+        drop(metrics.retries.get_or_create(&labels));
+        drop(metrics.read_moves.get_or_create(&labels));
+        drop(metrics.terminated.get_or_create(&labels));
         let disagrees = match (&database.row, &report.address) {
             (Some(row), Some(leader)) => row != leader,
             _ => false,

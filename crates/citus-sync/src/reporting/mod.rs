@@ -3,6 +3,8 @@
 
 mod counts;
 mod log;
+#[cfg(test)]
+mod tests;
 
 use citus_core::event::{Event, Whose};
 use citus_core::report::GroupReport;

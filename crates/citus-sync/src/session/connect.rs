@@ -106,7 +106,7 @@ impl Connection {
             .dbname(database)
             .application_name(&login.application_name)
             .options(login.settings());
-        if let Some(password) = login.password_for(address, database)? {
+        if let Some(password) = login.password.for_login(address, database, &login.user)? {
             config.password(password);
         }
         // Boxed: the handshake's state is large, and would stay in every idle session's task.

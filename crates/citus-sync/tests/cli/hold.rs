@@ -220,9 +220,9 @@ fn the_command_ends_within_its_wait_whatever_hangs() {
         assert!(ran.stderr.contains("`listen`"), "the fix: {ran:?}");
     }
 
-    // A token file on a disk that does not answer.
+    // A file on a disk that does not answer.
     let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("token");
+    let pipe = folder.path().join("citus-sync.yml");
     assert!(
         Command::new("mkfifo")
             .arg(&pipe)
@@ -232,13 +232,7 @@ fn the_command_ends_within_its_wait_whatever_hangs() {
     );
     let path = pipe.to_str().unwrap();
     let ran = run(command(&[
-        "hold",
-        "--group",
-        "1",
-        "--wait",
-        "500ms",
-        "--token-file",
-        path,
+        "hold", "--group", "1", "--wait", "500ms", "-c", path,
     ]));
     ran.ended(1);
     assert_eq!(ran.stdout, "citus-sync: not held, no answer in time\n");

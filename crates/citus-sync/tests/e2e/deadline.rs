@@ -89,10 +89,14 @@ fn writes_go_on_when_the_host_of_the_daemon_that_held_them_vanishes() {
     daemon.release(1);
     in_sync(&lab, &daemon);
     traffic.wait_flowing().expect("every client is served");
+    // The server has closed every session of ours meanwhile. Where that is seen for the leader's before
+    // the hold is over, the leader counts as away.
     let transition = daemon.transition(1);
-    assert_eq!(
-        (transition.kind, transition.outcome),
-        (TransitionKind::Hold, TransitionOutcome::Kept),
+    assert!(
+        matches!(
+            transition.kind,
+            TransitionKind::Hold | TransitionKind::Restart
+        ) && transition.outcome == TransitionOutcome::Kept,
         "{transition:#?}"
     );
     nothing_failed(&traffic.report(), &daemon);

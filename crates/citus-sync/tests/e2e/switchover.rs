@@ -78,6 +78,14 @@ fn clients_do_not_notice_a_planned_switchover() {
     }
     daemon.wait_logged(&["writes go on", "scope=wk1"]);
     daemon.wait_logged(&["switchover over, followed", "scope=wk1"]);
+    let labels = ["group=\"1\"", "outcome=\"followed\""];
+    let followed = daemon.metric("citus_sync_holds_total", &labels);
+    assert_eq!(followed.expect("metrics"), 1, "{}", daemon.log());
+    for database in DATABASES {
+        let label = format!("database=\"{database}\"");
+        let up = daemon.metric("citus_sync_database_up", &[&label]);
+        assert_eq!(up.expect("metrics"), 1, "{database}");
+    }
     for other in [0, 2, 3] {
         assert!(
             daemon.transitions(other).is_empty(),

@@ -289,7 +289,7 @@ async fn log_in(settings: &Settings, endpoint: &str) -> Result<Client, EtcdError
         .with_tcp_keepalive(settings.keepalive_every)
         .with_require_leader(true);
     let with_user = match (&settings.username, &settings.password) {
-        (Some(user), Some(password)) => options.clone().with_user(user, password),
+        (Some(user), Some(password)) => options.clone().with_user(user, password.get()),
         _ => options.clone(),
     };
     match timeout(limit, Client::connect([endpoint], Some(with_user))).await {

@@ -1,5 +1,6 @@
 //! The fold, event by event.
 
+mod crowds;
 mod malformed;
 mod order;
 mod positions;

@@ -1,7 +1,9 @@
 //! Whole transitions, from the first news to the end, as the program lives through them.
 
 use super::fixture::{Event, Fixture, HOLD_TIMEOUT, Synchronous};
+use crate::event::HoldEnd;
 use crate::plan::{Held, Limits};
+use crate::report::HoldOutcome;
 
 /// A quiet cluster with a synchronous standby, pg2, and clients that write.
 fn quiet() -> Fixture {
@@ -78,6 +80,24 @@ fn a_switchover_that_goes_well() {
         ]
     );
     ends_at(&mut fixture, "pg2");
+}
+
+/// The metric of holds tells the two apart.
+#[test]
+fn a_hold_is_followed_when_another_member_leads_and_released_when_the_same_one_does() {
+    let mut fixture = reads_moved();
+    fixture.happens(Event::LeaderLeaves);
+    fixture.everybody_answers();
+    fixture.happens(Event::Promote("pg2"));
+    fixture.happens(Event::Withdraw);
+    fixture.happens(Event::PromotionEnds);
+    ends_at(&mut fixture, "pg2");
+    assert_eq!(fixture.hold_ends(), [HoldEnd::Followed]);
+
+    let mut fixture = reads_moved();
+    fixture.happens(Event::Withdraw);
+    ends_at(&mut fixture, "pg1");
+    assert_eq!(fixture.hold_ends(), [HoldEnd::Released]);
 }
 
 /// A write that was acknowledged after the leader said how far it is, and before it was held, is in no
@@ -428,6 +448,26 @@ fn a_restart_with_the_hook() {
         "app: move node 2 from pg2:5432 to pg1:5432",
         "started anew, and takes writes"
     );
+    ends_at(&mut fixture, "pg1");
+}
+
+/// The deadline of a hold is with the server: a person who wants a longer one is told that it is not.
+#[test]
+fn a_second_hold_that_would_last_longer_is_refused_and_one_that_would_not_joins() {
+    let mut fixture = quiet();
+    fixture.happens(Event::CatchUp);
+    let first = fixture.ask_for_hold_of(HOLD_TIMEOUT / 2, None);
+    assert_eq!(first.outcome, HoldOutcome::Held, "{first:?}");
+    let longer = fixture.ask_for_hold_of(HOLD_TIMEOUT, None);
+    assert_eq!(longer.outcome, HoldOutcome::Refused, "{longer:?}");
+    for word in ["writes are held already, for 1", "citus-sync release"] {
+        assert!(longer.message.contains(word), "{longer:?}");
+    }
+    let same = fixture.ask_for_hold_of(HOLD_TIMEOUT / 2, None);
+    assert_eq!(same.outcome, HoldOutcome::Held, "{same:?}");
+    let hook = fixture.ask_for_hold_of(HOLD_TIMEOUT, Some("pg1"));
+    assert_eq!(hook.outcome, HoldOutcome::Held, "{hook:?}");
+    fixture.happens(Event::Release);
     ends_at(&mut fixture, "pg1");
 }
 

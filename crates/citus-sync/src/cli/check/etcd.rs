@@ -74,9 +74,9 @@ fn judge(settings: &Settings, answers: &[(String, Answer)]) -> Vec<Finding> {
         });
     }
     if !any {
-        found.push(Finding::warn(
+        found.push(Finding::fail(
             "everything else",
-            "was not looked at: the leaders are in etcd",
+            "could not be looked at: the leaders are in etcd",
             "fix etcd first, then look again",
         ));
     }
@@ -173,9 +173,9 @@ mod tests {
         let found = verdicts(&[dead.clone(), dead]);
         assert_eq!(
             [found[0].0, found[1].0, found[2].0],
-            [Verdict::Fail, Verdict::Fail, Verdict::Warn]
+            [Verdict::Fail, Verdict::Fail, Verdict::Fail]
         );
-        assert!(found[2].1.contains("not looked at"), "{found:?}");
+        assert!(found[2].1.contains("could not be looked at"), "{found:?}");
     }
 
     #[test]

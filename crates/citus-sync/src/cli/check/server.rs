@@ -121,8 +121,15 @@ pub(super) fn reached(formation: &Formation, groups: &Groups, reached: &Reached)
                 continue;
             };
             let finding = match answer {
-                // This Citus has no function that says so; `leaders` shows what this host reaches.
-                Ok(None) => continue,
+                // `leaders` shows what we see from here.
+                Ok(None) => Finding::warn(
+                    &what,
+                    format!(
+                        "could not be looked at: this Citus cannot say whether {from} reaches {to} \
+                         (10.2 and later can)"
+                    ),
+                    format!("from {from}, try: psql -h {} -p {}", to.host, to.port),
+                ),
                 Ok(Some(true)) => Finding::pass(&what, format!("{from} reaches {to}")),
                 Ok(Some(false)) => Finding::fail(
                     &what,
@@ -136,7 +143,7 @@ pub(super) fn reached(formation: &Formation, groups: &Groups, reached: &Reached)
                 Err(error) => Finding::fail(
                     &what,
                     format!(
-                        "{from} could not say whether it reaches {to}: {}",
+                        "could not be looked at: {from} could not say whether it reaches {to}: {}",
                         describe(error)
                     ),
                     format!("from {from}, try: psql -h {} -p {}", to.host, to.port),
