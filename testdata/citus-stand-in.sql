@@ -706,6 +706,25 @@ BEGIN
         sch, (SELECT relname FROM pg_class WHERE oid = tab), columns, key_column));
 END $$;
 
+-- Creates the tables of its shards on one node, named as Citus names them. They stay empty: what is
+-- written goes to the table that holds all shards.
+CREATE OR REPLACE FUNCTION citus_stand_in.create_shards_on(n pg_catalog.pg_dist_node, tab regclass)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    sch text;
+    command text;
+BEGIN
+    SELECT relnamespace::regnamespace::text INTO sch FROM pg_class WHERE oid = tab;
+    SELECT string_agg(format('CREATE TABLE IF NOT EXISTS %s.%I ()', sch, c.relname || '_' || s.shardid), '; ')
+    INTO command
+    FROM pg_catalog.pg_dist_placement p JOIN pg_catalog.pg_dist_shard s USING (shardid)
+    JOIN pg_class c ON c.oid = s.logicalrelid
+    WHERE s.logicalrelid = tab AND p.groupid = n.groupid;
+    IF command IS NOT NULL THEN
+        PERFORM citus_stand_in.run(n.nodename, n.nodeport, command);
+    END IF;
+END $$;
+
 CREATE OR REPLACE FUNCTION citus_stand_in.place_reference_tables(n pg_catalog.pg_dist_node) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -716,6 +735,7 @@ BEGIN
     LOOP
         PERFORM citus_stand_in.create_table_on(n, t.logicalrelid, t.col);
         INSERT INTO pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) VALUES (t.shardid, 1, 0, n.groupid);
+        PERFORM citus_stand_in.create_shards_on(n, t.logicalrelid);
     END LOOP;
 END $$;
 
@@ -761,6 +781,8 @@ BEGIN
         INSERT INTO pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
         VALUES (shard, 1, 0, groups[1 + i % cardinality(groups)]);
     END LOOP;
+    PERFORM citus_stand_in.create_shards_on(n, table_name)
+    FROM pg_catalog.pg_dist_node n WHERE noderole = 'primary' AND groupid > 0;
     PERFORM citus_stand_in.send_metadata(n) FROM pg_catalog.pg_dist_node n
     WHERE hasmetadata AND noderole = 'primary' AND groupid > 0;
 END $$;
@@ -775,6 +797,7 @@ BEGIN
     INSERT INTO pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
     SELECT shard, 1, 0, groupid FROM pg_catalog.pg_dist_node WHERE noderole = 'primary' ORDER BY groupid;
     PERFORM citus_stand_in.create_table_on(n, table_name, (SELECT attname FROM pg_attribute WHERE attrelid = table_name AND attnum = 1)),
+        citus_stand_in.create_shards_on(n, table_name),
         citus_stand_in.send_metadata(n)
     FROM pg_catalog.pg_dist_node n WHERE noderole = 'primary' AND groupid > 0;
     PERFORM citus_stand_in.create_lock(shard);

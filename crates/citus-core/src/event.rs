@@ -1,7 +1,6 @@
-//! What happened to a group, told once: the log, the metrics and the history each subscribe to it.
+//! What happened to a group, published once. The log, the metrics and the history subscribe to it.
 //!
-//! Enters: the group reconciler's steps. Leaves: values; how each is worded or counted is the
-//! subscribers' business.
+//! In: the group reconciler's steps. Out: values; each subscriber words or counts them.
 
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ pub struct Whose {
 pub enum Event {
     /// What is decided changed: another row of the table, another leader, other reasons to wait.
     Decided {
-        /// Which row of the table.
+        /// The row of the table that matched.
         rule: Rule,
         /// The member that holds the leader key.
         leader: Option<String>,
@@ -38,7 +37,7 @@ pub enum Event {
     },
     /// The invariant checker stopped a decision.
     Violation {
-        /// Which rule, in words.
+        /// The rule that it broke, in words.
         what: String,
     },
     /// The new leader takes writes.
@@ -57,15 +56,15 @@ pub enum Event {
     ReleaseRequested,
     /// Writes of one database are held.
     Held {
-        /// Which.
+        /// The database.
         database: String,
-        /// What for.
+        /// What writes are held for.
         reason: Reason,
         /// Since the hold was wanted first, in whichever database.
         after: Duration,
         /// How many entry nodes are held with it.
         entry_nodes: usize,
-        /// How many are skipped.
+        /// How many entry nodes are skipped.
         skipped: usize,
         /// How many sessions had to be ended.
         terminated: usize,
@@ -74,41 +73,41 @@ pub enum Event {
     },
     /// Writes of one database could not be held.
     HoldFailed {
-        /// Which.
+        /// The database.
         database: String,
-        /// Why.
+        /// What went wrong.
         error: String,
-        /// How often in a row, when that is worth a line.
+        /// How often that failed in a row, when it is worth a line.
         failures: Option<u32>,
     },
     /// Entry nodes that took longer than the coordinator are held, or are known not to be.
     EntryNodesJoined {
-        /// In which database.
+        /// The database.
         database: String,
-        /// How many are held now.
+        /// How many entry nodes are held now.
         held: usize,
-        /// How many are skipped.
+        /// How many entry nodes are skipped.
         skipped: usize,
         /// How many sessions had to be ended.
         terminated: usize,
     },
     /// A hold or a move does without an entry node.
     EntryNodeSkipped {
-        /// In which database.
+        /// The database.
         database: String,
-        /// Which, and why.
+        /// The entry node, and why it is skipped.
         skipped: Skipped,
     },
     /// Sessions in the way were ended; each was named when it was.
     SessionsTerminated {
-        /// In which database.
+        /// The database.
         database: String,
-        /// How many.
+        /// How many sessions.
         count: usize,
     },
     /// The coordinator closed the session that held one database.
     HoldLost {
-        /// Which.
+        /// The database.
         database: String,
     },
     /// A hold reached its deadline.
@@ -120,7 +119,7 @@ pub enum Event {
         /// How long it stood.
         after: Duration,
     },
-    /// Nothing is held any more.
+    /// No write of the group is held any more.
     WritesGoOn {
         /// The member that holds the leader key.
         leader: Option<String>,
@@ -131,11 +130,11 @@ pub enum Event {
     },
     /// Reads of one database go to another member.
     ReadsMoved {
-        /// Which.
+        /// The database.
         database: String,
-        /// From where.
+        /// Where reads went until now.
         from: HostPort,
-        /// To where.
+        /// Where reads go from now on.
         to: HostPort,
         /// Since the hold was wanted, if one stands.
         after: Option<Duration>,
@@ -144,25 +143,25 @@ pub enum Event {
     },
     /// A row is where it should be.
     RowChanged {
-        /// In which database.
+        /// The database.
         database: String,
         /// What was done.
         step: Step,
-        /// When.
+        /// When it happened.
         times: ChangeTimes,
         /// How long it took.
         phases: Phases,
     },
     /// A row was not changed: newer state superseded the step.
     RowSuperseded {
-        /// In which database.
+        /// The database.
         database: String,
         /// What was to be done.
         step: Step,
     },
     /// A step failed, and will be tried again.
     Failed {
-        /// In which database.
+        /// The database.
         database: String,
         /// What was to be done.
         step: Step,
@@ -170,21 +169,21 @@ pub enum Event {
         error: String,
         /// Whether it is not known if the rows were changed.
         ambiguous: bool,
-        /// How often in a row, when that is worth a line.
+        /// How often that failed in a row, when it is worth a line.
         failures: Option<u32>,
     },
     /// A step is tried again.
     Retried {
-        /// In which database.
+        /// The database.
         database: String,
     },
     /// The coordinator could not be asked whether it reaches a lost member.
     CoordinatorNotAsked {
         /// The member.
         address: HostPort,
-        /// How often in a row.
+        /// How often that failed in a row.
         failures: u32,
-        /// Why.
+        /// What went wrong.
         error: String,
     },
     /// The coordinator does not reach an address.
@@ -220,34 +219,34 @@ pub enum Event {
     },
     /// Prepared transactions of a lost session were recovered.
     Recovered {
-        /// In which database.
+        /// The database.
         database: String,
-        /// How many.
+        /// How many transactions.
         count: u64,
     },
     /// Prepared transactions could not be looked for.
     NotRecovered {
-        /// In which database.
+        /// The database.
         database: String,
-        /// Why.
+        /// What went wrong.
         error: String,
     },
     /// An entry node's own metadata has the group elsewhere.
     EntryNodeBehind {
-        /// In which database.
+        /// The database.
         database: String,
-        /// Which.
+        /// The entry node.
         node: HostPort,
         /// Where it has the group, if it has it at all.
         there: Option<HostPort>,
     },
     /// An entry node could not be asked where it has the group.
     EntryNodeNotAsked {
-        /// In which database.
+        /// The database.
         database: String,
-        /// Which.
+        /// The entry node.
         node: HostPort,
-        /// Why.
+        /// What went wrong.
         error: String,
     },
     /// A transition is over.
@@ -270,6 +269,6 @@ pub enum HoldEnd {
     Released,
     /// Another member leads.
     Followed,
-    /// Its deadline came first, which was told.
+    /// Its deadline came first: see [`Event::HoldExpired`].
     Expired,
 }

@@ -5,6 +5,7 @@
 //! dependencies have none of them either, so the compiler keeps it that way.
 
 pub mod config;
+pub mod entry_node;
 pub mod event;
 pub mod group;
 pub mod invariants;

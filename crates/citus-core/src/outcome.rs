@@ -18,7 +18,7 @@ pub struct Phases {
     pub forced: bool,
 }
 
-/// A step that was carried out.
+/// A step that was executed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
     /// How long it took.

@@ -1,7 +1,8 @@
-//! How a formation is to be treated: deadlines, what may be held or moved, and whether rows may be written.
+//! How a formation is to be treated: deadlines, what may be held or moved, and whether rows may be
+//! written.
 //!
-//! Pure values. They enter from [`crate::config`] and are handed to what decides and what carries
-//! out; nothing here reads a clock or a file. Every duration is checked against [`limits`] when it
+//! Pure values. They enter from [`crate::config`] and are handed to what decides and what executes;
+//! nothing here reads a clock or a file. Every duration is checked against [`limits`] when it
 //! is read, so the rest of the program need not ask whether one is zero or absurd.
 
 use std::time::Duration;
@@ -26,7 +27,8 @@ pub struct Policy {
     /// a crash, when no synchronous one is to be had; `None` sends none there.
     pub read_move_max_lag: Option<u64>,
     /// Whether a failover request in etcd is a reason to hold. Where every member waits for
-    /// `citus-sync hold` before it stops, it need not be: Patroni writes a checkpoint between the two.
+    /// `citus-sync hold` before it stops, it need not be: Patroni writes a checkpoint between the
+    /// two.
     pub hold_on_request: bool,
     /// Whether writes are held as soon as the leader is lost, without a planned request.
     pub hold_on_leader_loss: bool,

@@ -153,7 +153,7 @@ fn bad_samples_are_refused_in_the_words_recorded() {
 }
 
 #[test]
-fn every_problem_knows_its_line() {
+fn every_problem_has_its_line() {
     for sample in yaml_files("bad") {
         let Err(ConfigError::Invalid { problems, .. }) = load(&sample) else {
             panic!("{sample}: not refused as invalid");
@@ -176,7 +176,7 @@ fn bare(mut config: Config) -> Config {
 }
 
 #[test]
-fn what_convert_writes_reads_back_the_same() {
+fn a_converted_file_reads_back_the_same() {
     for sample in yaml_files("good") {
         let before = load(&sample).unwrap();
         let scopes = scopes_by_number(&before);
@@ -276,79 +276,55 @@ fn a_file_that_is_not_there_is_named() {
     );
 }
 
+/// The files of the tests of passwords.
+const PASSWORD_FILES: [(&str, &str); 4] = [
+    ("/etc/pw", "from-file\n"),
+    ("/etc/pass", "*:*:*:*:x\n"),
+    ("/other", "*:*:*:*:y\n"),
+    ("/root/.pgpass", "*:*:*:*:z\n"),
+];
+
+/// Reads a coordinator with these keys added, in this environment, and compares the password (or the
+/// passfile) that it gets, and whether a warning names what was overruled.
+fn assert_password(keys: &str, env: &[(&str, &str)], expected: Result<&str, &str>, warned: bool) {
+    let text = MINIMAL.replace("[postgres]}", &format!("[postgres]{keys}}}"));
+    let config = load_text(&text, env, &PASSWORD_FILES).unwrap();
+    let found = match &config.formations[0].coordinator.password {
+        Password::Literal(secret) => Ok(secret.expose().to_owned()),
+        Password::Passfile(path) => Err(path.clone()),
+        Password::None => panic!("{keys:?} {env:?}: no password"),
+    };
+    let expected = expected.map(str::to_owned).map_err(PathBuf::from);
+    assert_eq!(found, expected, "{keys:?} {env:?}");
+    let warnings = &config.warnings;
+    assert_eq!(
+        !warnings.is_empty(),
+        warned,
+        "{keys:?} {env:?}: {warnings:?}"
+    );
+}
+
 #[test]
 fn passwords_come_from_the_environment_the_file_or_a_passfile_in_that_order() {
-    let with = |line: &str| MINIMAL.replace("[postgres]}", &format!("[postgres]{line}}}"));
-    let files = [
-        ("/etc/pw", "from-file\n"),
-        ("/etc/pass", "*:*:*:*:x\n"),
-        ("/other", "*:*:*:*:y\n"),
-        ("/root/.pgpass", "*:*:*:*:z\n"),
-    ];
     let home = ("HOME", "/root");
-    let literal = |text: &str| Ok(text.to_owned());
-    let passfile = |path: &str| Err(PathBuf::from(path));
-    for (line, env, expected, warned) in [
-        (
-            ", password_file: pw",
-            vec![home],
-            literal("from-file"),
-            false,
-        ),
-        (
-            ", password_file: /etc/pw",
-            vec![("PGPASSWORD", "env")],
-            literal("env"),
-            true,
-        ),
-        (
-            ", password_file: pw",
-            vec![("PGPASSWORD", "")],
-            literal("from-file"),
-            false,
-        ),
-        (
-            ", password_file: pw",
-            vec![("PGPASSFILE", "/other")],
-            literal("from-file"),
-            false,
-        ),
-        (", passfile: pass", vec![home], passfile("/etc/pass"), false),
-        (
-            ", passfile: pass",
-            vec![("PGPASSFILE", "/other")],
-            passfile("/other"),
-            true,
-        ),
-        (
-            ", passfile: pass",
-            vec![("PGPASSWORD", "env")],
-            literal("env"),
-            true,
-        ),
-        ("", vec![("PGPASSWORD", "env"), home], literal("env"), false),
-        (
-            "",
-            vec![("PGPASSFILE", "/other"), home],
-            passfile("/other"),
-            false,
-        ),
-        ("", vec![home], passfile("/root/.pgpass"), false),
-    ] {
-        let config = load_text(&with(line), &env, &files).unwrap();
-        let found = match &config.formations[0].coordinator.password {
-            Password::Literal(secret) => Ok(secret.expose().to_owned()),
-            Password::Passfile(path) => Err(path.clone()),
-            Password::None => panic!("{line:?} {env:?}: no password"),
-        };
-        assert_eq!(found, expected, "{line:?} {env:?}");
-        assert_eq!(
-            !config.warnings.is_empty(),
-            warned,
-            "{line:?} {env:?}: {:?}",
-            config.warnings
-        );
-    }
+    let password = ("PGPASSWORD", "env");
+    let passfile = ("PGPASSFILE", "/other");
+    let file = ", password_file: pw";
+    assert_password(file, &[home], Ok("from-file"), false);
+    assert_password(file, &[("PGPASSWORD", "")], Ok("from-file"), false);
+    assert_password(file, &[passfile], Ok("from-file"), false);
+    assert_password(", password_file: /etc/pw", &[password], Ok("env"), true);
+    let pass = ", passfile: pass";
+    assert_password(pass, &[home], Err("/etc/pass"), false);
+    assert_password(pass, &[passfile], Err("/other"), true);
+    assert_password(pass, &[password], Ok("env"), true);
+    assert_password("", &[password, home], Ok("env"), false);
+    assert_password("", &[passfile, home], Err("/other"), false);
+    assert_password("", &[home], Err("/root/.pgpass"), false);
+}
+
+#[test]
+fn a_password_is_not_required_but_a_passfile_that_is_named_is() {
     let config = load_text(MINIMAL, &[("HOME", "/nowhere")], &[]).unwrap();
     assert_eq!(config.formations[0].coordinator.password, Password::None);
     let error = load_text(MINIMAL, &[("PGPASSFILE", "/nowhere")], &[]).unwrap_err();
@@ -464,7 +440,7 @@ fn read_or_pretend(path: &Path) -> io::Result<String> {
 }
 
 #[test]
-fn what_ships_under_deploy_is_accepted() {
+fn the_files_under_deploy_are_accepted() {
     let mut files = Vec::new();
     shipped(&root().join("deploy"), &mut files);
     for file in files {

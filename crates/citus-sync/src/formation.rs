@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dcs_watch::client::Views;
+use dcs_watch::client::{Confirm, Views};
 use dcs_watch::{ScopeId, ScopeView};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -14,14 +14,14 @@ use tracing::{error, info, warn};
 
 use crate::execute::EntryNodes;
 use crate::group::{ASKED_AT_ONCE, Context, GroupDriver, Neighbourhood};
-use crate::session::{AddressBook, Database, Login, Probes};
+use crate::session::{AddressBook, Database, Login, Probes, SharedPassword};
 use crate::state::{FormationState, StateStore};
 use citus_core::config::{Formation as Settings, Workers};
 use citus_core::plan::{COORDINATOR_GROUP, Writes};
 use citus_core::policy::Write;
 
 /// How soon scopes are looked for again while some group has none: a scope appears in etcd before
-/// its members tell their addresses.
+/// its members have written their addresses.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pause before a task that ended on its own is started again. It ends on its own only by a
@@ -39,7 +39,8 @@ pub struct Formation {
     rows_changed: watch::Receiver<()>,
 }
 
-/// What a task of the formation is for; told when it ends, so that it can be started again.
+/// What a task of the formation is for. It is kept beside the task, which is started again when it
+/// ends.
 #[derive(Clone, Debug)]
 enum Duty {
     Database(usize),
@@ -70,6 +71,16 @@ impl Formation {
             addresses,
             rows_changed,
         }
+    }
+
+    /// The password of its role, to be replaced when it changes.
+    pub fn password(&self) -> SharedPassword {
+        self.probe_login.password.clone()
+    }
+
+    /// This formation's name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
     }
 
     /// This formation's place on the state store.
@@ -110,7 +121,13 @@ impl Formation {
     }
 
     /// Runs until `shutdown` turns true, and every task of it has ended.
-    pub async fn run(self, store: StateStore, views: Views, mut shutdown: watch::Receiver<bool>) {
+    pub async fn run(
+        self,
+        store: StateStore,
+        views: Views,
+        confirm: Confirm,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
         let context = Arc::new(Context {
             store,
             name: self.settings.name.clone(),
@@ -118,6 +135,7 @@ impl Formation {
             register: self.settings.register,
             writes: self.writes(),
             databases: self.databases.clone(),
+            confirm,
             entry_nodes: self.entry_nodes.clone(),
             rows_changed: self.rows_changed.clone(),
             addresses: self.addresses.clone(),
@@ -238,10 +256,17 @@ impl Crew<'_> {
             Duty::Database(number) => {
                 let database = self.formation.databases[*number].clone();
                 let coordinator = self.views.scope(&settings.coordinator.scope);
-                let run = database.run(coordinator, settings.policy.clone());
-                let mut shutdown = self.shutdown.clone();
+                let (policy, mut shutdown) = (settings.policy.clone(), self.shutdown.clone());
+                let writes = self.context.writes == Writes::Allowed;
                 self.tasks.spawn(async move {
                     sleep(after).await;
+                    let run = async {
+                        if writes {
+                            database.run_as_the_writer(coordinator, policy).await;
+                        } else {
+                            database.run(coordinator, policy).await;
+                        }
+                    };
                     tokio::select! {
                         () = run => {}
                         _ = shutdown.wait_for(|stop| *stop) => {}

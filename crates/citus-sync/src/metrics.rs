@@ -2,6 +2,7 @@
 //! only on success.
 
 mod labels;
+mod prometheus_text;
 mod watch;
 
 use std::fmt::Write as _;
@@ -25,6 +26,25 @@ pub use watch::WatchNumbers;
 const SECONDS: [f64; 15] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
+
+/// How the numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// What Prometheus asks for since version 2.5.
+    OpenMetrics,
+    /// What everything that scrapes understands, `promtool check metrics` included.
+    PrometheusText,
+}
+
+impl Format {
+    /// The content type that tells a reader which it is.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::PrometheusText => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Every metric the daemon keeps. Cheap to clone: clones share the numbers.
 #[derive(Clone, Debug)]
@@ -102,21 +122,30 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The exposition in the OpenMetrics text format.
-    pub fn expose(&self, numbers: &WatchNumbers, ready: bool) -> String {
-        let mut registry = Registry::with_prefix("citus_sync");
-        self.register(&mut registry);
-        watch::register(registry.sub_registry_with_prefix("etcd"), numbers);
-        let gauge = Gauge::<i64>::default();
-        gauge.set(i64::from(ready));
-        registry.register("ready", "1 while /readyz says 200", gauge);
+    /// The exposition: every number as it is now.
+    pub fn expose(&self, format: Format, numbers: &WatchNumbers, ready: bool) -> String {
+        let registry = self.registry(numbers, ready);
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &registry) {
             // Only a label that cannot be written could do this; say so rather than lie.
             text.clear();
             let _ = writeln!(text, "# the exposition failed: {error}\n# EOF");
         }
-        text
+        match format {
+            Format::OpenMetrics => text,
+            Format::PrometheusText => prometheus_text::of(&text),
+        }
+    }
+
+    /// All that is registered.
+    pub(crate) fn registry(&self, numbers: &WatchNumbers, ready: bool) -> Registry {
+        let mut registry = Registry::with_prefix("citus_sync");
+        self.register(&mut registry);
+        watch::register(registry.sub_registry_with_prefix("etcd"), numbers);
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::from(ready));
+        registry.register("ready", "1 while /readyz says 200", gauge);
+        registry
     }
 
     fn register(&self, registry: &mut Registry) {
@@ -233,10 +262,12 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use citus_core::event::Whose;
     use citus_core::report::Phase;
+    use dcs_watch::HostPort;
 
     #[test]
-    fn the_exposition_is_openmetrics_and_ends_so() {
+    fn the_exposition_is_openmetrics_and_ends_with_eof() {
         let metrics = Metrics::default();
         let labels = OperationLabels {
             operation: Operation::Move,
@@ -249,7 +280,7 @@ mod tests {
             requests: vec![("list", 1), ("watch", 2)],
             ..WatchNumbers::default()
         };
-        let text = metrics.expose(&watch, true);
+        let text = metrics.expose(Format::OpenMetrics, &watch, true);
         assert!(text.ends_with("# EOF\n"), "{text}");
         for line in [
             "citus_sync_etcd_view_age_seconds 0.5",
@@ -265,90 +296,87 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_dashboards_look_for_has_its_name() {
-        let metrics = Metrics::default();
-        let (formation, database) = (String::from("cn"), String::from("app"));
-        let group = GroupLabels {
-            formation: formation.clone(),
+    /// Group 1 of the formation `cn`.
+    fn group_1() -> Whose {
+        Whose {
+            formation: "cn".to_owned(),
             group: 1,
             scope: "wk1".to_owned(),
-        };
-        let row = RowLabels {
-            formation: formation.clone(),
-            group: 1,
-            database: database.clone(),
-        };
-        for outcome in [
-            HoldEnd::Released,
-            HoldEnd::Followed,
-            HoldEnd::Expired,
-            HoldEnd::Failed,
-            HoldEnd::Lost,
-        ] {
-            let formation = formation.clone();
-            let labels = HoldLabels {
-                formation,
-                group: 1,
-                outcome,
-            };
-            metrics.holds.get_or_create(&labels).inc();
         }
-        metrics.held.observe(0.7);
-        metrics.holding.get_or_create(&group).set(1);
-        metrics
-            .hold_deadline
-            .get_or_create(&group)
-            .set(1_795_348_800);
-        metrics.read_moves.get_or_create(&row).inc();
-        metrics.terminated.get_or_create(&row).inc();
-        let entry_node = EntryNodeLabels {
-            formation: formation.clone(),
-            database: database.clone(),
-            entry_node: "10.0.2.1:5432".to_owned(),
-        };
-        metrics.entry_nodes_skipped.get_or_create(&entry_node).inc();
-        let labels = DatabaseLabels {
-            formation,
-            database,
-        };
-        metrics.recovered.get_or_create(&labels).inc_by(2);
-        let phase = Phase::ReadsMoved;
-        metrics
-            .phases
-            .get_or_create(&PhaseLabels {
-                phase: phase.name(),
-            })
-            .observe(0.02);
+    }
 
-        let text = metrics.expose(&WatchNumbers::default(), true);
-        let row = "{formation=\"cn\",group=\"1\",database=\"app\"} 1";
-        let group = "{formation=\"cn\",group=\"1\",scope=\"wk1\"}";
-        let mut wanted = vec![
-            "citus_sync_held_seconds_count 1".to_owned(),
-            "citus_sync_held_seconds_bucket{le=\"1.0\"} 1".to_owned(),
-            format!("citus_sync_holding{group} 1"),
-            format!("citus_sync_hold_deadline_timestamp_seconds{group} 1795348800"),
-            format!("citus_sync_read_moves_total{row}"),
-            format!("citus_sync_sessions_terminated_total{row}"),
-            "citus_sync_entry_nodes_skipped_total{formation=\"cn\",database=\"app\",\
-             entry_node=\"10.0.2.1:5432\"} 1"
-                .to_owned(),
-            "citus_sync_prepared_transactions_recovered_total{formation=\"cn\",\
-             database=\"app\"} 2"
-                .to_owned(),
-            "citus_sync_phase_seconds_count{phase=\"reads_moved\"} 1".to_owned(),
-        ];
-        for outcome in ["released", "followed", "expired", "failed", "lost"] {
-            wanted.push(format!(
-                "citus_sync_holds_total{{formation=\"cn\",group=\"1\",outcome=\"{outcome}\"}} 1"
-            ));
-        }
-        for line in wanted {
+    /// Fails unless the exposition has each of these lines.
+    fn assert_lines(metrics: &Metrics, lines: &[String]) {
+        let text = metrics.expose(Format::OpenMetrics, &WatchNumbers::default(), true);
+        for line in lines {
             assert!(
                 text.lines().any(|found| found == line),
                 "{line} is not in\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn metrics_of_a_row_are_exposed_by_their_names_and_labels() {
+        let metrics = Metrics::default();
+        let row = RowLabels::of(&group_1(), "app");
+        metrics.read_moves.get_or_create(&row).inc();
+        metrics.terminated.get_or_create(&row).inc();
+        let node: HostPort = "10.0.2.1:5432".parse().unwrap();
+        let node = EntryNodeLabels::of(&group_1(), "app", &node);
+        metrics.entry_nodes_skipped.get_or_create(&node).inc();
+        let database = DatabaseLabels::of(&group_1(), "app");
+        metrics.recovered.get_or_create(&database).inc_by(2);
+
+        let row = "{formation=\"cn\",group=\"1\",database=\"app\"} 1";
+        let database = "formation=\"cn\",database=\"app\"";
+        assert_lines(
+            &metrics,
+            &[
+                format!("citus_sync_read_moves_total{row}"),
+                format!("citus_sync_sessions_terminated_total{row}"),
+                format!(
+                    "citus_sync_entry_nodes_skipped_total{{{database},\
+                     entry_node=\"10.0.2.1:5432\"}} 1"
+                ),
+                format!("citus_sync_prepared_transactions_recovered_total{{{database}}} 2"),
+            ],
+        );
+    }
+
+    #[test]
+    fn metrics_of_holds_are_exposed_by_their_names_and_labels() {
+        let metrics = Metrics::default();
+        let group = GroupLabels::of(&group_1());
+        metrics.held.observe(0.7);
+        metrics.holding.get_or_create(&group).set(1);
+        let deadline = 1_795_348_800;
+        metrics.hold_deadline.get_or_create(&group).set(deadline);
+        let ends = [
+            (HoldEnd::Released, "released"),
+            (HoldEnd::Followed, "followed"),
+            (HoldEnd::Expired, "expired"),
+            (HoldEnd::Failed, "failed"),
+            (HoldEnd::Lost, "lost"),
+        ];
+        for (end, _) in ends {
+            let labels = HoldLabels::of(&group_1(), end);
+            metrics.holds.get_or_create(&labels).inc();
+        }
+        let phase = PhaseLabels::of(Phase::ReadsMoved);
+        metrics.phases.get_or_create(&phase).observe(0.02);
+
+        let group = "{formation=\"cn\",group=\"1\",scope=\"wk1\"}";
+        let mut lines = vec![
+            "citus_sync_held_seconds_count 1".to_owned(),
+            "citus_sync_held_seconds_bucket{le=\"1.0\"} 1".to_owned(),
+            format!("citus_sync_holding{group} 1"),
+            format!("citus_sync_hold_deadline_timestamp_seconds{group} 1795348800"),
+            "citus_sync_phase_seconds_count{phase=\"reads_moved\"} 1".to_owned(),
+        ];
+        lines.extend(ends.map(|(_, end)| {
+            format!("citus_sync_holds_total{{formation=\"cn\",group=\"1\",outcome=\"{end}\"}} 1")
+        }));
+        assert_lines(&metrics, &lines);
     }
 }

@@ -134,7 +134,7 @@ fn an_unreachable_etcd_is_reported_with_its_reason() {
         line.contains("refused") && line.contains("etcd.endpoints"),
         "{line}"
     );
-    ran.line("warn", "everything else");
+    ran.line("fail", "everything else");
 
     let ran = with_file(&["plan"], &file(&text));
     ran.ended(1);

@@ -42,18 +42,19 @@ fn daemon(sandbox: &Sandbox, endpoint: &str, namespace: &str, database: &str) ->
     (daemon, listen)
 }
 
-fn content_type(listen: u16, path: &str) -> String {
-    let response = ureq::get(format!("http://127.0.0.1:{listen}{path}"))
+/// The content type of a page and the page, for a client that accepts this.
+fn page(listen: u16, path: &str, accept: &str) -> (String, String) {
+    let mut response = ureq::get(format!("http://127.0.0.1:{listen}{path}"))
+        .header("accept", accept)
         .call()
         .unwrap();
-    response.headers()["content-type"]
-        .to_str()
-        .unwrap()
-        .to_owned()
+    let content_type = response.headers()["content-type"].to_str().unwrap();
+    let content_type = content_type.to_owned();
+    (content_type, response.body_mut().read_to_string().unwrap())
 }
 
 #[test]
-fn every_page_is_there_while_etcd_is_not() {
+fn every_page_is_served_while_etcd_is_away() {
     let sandbox = Sandbox::new().unwrap();
     let (_silent, etcd) = black_hole();
     let (daemon, listen) = daemon(
@@ -74,12 +75,18 @@ fn every_page_is_there_while_etcd_is_not() {
     );
 
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    assert_eq!(content_type(listen, "/metrics"), openmetrics);
-    let (_, metrics) = daemon.get("/metrics").unwrap();
+    let (content_type, metrics) = page(listen, "/metrics", openmetrics);
+    assert_eq!(content_type, openmetrics);
     assert!(metrics.contains("citus_sync_ready 0\n"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    for accept in ["text/plain", "*/*"] {
+        let (content_type, metrics) = page(listen, "/metrics", accept);
+        assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+        assert!(metrics.contains("citus_sync_ready 0\n"), "{metrics}");
+        assert!(metrics.contains("citus_sync_database_up{formation=\"cn\",database=\"app\"} 0\n"));
+    }
 
-    assert_eq!(content_type(listen, "/api/v1/state"), "application/json");
+    assert_eq!(page(listen, "/api/v1/state", "*/*").0, "application/json");
     let (_, state) = daemon.get("/api/v1/state").unwrap();
     let state: State = serde_json::from_str(&state).unwrap();
     assert!(!state.ready && !state.etcd.fresh, "{state:?}");
@@ -193,13 +200,13 @@ fn a_daemon_that_sees_everything_is_ready_and_status_shows_it() {
     })
     .unwrap();
     assert_eq!(daemon.get("/readyz").unwrap(), (200, "ok\n".to_owned()));
-    assert!(
-        daemon
-            .get("/metrics")
-            .unwrap()
-            .1
-            .contains("citus_sync_ready 1\n")
-    );
+    let (_, metrics) = daemon.get("/metrics").unwrap();
+    for line in [
+        "citus_sync_ready 1\n",
+        "citus_sync_database_up{formation=\"cn\",database=\"pages\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
 
     let url = format!("http://127.0.0.1:{listen}");
     let config = daemon.config().to_str().unwrap();
@@ -315,7 +322,7 @@ fn child(sandbox: &Sandbox) -> (Child, u16, fixture::File) {
 }
 
 #[test]
-fn control_c_ends_it_as_cleanly_as_systemd_does() {
+fn sigint_ends_the_daemon_as_cleanly_as_sigterm() {
     let sandbox = Sandbox::new().unwrap();
     for name in ["INT", "TERM"] {
         let (mut child, _, _file) = child(&sandbox);

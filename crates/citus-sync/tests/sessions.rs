@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use citus_core::config::{Origin, Password, Secret};
 use citus_core::policy::Policy;
-use citus_sync::session::{Connection, Login};
+use citus_sync::session::{Connection, Login, SharedPassword};
 use lab::{Postgres, Sandbox, wait_for};
 use tokio::runtime::{Builder, Runtime};
 
@@ -41,7 +41,7 @@ fn a_frozen_process_does_not_keep_its_locks() {
     runtime
         .block_on(session.run("BEGIN; LOCK TABLE public.held IN ACCESS EXCLUSIVE MODE"))
         .expect("the lock");
-    // From here on nobody turns the runtime: no statement, no keepalive answer of ours, no drop.
+    // From here on the runtime does not run: no statement, no keepalive answer of ours, no drop.
     let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'held'::regclass";
     let mut client = server.connect("postgres").expect("a client");
     let held: i64 = client.query_one(locks, &[]).expect("locks").get(0);
@@ -68,9 +68,9 @@ fn every_session_has_the_servers_own_deadlines() {
     }
 }
 
-/// Asked for by us: what the system does of itself takes hours.
+/// By keepalives that the session asks for: those of the system take hours.
 #[test]
-fn a_host_of_ours_that_is_gone_is_given_up_within_seconds() {
+fn a_server_gives_a_silent_session_of_ours_up_within_seconds() {
     let (_server, runtime, mut session) = session("vanished");
     let mut number = |setting: &str| -> u32 {
         let query = format!(
@@ -110,7 +110,7 @@ fn a_server_that_accepts_and_never_answers_costs_no_more_than_the_deadline() {
     });
     let error = opened
         .expect("an answer of our own")
-        .expect_err("nobody is there");
+        .expect_err("no server answers");
     assert_eq!(error.to_string(), "connecting gave no answer within 300 ms");
 }
 
@@ -153,8 +153,9 @@ fn no_setting_of_a_role_or_a_database_reaches_our_sessions() {
     assert!(set.expect("an answer"), "a deadline of ours is off");
 }
 
-/// A server that says the first of `words` to whoever connects, and the others to the answer. What opening a session on it and asking one question
-/// comes to, and how many bytes of them were taken.
+/// A server that says the first of `words` to the client that connects, and the others to its
+/// answer. Returns what opening a session on it and asking one question comes to, and how many
+/// bytes of `words` were taken.
 fn hostile(words: Vec<Vec<u8>>) -> (String, usize) {
     use std::io::{Read as _, Write as _};
 
@@ -186,7 +187,7 @@ fn hostile(words: Vec<Vec<u8>>) -> (String, usize) {
     let address = address.parse().expect("an address");
     let password = Secret::new("secret", Origin::Env("PGPASSWORD"));
     let login = Login {
-        password: Password::Literal(password),
+        password: SharedPassword::new(Password::Literal(password)),
         ..login()
     };
     let error = runtime.block_on(async {

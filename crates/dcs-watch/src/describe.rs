@@ -185,13 +185,11 @@ fn config(before: Option<&[u8]>, now: Option<&[u8]>) -> String {
 }
 
 fn initialize(now: Option<&[u8]>) -> String {
-    match now {
+    match now.map(value::initialize) {
         None => "cluster identity is gone".to_owned(),
-        Some([]) => "first member bootstraps".to_owned(),
-        Some(id) => format!(
-            "cluster is initialized, system identifier {}",
-            excerpt_bytes(id, EXCERPT_BYTES)
-        ),
+        Some(Ok(None)) => "first member bootstraps".to_owned(),
+        Some(Ok(Some(id))) => format!("cluster is initialized, system identifier {id}"),
+        Some(Err(error)) => malformed("initialize key", &error),
     }
 }
 

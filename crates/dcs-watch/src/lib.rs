@@ -37,6 +37,6 @@ pub mod view;
 
 pub use key::{Field, KeyError, Namespace, ScopeId};
 pub use value::{
-    ClusterConfig, FailoverRequest, HostPort, Lsn, Member, Role, SyncState, ValueError,
+    ClusterConfig, FailoverRequest, HostPort, Lsn, Member, Role, SyncState, SystemId, ValueError,
 };
-pub use view::{Freshness, Problem, ScopeView, Versioned};
+pub use view::{Freshness, KeyRevisions, Problem, ScopeView, Versioned};

@@ -17,6 +17,7 @@
 mod applied;
 mod content;
 mod fold;
+mod members;
 mod scope;
 
 use std::collections::BTreeSet;
@@ -243,6 +244,7 @@ impl Store {
             return applied;
         };
         let (existed, position) = (state.view.exists(), state.view.last_position);
+        let was_crowded = state.crowd().is_some();
         let folded = fold(state, key, record);
         let view = &state.view;
         let scope = || view.scope.clone();
@@ -257,6 +259,11 @@ impl Store {
                 problem,
             });
             applied.problems.extend(new);
+            let crowd = state.crowd().filter(|_| !was_crowded);
+            applied.problems.extend(crowd.map(|problem| NewProblem {
+                scope: Some(scope()),
+                problem: problem.clone(),
+            }));
         } else if position != view.last_position {
             applied.positions.push((scope(), view.last_position));
         }

@@ -52,8 +52,8 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON with the control characters escaped that JSON itself allows inside of strings, so that no data is
-/// lost. Ends of lines stay: JSON has them between its tokens alone.
+/// JSON with the control characters escaped that JSON itself allows inside of strings, so that no
+/// data is lost. Ends of lines stay: JSON has them between its tokens alone.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     let needs_it = |c: char| is_control(c) && c != '\n';
     if !json.contains(needs_it) {

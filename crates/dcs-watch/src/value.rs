@@ -18,15 +18,17 @@ mod leader;
 mod lsn;
 mod member;
 mod sync;
+mod system_id;
 
 pub use config::{ClusterConfig, config};
 pub use error::ValueError;
 pub use failover::{FailoverRequest, failover};
 pub use host_port::HostPort;
-pub use leader::{failsafe, initialized, leader};
+pub use leader::{failsafe, leader};
 pub use lsn::{Lsn, position};
 pub use member::{Member, Role, member};
 pub use sync::{SyncState, sync};
+pub use system_id::{SystemId, initialize};
 
 #[cfg(test)]
 mod tests;

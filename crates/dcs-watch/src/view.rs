@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::key::ScopeId;
 use crate::text::excerpt;
-use crate::value::{ClusterConfig, FailoverRequest, HostPort, Lsn, Member, SyncState};
+use crate::value::{ClusterConfig, FailoverRequest, HostPort, Lsn, Member, SyncState, SystemId};
 
 /// Bytes of the reason for a stale view that are displayed.
 const REASON_BYTES: usize = 500;
@@ -56,6 +56,25 @@ impl fmt::Display for Freshness {
     }
 }
 
+/// At which revisions the keys of a scope were last put; `None` for a key that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyRevisions {
+    /// The leader key's.
+    pub leader: Option<i64>,
+    /// The key of the synchronous standbys.
+    pub sync: Option<i64>,
+}
+
+impl KeyRevisions {
+    /// Those that a view knows.
+    pub fn of(view: &ScopeView) -> Self {
+        Self {
+            leader: view.leader.as_ref().map(|leader| leader.mod_revision),
+            sync: view.sync.as_ref().map(|sync| sync.mod_revision),
+        }
+    }
+}
+
 /// A key or value of the scope that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -92,8 +111,10 @@ pub struct ScopeView {
     pub config: Option<Versioned<ClusterConfig>>,
     /// The members that may vouch for the leader without etcd, each with its REST address.
     pub failsafe: Option<Versioned<BTreeMap<String, String>>>,
-    /// Whether the first member has finished its bootstrap.
-    pub initialized: bool,
+    /// The system identifier of the scope's database cluster; none before the first member has
+    /// finished its bootstrap, and where the `initialize` key is gone or cannot be read. A scope
+    /// that was made anew has another `create_revision`, whatever the identifier is.
+    pub system: Option<Versioned<SystemId>>,
     /// The leader's position in the write-ahead log when its Patroni last wrote the position to
     /// etcd: the number that Patroni compares with `maximum_lag_on_failover`. None when Patroni
     /// wrote none, or one that cannot be read.
@@ -131,7 +152,7 @@ impl ScopeView {
             failover: None,
             config: None,
             failsafe: None,
-            initialized: false,
+            system: None,
             last_position: None,
             freshness: Freshness::Unknown,
             lineage: 0,
@@ -165,7 +186,7 @@ impl ScopeView {
             || self.config.is_some()
             || self.failover.is_some()
             || self.failsafe.is_some()
-            || self.initialized
+            || self.system.is_some()
     }
 
     /// Whether the views differ in nothing that a subscriber must be woken for. Revisions of members
@@ -189,7 +210,7 @@ impl ScopeView {
             && self.failover == other.failover
             && self.config == other.config
             && self.failsafe == other.failsafe
-            && self.initialized == other.initialized
+            && self.system == other.system
             && self.freshness == other.freshness
             && self.lineage == other.lineage
             && values(self).eq(values(other))

@@ -291,7 +291,7 @@ fn members_have_addresses_tags_and_timelines() {
             view.leader_address(),
             view.members["pg2"].value.address.as_ref()
         );
-        assert!(view.leader_lease != 0 && view.initialized);
+        assert!(view.leader_lease != 0 && view.system.is_some());
     }
 }
 

@@ -54,6 +54,14 @@ impl Default for LabBuilder {
     }
 }
 
+impl Lab {
+    /// A lab to configure; by default one coordinator and two workers. The Patroni is that of
+    /// `LAB_PATRONI`, or Debian's.
+    pub fn builder() -> LabBuilder {
+        LabBuilder::default()
+    }
+}
+
 impl LabBuilder {
     /// The number of worker scopes; by default 2.
     #[must_use]
@@ -118,8 +126,9 @@ impl LabBuilder {
         self
     }
 
-    /// Has Patroni run `citus-sync hold`, of this program, before it stops PostgreSQL. That asks the
-    /// daemon that listens at [`Hook::listen`]. It takes Patroni 3.0.3 or later; Debian 12's is too old.
+    /// Has Patroni run `citus-sync hold`, of this program, before it stops PostgreSQL. That asks
+    /// the daemon that listens at [`Hook::listen`]. It takes Patroni 3.0.3 or later; Debian 12's is
+    /// too old.
     #[must_use]
     pub fn hook(self, program: &Path) -> Self {
         self.hook_for(program, 1)

@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::builder::LabBuilder;
 use crate::citus::Flavour;
 use crate::etcd::Etcd;
 use crate::formation;
@@ -54,12 +53,6 @@ struct Record {
 }
 
 impl Lab {
-    /// A lab to configure; by default one coordinator and two workers. The Patroni is that of
-    /// `LAB_PATRONI`, or Debian's.
-    pub fn builder() -> LabBuilder {
-        LabBuilder::default()
-    }
-
     /// Citus or the stand-in.
     pub fn flavour(&self) -> &Flavour {
         &self.flavour
@@ -170,8 +163,8 @@ impl Lab {
     }
 
     /// The smallest configuration of citus-sync for this lab, with `listen` on 127.0.0.1 and the
-    /// token of the lab's [hook](Lab::hook), which asks daemons at its [ports](Hook::ports). It is JSON,
-    /// which is YAML too and easy for a test to change.
+    /// token of the lab's [hook](Lab::hook), which asks daemons at its [ports](Hook::ports). It is
+    /// JSON, which is YAML too and easy for a test to change.
     pub fn daemon_configuration(&self, listen: u16) -> Result<String> {
         let workers: Vec<_> = self
             .workers()

@@ -136,8 +136,8 @@ fn first(news: &[News], since: Instant) -> Option<Interrupted> {
     None
 }
 
-/// Watches one member. While the scope has a leader the other members are asked seldom, and the leader
-/// never: its connection closes when it ends.
+/// Watches one member. While the scope has a leader the other members are asked seldom, and the
+/// leader never: its connection closes when it ends.
 fn look(port: u16, stop: &AtomicBool, led: &AtomicBool, mut report: impl FnMut(What)) {
     while !stop.load(Ordering::SeqCst) {
         let Ok(mut client) = connect(port, "postgres") else {

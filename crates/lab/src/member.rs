@@ -117,9 +117,9 @@ impl Member {
         self.process.signal_all(Signal::CONT);
     }
 
-    /// Makes its PostgreSQL, a standby, receive WAL and replay none of it. `pg_wal_replay_pause` would
-    /// not last: Patroni resumes replay in its next round (`handle_parameter_change`, PostgreSQL 14 and
-    /// later).
+    /// Makes its PostgreSQL, a standby, receive WAL and replay none of it. `pg_wal_replay_pause`
+    /// would not last: Patroni resumes replay in its next round (`handle_parameter_change`,
+    /// PostgreSQL 14 and later).
     pub fn freeze_replay(&self) -> Result<()> {
         self.signal_replay("STOP")
     }
@@ -133,7 +133,8 @@ impl Member {
         let startup = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
         let row = self.connect("postgres")?.query_opt(startup, &[])?;
         let row = row.with_context(|| format!("{} is no standby", self.record.name))?;
-        // PostgreSQL knows the process id inside the lab's namespaces, so the signal comes from there.
+        // PostgreSQL knows the process id inside the lab's namespaces, so the signal comes from
+        // there.
         let mut command = self.sandbox.command("kill");
         command.args(["-s", signal, &row.get::<_, i32>(0).to_string()]);
         let output = self.sandbox.output(&mut command)?;
@@ -145,8 +146,8 @@ impl Member {
         Ok(())
     }
 
-    /// Makes it look like a member whose host is gone: Patroni and PostgreSQL are suspended, and every
-    /// packet for them is dropped, keepalives too.
+    /// Makes it look like a member whose host is gone: Patroni and PostgreSQL are suspended, and
+    /// every packet for them is dropped, keepalives too.
     pub fn vanish(&self) -> Result<()> {
         self.process.vanish()
     }

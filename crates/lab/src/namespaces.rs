@@ -56,8 +56,8 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Makes namespaces that end with this process. Then `root` is removed too. Init keeps `keep_open`,
-    /// the lock on the lab's ports, as long as it lives.
+    /// Makes namespaces that end with this process. Then `root` is removed too. Init keeps
+    /// `keep_open`, the lock on the lab's ports, as long as it lives.
     pub(crate) fn start(root: &Path, keep_open: Stdio) -> Result<Self> {
         // In its own session: signals to the owner's group or terminal do not reach it.
         let mut starter = Command::new("setsid")
@@ -111,8 +111,8 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Runs `work`. Processes that it starts are inside the namespaces, and are children of this process
-    /// all the same.
+    /// Runs `work`. Processes that it starts are inside the namespaces, and are children of this
+    /// process all the same.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         // In a thread for this alone: the namespaces of a thread's children cannot be set back.
         thread::scope(|threads| {

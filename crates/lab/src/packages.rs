@@ -22,6 +22,8 @@ pub enum Need {
     Venv,
     /// `protoc` and the well-known types it imports: building the product's etcd client takes both.
     Protoc,
+    /// `promtool`, which a test has look at the metrics.
+    Promtool,
 }
 
 const WELL_KNOWN_TYPES: &str = "/usr/include/google/protobuf/descriptor.proto";
@@ -38,6 +40,7 @@ impl Need {
                 Path::new("/usr/bin/patroni").exists() && python_has("etcd, psycopg2, urllib3")
             }
             Self::Venv => python_has("venv, ensurepip"),
+            Self::Promtool => in_path("promtool"),
             Self::Protoc => in_path("protoc") && Path::new(WELL_KNOWN_TYPES).exists(),
         }
     }
@@ -51,6 +54,7 @@ impl Need {
             Self::Patroni => &["patroni", "python3-etcd", "python3-psycopg2"],
             Self::Venv => &["python3-venv"],
             // The first package only recommends the second.
+            Self::Promtool => &["prometheus"],
             Self::Protoc => &["protobuf-compiler", "libprotobuf-dev"],
         }
     }

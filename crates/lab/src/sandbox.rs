@@ -146,8 +146,8 @@ impl Sandbox {
         self.inner.user.own(path)
     }
 
-    /// A command for [`Sandbox::spawn`] or [`Sandbox::output`]: it runs as the servers' account, in the
-    /// lab's folder, with a clean environment and a `/proc` of the lab's processes.
+    /// A command for [`Sandbox::spawn`] or [`Sandbox::output`]: it runs as the servers' account, in
+    /// the lab's folder, with a clean environment and a `/proc` of the lab's processes.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("unshare");
         // Debian's folders first: root's PATH may name folders that the servers'

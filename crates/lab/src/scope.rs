@@ -96,8 +96,8 @@ impl Scope {
         self.leader()?.connect(database)
     }
 
-    /// Asks Patroni for a planned switchover and waits for its answer, which comes when the new leader
-    /// has the key.
+    /// Asks Patroni for a planned switchover and waits for its answer, which comes when the new
+    /// leader has the key.
     pub fn switchover(&self, candidate: Option<&str>) -> Result<String> {
         let leader = self.leader()?;
         let mut request = json!({"leader": leader.name()});

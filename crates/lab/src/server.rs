@@ -103,6 +103,63 @@ impl Postgres {
         }
     }
 
+    /// Starts a standby that streams from this server: a copy of its database cluster, with the same
+    /// system identifier.
+    pub fn standby(&self, name: &str) -> Result<Self> {
+        let folder = self.sandbox.folder(name)?;
+        let standby = Self {
+            process: Process::new(&self.sandbox, folder.clone()),
+            sandbox: self.sandbox.clone(),
+            installation: self.installation.clone(),
+            name: name.into(),
+            folder,
+            port: self.sandbox.port()?,
+            stand_in: self.stand_in,
+        };
+        let mut copy = (self.sandbox).command(self.installation.program("pg_basebackup"));
+        copy.args(["--host=127.0.0.1", "--username=postgres", "--no-sync"])
+            .args([
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--write-recovery-conf",
+            ])
+            .arg(format!("--port={}", self.port))
+            .arg("-D")
+            .arg(standby.data());
+        let output = self.sandbox.output(&mut copy)?;
+        ensure!(
+            output.status.success(),
+            "pg_basebackup of {} failed: {}",
+            self.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let file = standby.data().join("postgresql.conf");
+        let mut text = fs::read_to_string(&file)?;
+        let _ = writeln!(text, "port = {}", standby.port);
+        self.sandbox.write(&file, &text)?;
+        standby.start_again()?;
+        Ok(standby)
+    }
+
+    /// Ends its recovery, on a timeline of its own, and waits until it takes writes.
+    pub fn promote(&self) -> Result<()> {
+        let promoted = self
+            .connect("postgres")?
+            .query_one("SELECT pg_promote()", &[])?;
+        ensure!(
+            promoted.get::<_, bool>(0),
+            "{} was not promoted in time",
+            self.name
+        );
+        Ok(())
+    }
+
+    /// Its system identifier.
+    pub fn system(&self) -> Result<String> {
+        let question = "SELECT system_identifier::text FROM pg_control_system()";
+        Ok(self.connect("postgres")?.query_one(question, &[])?.get(0))
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -160,8 +217,8 @@ impl Postgres {
         self.process.kill()
     }
 
-    /// Suspends all of its processes with SIGSTOP. The kernel accepts connections for it, and it never
-    /// answers.
+    /// Suspends all of its processes with SIGSTOP. The kernel accepts connections for it, and it
+    /// never answers.
     pub fn freeze(&self) {
         self.process.signal_all(Signal::STOP);
     }
@@ -262,7 +319,8 @@ pub(crate) fn base_settings(citus: bool) -> Vec<(&'static str, &'static str)> {
     settings
 }
 
-/// The lines of `pg_hba.conf`: every role may connect from loopback, [`PASSWORD_ROLE`] with a password.
+/// The lines of `pg_hba.conf`: every role may connect from loopback, [`PASSWORD_ROLE`] with a
+/// password.
 pub(crate) fn hba_lines() -> Vec<String> {
     vec![
         format!("host all {PASSWORD_ROLE} 127.0.0.1/32 scram-sha-256"),

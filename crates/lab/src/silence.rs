@@ -44,8 +44,8 @@ pub(crate) fn silence(pids: &[Pid]) -> Result<()> {
         })?;
     }
     for socket in sockets(pids)? {
-        // With these the kernel would end the connection after a while, and tell the peer. A listening
-        // socket has neither, so errors do not count.
+        // With these the kernel would end the connection after a while, and tell the peer. A
+        // listening socket has neither, so errors do not count.
         let _ = socket.set_keepalive(false);
         let _ = socket.set_tcp_user_timeout(None);
         socket

@@ -1,21 +1,22 @@
 //! A small application. In: a lab, and the entry nodes to use. Out: the outcome of every
 //! statement, which shows failures, gaps and lost writes.
 //!
-//! Each writer has a few keys of one group, writes 1, 2, 3 … to them in turn, and keeps a
-//! ledger of the acknowledged writes. Each reader reads the keys of one writer, and must not find
-//! an older value than the last acknowledged one. So the report shows for each group when writes and
-//! reads stopped, and at the end whether an acknowledged write is missing or a write was executed twice.
+//! Each writer has a few keys of one group, writes 1, 2, 3 … to them in turn, and keeps a ledger of
+//! the acknowledged writes. Each reader reads the keys of one writer, and must not find an older
+//! value than the last acknowledged one. So the report shows for each group when writes and reads
+//! stopped, and at the end whether an acknowledged write is missing or a write was executed twice.
 
 mod builder;
 mod client;
 mod entry_node;
 mod ledger;
+mod shared;
 mod statements;
 mod stream;
 mod verify;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,38 +24,16 @@ use anyhow::Result;
 
 pub use self::builder::TrafficBuilder;
 use self::client::{Client, Task};
+pub use self::shared::Load;
+use self::shared::Shared;
 pub use self::stream::{Kind, Protocol, Stream};
 use crate::citus::Flavour;
 use crate::cluster::Lab;
-use crate::report::{Outcome, Report};
+use crate::report::Report;
 use crate::wait::wait_for;
 
 /// How long clients may wait until all of them are served again.
 const FLOWING: Duration = Duration::from_secs(60);
-
-/// How much is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Load {
-    /// Writing sessions for each worker group (and entry node, database, protocol).
-    pub writers: usize,
-    /// Reading sessions for each worker group (and entry node, database, protocol).
-    pub readers: usize,
-    /// The pause between two statements of a session.
-    pub pause: Duration,
-    /// After this time without an answer a statement counts as failed, and its session is closed.
-    pub patience: Duration,
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Self {
-            writers: 1,
-            readers: 1,
-            pause: Duration::from_millis(5),
-            patience: Duration::from_secs(10),
-        }
-    }
-}
 
 /// Running traffic. Dropping it stops it.
 #[derive(Debug)]
@@ -66,47 +45,7 @@ pub struct Traffic {
     since: Instant,
 }
 
-/// What all clients share.
-#[derive(Debug)]
-struct Shared {
-    flavour: Flavour,
-    load: Load,
-    stop: AtomicBool,
-    outcomes: Mutex<Vec<Outcome>>,
-}
-
-impl Shared {
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
-    }
-
-    fn note(&self, outcome: Outcome) {
-        self.outcomes().push(outcome);
-    }
-
-    fn outcomes(&self) -> std::sync::MutexGuard<'_, Vec<Outcome>> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Traffic {
-    /// Traffic to configure: its entry nodes, databases and protocols.
-    pub fn builder(lab: &Lab) -> TrafficBuilder<'_> {
-        TrafficBuilder::new(lab)
-    }
-
-    /// Prepared statements for every worker group through the coordinator's leader, which each new
-    /// connection looks up in etcd.
-    pub fn start(lab: &Lab, database: &str, load: Load) -> Result<Self> {
-        Self::builder(lab).databases([database]).load(load).start()
-    }
-
-    /// Prepared statements for every worker group through one node's port.
-    pub fn start_at(lab: &Lab, port: u16, database: &str, load: Load) -> Result<Self> {
-        let builder = Self::builder(lab).databases([database]).load(load);
-        builder.only_through_port(port).start()
-    }
-
     fn run(flavour: Flavour, load: Load, clients: Vec<Client>) -> Result<Self> {
         let since = Instant::now();
         let shared = Arc::new(Shared {
@@ -181,9 +120,9 @@ impl Traffic {
         })
     }
 
-    /// Stops the clients, and checks that every acknowledged write is there and (with Citus) that no
-    /// write is there twice. Returns the number of acknowledged writes checked; with the stand-in, which
-    /// keeps the last write of each key only, the number of keys.
+    /// Stops the clients, and checks that every acknowledged write is there and (with Citus) that
+    /// no write is there twice. Returns the number of acknowledged writes checked; with the
+    /// stand-in, which keeps the last write of each key only, the number of keys.
     pub fn verify(&mut self, lab: &Lab) -> Result<usize> {
         self.halt();
         let ledgers = self.clients.iter().filter_map(|client| match &client.task {

@@ -116,8 +116,8 @@ fn clients_see_a_crash_and_lose_nothing(stand_in: bool) {
     assert!(traffic.verify(&lab).unwrap() > 0);
 }
 
-/// Crashes the leader of `wk1` and, as the daemon would, moves the row to the new leader. Returns both
-/// members.
+/// Crashes the leader of `wk1` and, as the daemon would, moves the row to the new leader. Returns
+/// both members.
 fn crash_and_move<'a>(lab: &'a Lab, timeline: &Timeline) -> (&'a Member, &'a Member) {
     let wk1 = lab.scope("wk1").unwrap();
     let _observer = Observer::watch(lab, wk1, timeline).unwrap();

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`. In: a machine with cargo. Out: a first look at citus-sync: a planned switchover
-//! and a crash, while clients write and read.
+//! `cargo xtask demo`. In: a machine with cargo. Out: a first look at citus-sync: a planned
+//! switchover and a crash, while clients write and read.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -13,6 +13,11 @@ pub(crate) fn for_build() -> Result<()> {
     install(&[Need::Protoc])
 }
 
+/// Installs what tests need beside a lab.
+pub(crate) fn for_tests() -> Result<()> {
+    install(&[Need::Promtool])
+}
+
 /// Installs what a lab with Patroni `version` needs.
 pub(crate) fn for_lab(version: lab::Version) -> Result<()> {
     let mut needs = LAB.to_vec();

@@ -58,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
     stages.run("set-up", || {
         setup::for_build()?;
+        setup::for_tests()?;
         versions
             .iter()
             .try_for_each(|version| setup::for_lab(*version))
@@ -232,8 +233,8 @@ impl Stages {
         }
     }
 
-    /// Where Citus is installed, holds are tested on its stand-in as well: else a test that has come to
-    /// be true of Citus alone would not be noticed there.
+    /// Where Citus is installed, holds are tested on its stand-in as well: else a test that has
+    /// come to be true of Citus alone would not be noticed there.
     fn holds_on_the_stand_in(&mut self) {
         if !runs_on_stand_in() {
             self.run("holds, stand-in", || shell::run(&mut test_on(HOLDS, true)));

@@ -15,8 +15,8 @@ fn libraries_are_at_home_in_this_workspace() {
         "only {} files were read",
         findings.files
     );
-    let told: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
-    assert!(told.is_empty(), "{}", told.join("\n"));
+    let breaches: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_workspace_where_everything_is_wrong_is_found_out() {
     let sample = std::env::temp_dir().join(format!("structure-sample-{}", std::process::id()));
     let source = sample.join("crates/citus-sync/src");
     fs::create_dir_all(source.join("plan")).unwrap();
-    fs::create_dir_all(sample.join("crates/citus-sync/tests")).unwrap();
+    fs::create_dir_all(sample.join("crates/citus-sync/tests/holds")).unwrap();
     let write = |name: &str, text: &str| fs::write(source.join(name), text).unwrap();
     write("lib.rs", "//! Root.\nmod long;\nmod plan;\n");
     write("long.rs", &"fn f() {}\n".repeat(501));
@@ -39,13 +39,22 @@ fn a_workspace_where_everything_is_wrong_is_found_out() {
     );
     // Tests may name what they like.
     write("../tests/e2e.rs", "use etcd_client::Client;\n");
+    write("../tests/holds/main.rs", "mod ending;\nmod taking;\n");
+    write(
+        "../tests/holds/ending.rs",
+        "pub fn end() { crate::taking::take() }\n",
+    );
+    write(
+        "../tests/holds/taking.rs",
+        "#[path = \"../elsewhere.rs\"]\nmod elsewhere;\npub fn take() { crate::ending::end() }\n",
+    );
     let findings = scan(&sample);
     fs::remove_dir_all(&sample).unwrap();
     let findings = findings.unwrap();
-    assert_eq!(findings.files, 6);
-    let told: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
+    assert_eq!(findings.files, 9);
+    let breaches: Vec<String> = findings.breaches.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        breaches,
         [
             "crates/citus-sync/src/plan/decide.rs:1: `tokio_postgres` is for \
              crates/citus-sync/src/session/ alone"
@@ -61,6 +70,9 @@ fn a_workspace_where_everything_is_wrong_is_found_out() {
     );
     assert_eq!(
         findings.warnings,
-        ["crates/citus-sync/src/long.rs: 501 lines, and its head comment does not say why"]
+        [
+            "crates/citus-sync/src/long.rs: 501 lines, and its head comment does not say why",
+            "citus-sync/tests/holds: ending.rs:1 -> taking.rs:3 -> ending.rs"
+        ]
     );
 }

@@ -21,7 +21,7 @@ use crate::policy::Policy;
 /// Why no native file can be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
-    /// Worker groups are known only by their nodes' addresses, and nobody found their scopes.
+    /// Worker groups are known only by their nodes' addresses, and their scopes were not found.
     #[error(
         "the scopes of these worker groups are not known, so no native file is written:\n{}\nMake \
          sure etcd can be reached and Patroni runs at one of the nodes of each group, then convert \

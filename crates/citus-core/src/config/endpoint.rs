@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_what_to_write() {
+    fn a_text_that_is_no_address_is_refused_with_what_to_write() {
         for (text, part) in [
             ("127.0.0.1:2379", "http://127.0.0.1:2379"),
             ("http://etcd-1", "http://etcd-1:2379"),

@@ -5,7 +5,8 @@
 //!
 //! A file uses only files of the layers below its own; from bottom to top:
 //!
-//! 1. `secret`, `workers`, `addresses`, then `formation`, then `settings`: the types of a configuration;
+//! 1. `secret`, `workers`, `addresses`, then `formation`, then `settings`: the types of a
+//!    configuration; `reload`, which compares two;
 //! 2. `yaml`, `endpoint`, `passfile`: texts;
 //! 3. `error`, `environment`, `reader`: what every reader uses to ask and to note a problem;
 //! 4. `values`, `login`, `token`: what both kinds of file have;
@@ -26,6 +27,7 @@ mod native;
 pub mod passfile;
 mod patroni;
 mod reader;
+mod reload;
 mod secret;
 mod settings;
 mod token;
@@ -38,6 +40,7 @@ pub use convert::{ConvertError, convert};
 pub use error::{ConfigError, Problem};
 pub use formation::{Coordinator, Formation, Password};
 pub use member::{Member, is_yaml, member, patronis_arguments};
+pub use reload::Changes;
 pub use secret::{Origin, Secret};
 pub use settings::{Config, Election, Etcd};
 pub use token::{TOKEN_VARIABLE, token};

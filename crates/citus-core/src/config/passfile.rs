@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_match_as_libpq_has_it() {
+    fn lines_of_a_passfile_match_as_in_libpq() {
         for (text, expected) in [
             ("10.0.0.1:5432:app:postgres:s3cret", Some("s3cret")),
             ("*:*:*:*:any", Some("any")),

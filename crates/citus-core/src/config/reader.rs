@@ -1,7 +1,7 @@
 //! Typed reading of a YAML tree: every value knows its key path, every problem is noted and reading
 //! goes on, so that one run names all of them.
 //!
-//! A reader that yields `None` has noted why; whoever called it has nothing to add.
+//! A reader that yields `None` has noted why; the caller has nothing to add.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -407,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_key_is_the_one_meant() {
+    fn an_unknown_key_gets_the_nearest_known_key() {
         let known = ["group", "scope"];
         assert_eq!(nearest("groupid", &known), Some("group"));
         assert_eq!(nearest("gruop", &known), Some("group"));
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_be_two_mistakes_away_and_a_short_one_one() {
+    fn a_long_key_may_be_two_mistakes_away_and_a_short_one_only_one() {
         assert_eq!(nearest("kitten", &["mitton"]), Some("mitton"));
         assert_eq!(nearest("kitten", &["sitting"]), None);
         assert_eq!(nearest("cb", &["ca"]), Some("ca"));

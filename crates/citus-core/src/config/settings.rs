@@ -19,7 +19,7 @@ pub(super) const DEFAULT_NAMESPACE: &str = "/service/";
 pub struct Config {
     /// Where HTTP is served. Loopback unless told otherwise.
     pub listen: SocketAddr,
-    /// What a client must show to have writes held; without one nobody can.
+    /// What a client must show to have writes held; without one no client can.
     pub token: Option<Secret>,
     /// The etcd cluster that Patroni writes to.
     pub etcd: Etcd,

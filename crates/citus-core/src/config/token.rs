@@ -1,4 +1,4 @@
-//! The bearer token: whoever shows it may have writes of a group held.
+//! The bearer token: a client that shows it may have writes of a group held.
 //!
 //! `CITUS_SYNC_TOKEN` in the environment goes before `token_file`, as it does for passwords. The
 //! same checks serve the daemon and its clients.
@@ -11,7 +11,7 @@ use super::secret::{Origin, Secret};
 /// The environment variable that holds the token.
 pub const TOKEN_VARIABLE: &str = "CITUS_SYNC_TOKEN";
 
-/// A shorter token can be guessed by whoever may try for long enough.
+/// A shorter token can be guessed by a client that tries for long enough.
 const SHORT: usize = 16;
 
 /// What a token file has to be.

@@ -98,7 +98,7 @@ pub struct Unresolved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// No scope has a member at any of these addresses.
-    NobodyThere(Vec<HostPort>),
+    NoMember(Vec<HostPort>),
     /// More than one scope could be meant.
     Ambiguous(BTreeSet<ScopeId>),
     /// The one scope that could be meant serves other groups as well.
@@ -116,7 +116,7 @@ impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let group = self.group;
         match &self.reason {
-            Reason::NobodyThere(nodes) => write!(
+            Reason::NoMember(nodes) => write!(
                 f,
                 "group {group}: no Patroni scope has a member at {}; start Patroni there, or name \
                  the scope under `workers` of a native file",
@@ -180,10 +180,11 @@ impl Workers {
                 }
             }
         }
-        self.settle(&found)
+        self.assign(&found)
     }
 
-    fn settle(
+    /// The scope of each group, where exactly one was found that no other group has.
+    fn assign(
         &self,
         found: &BTreeMap<u32, BTreeSet<ScopeId>>,
     ) -> (BTreeMap<u32, ScopeId>, Vec<Unresolved>) {
@@ -192,7 +193,7 @@ impl Workers {
         for (&group, scopes) in found {
             let mut scopes_iter = scopes.iter();
             let reason = match (scopes_iter.next(), scopes_iter.next()) {
-                (None, _) => Reason::NobodyThere(self.nodes_of(group)),
+                (None, _) => Reason::NoMember(self.nodes_of(group)),
                 (Some(_), Some(_)) => Reason::Ambiguous(scopes.clone()),
                 (Some(scope), None) => {
                     let others: BTreeSet<u32> = found

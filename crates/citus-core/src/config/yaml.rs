@@ -1,5 +1,5 @@
 //! YAML text to a plain tree, and a place in the tree back to a line. The only file that names
-//! `serde_yaml`, which is no longer maintained: whoever replaces it replaces this.
+//! `serde_yaml`, which is no longer maintained: its replacement replaces this file.
 //!
 //! The tree keeps what the checks need and serde's own `deny_unknown_fields` would lose: keys given
 //! twice, several problems in one go, and the key path of each.
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_found() {
+    fn every_value_has_its_line_and_column() {
         assert_eq!(at(&[key("a")], Target::Value), Some((1, 4)));
         assert_eq!(at(&[key("b")], Target::Key), Some((2, 1)));
         let q = [key("b"), Step::Index(0), key("x"), Step::Index(1)];
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn merge_keys_merge_and_what_is_written_out_wins() {
+    fn merge_keys_are_merged_and_keys_written_out_win() {
         let node = parse("base: &b {p: 1, q: 2}\nhost:\n  <<: *b\n  q: 3\n").unwrap();
         let host = node.get("host").unwrap();
         assert_eq!(host.get("p"), Some(&Node::Int(1)));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_is_an_error_with_a_place() {
+    fn a_text_that_is_no_yaml_is_an_error_with_a_place() {
         let error = parse("a: [1\nb: 2\n").unwrap_err();
         assert_eq!(error.location.map(|l| l.line), Some(2));
         assert!(parse("a: 1\n---\nb: 2\n").is_err());

@@ -177,9 +177,9 @@ impl Group {
         now: Instant,
     ) {
         let skipped = self.slots.open_holds().flat_map(|(database, status)| {
-            let skipped = status.skipped.iter();
+            let skipped = status.skipped.into_iter();
             let skipped = skipped.map(move |node| format!("{database}: {node}"));
-            let under_way = status.under_way.iter();
+            let under_way = status.under_way.into_iter();
             skipped.chain(under_way.map(move |node| format!("{database}: {node}: is not held yet")))
         });
         let skipped = skipped.collect();

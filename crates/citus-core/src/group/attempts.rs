@@ -204,6 +204,7 @@ mod tests {
         Failure {
             kind,
             text: "refused".to_owned(),
+            hold_kept: false,
         }
     }
 

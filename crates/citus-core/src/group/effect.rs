@@ -6,8 +6,9 @@ use dcs_watch::HostPort;
 
 use super::input::RequestId;
 use super::precondition::{Precondition, ReadPrecondition};
+use crate::entry_node::{EntryNodeEnd, EntryNodeOrder};
 use crate::event::Event;
-use crate::plan::{Ask, Move, Neighbour, Step};
+use crate::plan::{Ask, Exchange, Move, Neighbour, Register, Repair, Step};
 use crate::report::{GroupReport, HoldAnswer};
 
 /// Something to be done.
@@ -20,21 +21,31 @@ pub enum Effect {
         /// Which database.
         database: String,
     },
-    /// Release a hold that came too late.
+    /// Release a hold that came too late, at the coordinator and at these entry nodes.
     Discard {
         /// In which database.
         database: String,
+        /// The entry nodes.
+        entry_nodes: Vec<EntryNodeEnd>,
     },
-    /// The hold's session is gone: its entry nodes stay held, for the hold that is taken again.
-    KeepEntryNodes {
+    /// The session that held the coordinator is gone: forget it. Its entry nodes stay held.
+    ForgetHold {
         /// In which database.
         database: String,
     },
-    /// Nothing of this group is to be held: entry nodes that were kept are let go.
-    LetEntryNodesGo,
-    /// Tell each open hold that the leader takes no writes any more, so that nothing keeps an entry node
-    /// there.
-    LeaderIsGone,
+    /// Do this at an entry node; its end is told as [`Input::EntryNode`](super::Input::EntryNode). An
+    /// order for the reads of an entry node takes the place of one that is under way there.
+    AtEntryNode {
+        /// In which database.
+        database: String,
+        /// What, and where.
+        order: EntryNodeOrder,
+    },
+    /// Close the sessions that hold entry nodes, and call off what is under way there.
+    LetEntryNodesGo {
+        /// In which database.
+        database: String,
+    },
     /// Put these questions to members; those that are not among them may be left alone.
     AskMembers {
         /// The questions.
@@ -65,6 +76,22 @@ pub enum Effect {
     },
     /// Let the other groups of the formation know.
     TellNeighbours(Neighbour),
+    /// Read linearizably from etcd at which revisions the scope's `leader` and `sync` keys are; told as
+    /// [`Input::KeysRead`](super::Input::KeysRead).
+    ReadKeys {
+        /// Names what the answer is about.
+        number: u64,
+    },
+    /// Count the group's shards at a server that is not known to have them; the count is told as
+    /// [`Input::ShardsCounted`](super::Input::ShardsCounted).
+    CountShards {
+        /// In which database.
+        database: String,
+        /// The server.
+        address: HostPort,
+        /// Names what the count is about.
+        number: u64,
+    },
     /// Have the leader put its log on its disk, so that a standby can replay all of it.
     FlushLog {
         /// In which database.
@@ -126,7 +153,7 @@ pub struct Order {
     pub database: String,
     /// The step of the decision, for messages.
     pub step: Step,
-    /// The entry nodes that it is about, beside the coordinator.
+    /// The entry nodes that follow it at once, beside the coordinator.
     pub entry_nodes: Vec<HostPort>,
     /// What exactly.
     pub action: Action,
@@ -135,15 +162,18 @@ pub struct Order {
 /// What exactly is to be executed.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Take a hold.
+    /// Hold the coordinator. Its entry nodes have orders of their own.
     Hold {
         /// What is left until the server ends it.
         left: Duration,
         /// How long sessions in the way are waited for.
         cooldown: Duration,
     },
-    /// Let the open hold go; where none is open there is nothing to do.
-    Release,
+    /// Let the open hold go.
+    Release {
+        /// What is to be done at its entry nodes.
+        entry_nodes: Vec<EntryNodeEnd>,
+    },
     /// Move reads, while a hold is open or after a loss.
     ReadMove {
         /// The move.
@@ -153,15 +183,44 @@ pub enum Action {
     },
     /// Have Citus tell its workers.
     Resync(Precondition),
-    /// Move the row inside the open hold, which ends with it.
+    /// Move the row inside the open hold, which ends with it at the coordinator and at the entry nodes
+    /// that are held.
     Finish {
+        /// The move.
+        step: Move,
+        /// Keep the hold where `pg_dist_node` stays locked, so that the move can be tried again.
+        keep: bool,
+        /// What has to be so right before the rows change.
+        precondition: Precondition,
+    },
+    /// Move the row while nothing is held.
+    Move {
         /// The move.
         step: Move,
         /// What has to be so right before the rows change.
         precondition: Precondition,
     },
-    /// Move, exchange, register or repair rows while nothing is held.
-    Change(Precondition),
+    /// Add the group's row.
+    Register {
+        /// The row.
+        step: Register,
+        /// What has to be so right before the rows change.
+        precondition: Precondition,
+    },
+    /// Give a row its address back.
+    Repair {
+        /// Which row.
+        step: Repair,
+        /// What has to be so right before the rows change.
+        precondition: Precondition,
+    },
+    /// Give the rows of several groups each other's addresses.
+    Exchange {
+        /// The rows.
+        step: Exchange,
+        /// What has to be so right before the rows change, of this group.
+        precondition: Precondition,
+    },
 }
 
 /// What one step of a group came to.

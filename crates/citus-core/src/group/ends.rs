@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
+use dcs_watch::HostPort;
+
 use super::attempts::{Running, Seen};
 use super::clock::{self, micros};
 use super::effect::Effect;
-use super::input::{Done, Ended, EntryNodeStatus, Failure, FailureKind, Now};
+use super::input::{Done, Ended, Failure, FailureKind, Now};
 use super::state::Group;
+use crate::entry_node::EntryNodeAnswer;
 use crate::event::{ChangeTimes, Event};
 use crate::outcome::{EntryNodeNews, Finished, Skipped};
 use crate::plan::{Held, Move, Step};
@@ -47,7 +50,7 @@ impl Group {
         }
         match (&step, result) {
             (Step::Hold(_), result) => self.hold_ended(&database, order, result, now.instant),
-            (Step::LetGo, result) => self.release_ended(&database, result, now.instant),
+            (Step::LetGo, result) => self.release_ended(&database, result.ok(), now.instant),
             (Step::ReadMove(step), Ok(Done::Changed(finished))) => {
                 self.reads_moved(&database, step, &finished, now.instant);
             }
@@ -74,20 +77,37 @@ impl Group {
         now: Instant,
     ) {
         match result {
-            Ok(Done::Held { news, status }) => {
-                self.hold_taken(database, order, &news, status, now);
+            Ok(Done::Held { terminated }) => {
+                if let Some(entry_nodes) = self.slots.entry_nodes(database) {
+                    entry_nodes.also_terminated(terminated);
+                }
+                if !self.slots.settle(database, order, now) {
+                    // Called off while its last lock came.
+                    self.discard(database, now);
+                }
             }
-            Ok(_) => self.slots.ended(database),
-            Err(failure) => {
+            Ok(_) => {
                 self.slots.ended(database);
+            }
+            Err(failure) => {
+                if self.slots.failed(database) {
+                    self.let_entry_nodes_go(database);
+                }
                 self.hold_failed(database, failure);
             }
         }
     }
 
-    fn release_ended(&mut self, database: &str, result: Result<Done, Failure>, now: Instant) {
-        self.slots.ended(database);
-        if let Ok(Done::Released(news)) = result {
+    pub(super) fn let_entry_nodes_go(&mut self, database: &str) {
+        self.want(Effect::LetEntryNodesGo {
+            database: database.to_owned(),
+        });
+    }
+
+    fn release_ended(&mut self, database: &str, done: Option<Done>, now: Instant) {
+        let mut entry_nodes = self.slots.ended(database);
+        if let Some(Done::Released { not_followed }) = done {
+            let news = entry_nodes.last_news(not_followed);
             self.entry_nodes_since(database, &news);
         }
         if let Some(recorder) = self.phase.recorder() {
@@ -109,8 +129,22 @@ impl Group {
             seen: self.seen_for(began.seen, was_held),
             ..began
         };
+        if let Err(failure) = &result
+            && failure.hold_kept
+        {
+            // Writers wait on, and the move is tried again.
+            self.slots.keep_open(database);
+            self.complain(database, step, failure.clone());
+            return;
+        }
+        let mut result = result;
         if was_held {
-            self.slots.ended(database);
+            let mut entry_nodes = self.slots.ended(database);
+            if let Ok(Done::Changed(finished)) = &mut result {
+                let news = entry_nodes.last_news(std::mem::take(&mut finished.skipped));
+                finished.skipped = news.skipped;
+                finished.terminated.extend(news.terminated);
+            }
         }
         if let Ok(Done::Changed(finished)) = &result {
             self.row_changed(database, finished, now.instant);
@@ -133,27 +167,25 @@ impl Group {
         seen.filter(|seen| !was_held || seen.writable >= since)
     }
 
-    /// Writes of one database are held, unless that is not wanted any more.
-    fn hold_taken(
-        &mut self,
-        database: &str,
-        order: u64,
-        news: &EntryNodeNews,
-        status: EntryNodeStatus,
-        now: Instant,
-    ) {
-        self.round += 1;
-        if !self.slots.open(database, order, self.round, status) {
-            // Called off while its last lock came.
-            self.want(Effect::Discard {
-                database: database.to_owned(),
-            });
-            return;
+    /// Holds whose coordinator is held stand: entry nodes that are just about done had a moment.
+    pub(super) fn open_holds_that_are_settled(&mut self, now: Instant) {
+        for database in self.slots.settled(now) {
+            self.round += 1;
+            self.slots.open(&database, self.round);
+            self.hold_taken(&database, now);
         }
+    }
+
+    /// Writes of one database are held.
+    fn hold_taken(&mut self, database: &str, now: Instant) {
         if let Some(recorder) = self.phase.recorder() {
             recorder.held(database, now);
         }
-        self.entry_nodes_since(database, news);
+        let news = match self.slots.entry_nodes(database) {
+            Some(entry_nodes) => entry_nodes.stand(),
+            None => EntryNodeNews::default(),
+        };
+        self.entry_nodes_since(database, &news);
         let Some(hold) = self.phase.hold_mut() else {
             return;
         };
@@ -177,6 +209,39 @@ impl Group {
         }
     }
 
+    /// Takes in what is heard of an entry node.
+    pub(super) fn entry_node_heard(
+        &mut self,
+        database: String,
+        node: &HostPort,
+        order: u64,
+        answer: EntryNodeAnswer,
+    ) {
+        let Some(entry_nodes) = self.slots.entry_nodes(&database) else {
+            return;
+        };
+        entry_nodes.hear(node, order, answer, self.round);
+        if entry_nodes.holds_own(node, order) && self.slots.is_open(&database) {
+            // What was written through the leader until now is in no position that was said before.
+            self.round += 1;
+            self.slots.open(&database, self.round);
+        }
+        let Some(entry_nodes) = self.slots.entry_nodes(&database) else {
+            return;
+        };
+        // An entry node that is held late is told of with the others.
+        let Some(news) = entry_nodes.joined() else {
+            return;
+        };
+        self.entry_nodes_since(&database, &news);
+        self.publish(Event::EntryNodesJoined {
+            database,
+            held: news.held,
+            skipped: news.skipped.len(),
+            terminated: news.terminated.len(),
+        });
+    }
+
     fn hold_failed(&mut self, database: &str, failure: Failure) {
         if failure.kind != FailureKind::Superseded {
             let failures = self.attempts.worth_telling(database);
@@ -190,6 +255,9 @@ impl Group {
 
     /// Reads of one database go to a standby, or back.
     fn reads_moved(&mut self, database: &str, step: &Move, finished: &Finished, now: Instant) {
+        if let Some(entry_nodes) = self.slots.entry_nodes(database) {
+            entry_nodes.reads_moved(step);
+        }
         self.tell_skipped(database, &finished.skipped);
         if finished.plain {
             self.slots.owe_resync(database);
@@ -287,7 +355,7 @@ impl Group {
     }
 
     /// What became of a hold's entry nodes since it was last told.
-    pub(super) fn entry_nodes_since(&mut self, database: &str, news: &EntryNodeNews) {
+    fn entry_nodes_since(&mut self, database: &str, news: &EntryNodeNews) {
         self.tell_skipped(database, &news.skipped);
         self.tell_terminated(database, news.terminated.len());
         if let Some(recorder) = self.phase.recorder() {

@@ -84,6 +84,12 @@ impl FailureDetector {
         self.lost.contains_key(address)
     }
 
+    /// Which loss of a member is known.
+    #[cfg(test)]
+    pub(super) fn round(&self, address: &HostPort) -> Option<u64> {
+        Some(self.lost.get(address)?.round)
+    }
+
     /// What the coordinator says, where it said something.
     pub(super) fn reachability(&self) -> BTreeMap<HostPort, Reachability> {
         self.lost
@@ -163,7 +169,7 @@ impl FailureDetector {
 mod tests {
     use super::super::clock::zero;
     use super::*;
-    use crate::plan::Position;
+    use crate::plan::{Identity, Position};
 
     fn lost() -> (HostPort, BTreeMap<HostPort, Probe>) {
         let address: HostPort = "10.0.0.1:5432".parse().unwrap();
@@ -174,6 +180,7 @@ mod tests {
             state: ProbeState::Unreachable("refused".to_owned()),
             position: Position::default(),
             started: None,
+            identity: Identity::default(),
         };
         (address.clone(), BTreeMap::from([(address, probe)]))
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dcs_watch::{HostPort, ScopeView};
+use dcs_watch::{HostPort, KeyRevisions, ScopeView};
 use time::OffsetDateTime;
 
-use crate::outcome::{EntryNodeNews, Finished, Skipped};
-use crate::plan::{Neighbour, Probe, Reach, Rows};
+use crate::entry_node::EntryNodeAnswer;
+use crate::outcome::{Finished, Skipped};
+use crate::plan::{Neighbour, Probe, Reach, Rows, ShardCount};
 use crate::report::HoldRequest;
 
 /// The moment of a step: both clocks are the caller's.
@@ -67,19 +68,16 @@ pub enum Input {
     },
     /// An order came to its end.
     Ended(Ended),
-    /// What has become of an open hold's entry nodes.
-    EntryNodes {
+    /// An order for an entry node came to its end, or the session that holds one was closed.
+    EntryNode {
         /// In which database.
         database: String,
-        /// How it is now.
-        status: EntryNodeStatus,
-    },
-    /// It is known of each entry node of an open hold whether it is held; what was not told yet.
-    EntryNodesKnown {
-        /// In which database.
-        database: String,
-        /// The news.
-        news: EntryNodeNews,
+        /// Which.
+        node: HostPort,
+        /// The order that this is about.
+        order: u64,
+        /// What is heard.
+        answer: EntryNodeAnswer,
     },
     /// The coordinator closed the session that holds one database.
     HoldLost {
@@ -101,6 +99,24 @@ pub enum Input {
         round: u64,
         /// What it said, or why it could not be asked.
         answer: Result<bool, String>,
+    },
+    /// etcd said at which revisions the scope's `leader` and `sync` keys are.
+    KeysRead {
+        /// What the answer is about.
+        number: u64,
+        /// The revisions, or why they could not be read.
+        answer: Result<KeyRevisions, String>,
+    },
+    /// The group's shards were counted at a server.
+    ShardsCounted {
+        /// In which database.
+        database: String,
+        /// The server.
+        address: HostPort,
+        /// What the count was about.
+        number: u64,
+        /// The count, or why there is none.
+        answer: Result<ShardCount, String>,
     },
     /// The statements that ran at the leader when reads were moved have ended in one more database, or
     /// it cannot be known.
@@ -146,15 +162,16 @@ pub struct Ended {
 pub enum Done {
     /// Rows are where they should be.
     Changed(Finished),
-    /// Writes are held.
+    /// The coordinator is held.
     Held {
-        /// What became of its entry nodes and of the sessions in its way, so far.
-        news: EntryNodeNews,
-        /// How its entry nodes are.
-        status: EntryNodeStatus,
+        /// The sessions that had to be ended there for that, in words.
+        terminated: Vec<String>,
     },
-    /// Writes go on. What had become of the hold's entry nodes since it was last told.
-    Released(EntryNodeNews),
+    /// Writes go on.
+    Released {
+        /// Entry nodes whose row has yet to follow a read move, and why.
+        not_followed: Vec<Skipped>,
+    },
     /// Citus is telling its workers.
     Resynced,
 }
@@ -166,6 +183,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// In words, for the person on call.
     pub text: String,
+    /// The hold that was to end stands on: `pg_dist_node` stayed locked.
+    pub hold_kept: bool,
 }
 
 /// What matters of a failure.
@@ -179,15 +198,4 @@ pub enum FailureKind {
     LockTimeout,
     /// Anything else.
     Other,
-}
-
-/// How the entry nodes of an open hold are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EntryNodeStatus {
-    /// No entry node is about to be held, or about to follow a read move.
-    pub quiet: bool,
-    /// Those that could not be held, and why.
-    pub skipped: Vec<Skipped>,
-    /// Those that are being held.
-    pub under_way: Vec<HostPort>,
 }

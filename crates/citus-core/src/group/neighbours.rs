@@ -1,18 +1,34 @@
 //! What a group lets the other groups of its formation know, and what it remembers of its own rows.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use dcs_watch::Freshness;
 
 use super::effect::Effect;
 use super::state::Group;
 use crate::event::Event;
 use crate::plan::{
-    Decision, Neighbour, NeighbourLeader, NodeRole, ProbeState, Row, Rows, Situation, Step, Wait,
+    AddressFacts, Decision, Neighbour, NeighbourLeader, NodeRole, ProbeState, Row, Rows, Situation,
+    Step, Wait,
 };
 
 impl Group {
+    /// What is known of addresses ahead of a decision.
+    pub(super) fn address_facts(&mut self, now: Instant) -> AddressFacts {
+        self.look_at_own_rows();
+        self.look_at_places(now);
+        AddressFacts {
+            fixed: self.settings.fixed,
+            neighbours: self.facts.neighbours.clone(),
+            own: self.trust.own.clone(),
+            reach: self.reach.known(),
+        }
+    }
+
     /// Notes in which databases the group's row is at a member of its own scope: there the number of
     /// the group means this scope, whatever becomes of the addresses.
-    pub(super) fn look_at_own_rows(&mut self) {
+    fn look_at_own_rows(&mut self) {
         let view = &self.facts.view;
         if view.freshness != Freshness::Fresh {
             return;
@@ -37,9 +53,18 @@ impl Group {
         let writable = *situation.leader_answer() == ProbeState::Writable
             && situation.lineage_is_trusted()
             && view.freshness == Freshness::Fresh;
-        let leader = view.leader.as_ref().filter(|_| writable);
+        let foreign = situation
+            .leader_probe()
+            .is_some_and(|probe| situation.of_another_cluster(probe).is_some());
+        let leader = view.leader.as_ref().filter(|_| writable && !foreign);
         let leader = leader.zip(view.leader_address());
         let members = view.members.values();
+        let own = self.trust.own.iter();
+        let proven = own.filter(|_| leader.is_some());
+        let proven: BTreeSet<String> = proven
+            .filter(|database| situation.may_follow(database).is_ok())
+            .cloned()
+            .collect();
         let told = Neighbour {
             scope: self.settings.whose.scope.clone(),
             members: (view.freshness != Freshness::Unknown).then(|| {
@@ -53,6 +78,7 @@ impl Group {
             }),
             held: self.phase.hold().is_some() || !self.slots.is_empty(),
             own: self.trust.own.clone(),
+            proven,
         };
         if self.told.neighbour.as_ref() != Some(&told) {
             self.told.neighbour = Some(told.clone());

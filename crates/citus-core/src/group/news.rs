@@ -17,6 +17,9 @@ use crate::report::{HoldOutcome, HoldRequest};
 /// is cut off then is rolled back by the server.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How much longer than what stands a request may want and still be the same.
+const SLACK: Duration = Duration::from_secs(1);
+
 impl Group {
     pub(super) fn hear(&mut self, input: Input, now: Now) {
         match input {
@@ -31,25 +34,31 @@ impl Group {
             Input::Hold { id, request } => self.hold_requested(id, &request, now),
             Input::Release { id } => self.release_requested(id, now.instant),
             Input::Ended(ended) => self.order_ended(ended, now),
-            Input::EntryNodes { database, status } => {
-                self.slots.note_entry_nodes(&database, status);
-            }
-            Input::EntryNodesKnown { database, news } => {
-                self.entry_nodes_since(&database, &news);
-                self.publish(Event::EntryNodesJoined {
-                    database,
-                    held: news.held,
-                    skipped: news.skipped.len(),
-                    terminated: news.terminated.len(),
-                });
-            }
+            Input::EntryNode {
+                database,
+                node,
+                order,
+                answer,
+            } => self.entry_node_heard(database, &node, order, answer),
             Input::HoldLost { database, order } => self.hold_lost(database, order, now.instant),
-            Input::Discarded { database } => self.slots.ended(&database),
+            Input::Discarded { database } => {
+                self.slots.ended(&database);
+            }
             Input::CoordinatorSaid {
                 address,
                 round,
                 answer,
             } => self.coordinator_said(address, round, answer, now.instant),
+            Input::KeysRead { number, answer } => self.keys.heard(number, answer, now.instant),
+            Input::ShardsCounted {
+                database,
+                address,
+                number,
+                answer,
+            } => {
+                let key = (database, address);
+                self.counting.heard(number, &key, answer, now.instant);
+            }
             Input::ReadersGone { number } => self.readers.known(number),
             Input::Recovered { database, result } => self.recovered(database, result),
             Input::MetadataQueried { database, answers } => {
@@ -72,6 +81,12 @@ impl Group {
         let limit = self.settings.policy.hold_timeout;
         let wanted = request.timeout_ms.map(Duration::from_millis);
         let timeout = wanted.map_or(limit, |wanted| wanted.min(limit));
+        if let Some(why) =
+            self.ends_too_soon(request, wanted.map(|wanted| wanted.min(limit)), now.instant)
+        {
+            self.answer(waiting, HoldOutcome::Refused, why, now.instant);
+            return;
+        }
         let leader = view.leader.as_ref().map(|leader| leader.value.as_str());
         let started = view
             .leader_address()
@@ -93,6 +108,27 @@ impl Group {
         }
     }
 
+    /// A person who wants writes held for longer than the hold that stands must know that they are not:
+    /// its deadline is with the server since it was taken. A hook only needs writes to be held while its
+    /// member stops.
+    fn ends_too_soon(
+        &self,
+        request: &HoldRequest,
+        wanted: Option<Duration>,
+        now: Instant,
+    ) -> Option<String> {
+        let left = self.phase.hold()?.left(now);
+        let wanted = wanted.filter(|wanted| *wanted > left + SLACK)?;
+        request.member.is_none().then(|| {
+            format!(
+                "writes are held already, for {:.1} s more at the most, and not for {:.1} s: a hold that \
+                 stands is not made longer; `citus-sync release` ends it, then hold again",
+                left.as_secs_f64(),
+                wanted.as_secs_f64()
+            )
+        })
+    }
+
     /// What speaks against a hold, in words.
     fn why_not(&self, view: &ScopeView, request: &HoldRequest) -> Option<(HoldOutcome, String)> {
         if self.settings.writes != Writes::Allowed {
@@ -108,7 +144,7 @@ impl Group {
             return Some((HoldOutcome::NotHeld, why));
         }
         let Some(leader) = &view.leader else {
-            let why = "nobody holds the leader key".to_owned();
+            let why = "no member holds the leader key".to_owned();
             return Some((HoldOutcome::NotHeld, why));
         };
         match &request.member {
@@ -145,7 +181,7 @@ impl Group {
         if !self.slots.lost(&database, order) {
             return;
         }
-        self.want(Effect::KeepEntryNodes {
+        self.want(Effect::ForgetHold {
             database: database.clone(),
         });
         if let Some(recorder) = self.phase.recorder() {

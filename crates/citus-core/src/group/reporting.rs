@@ -148,7 +148,8 @@ impl Group {
         for (_, wait) in decision.waits() {
             // Why rows are not known is told by the database's own task, once for all groups.
             let text = wait.to_string();
-            if !matches!(wait, Wait::RowsUnknown { .. }) && !waits.contains(&text) {
+            let untold = matches!(wait, Wait::RowsUnknown { .. }) || wait.is_being_asked();
+            if !untold && !waits.contains(&text) {
                 waits.push(text);
             }
         }

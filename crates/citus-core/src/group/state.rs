@@ -11,14 +11,16 @@ use super::effect::{Effect, Effects};
 use super::failures::FailureDetector;
 use super::holding::{Hold, Slots};
 use super::input::{DatabaseFacts, Now};
+use super::keys::KeyConfirmation;
 use super::prewarm::Prewarm;
 use super::reach::ReachLedger;
 use super::readers::Readers;
 use super::recorder::Recorder;
 use super::requests::Requests;
+use super::shards::ShardCounting;
 use super::verification::MetadataVerification;
 use crate::event::{Event, Whose};
-use crate::plan::{Neighbour, Probe, Reason, Writes};
+use crate::plan::{KnownCluster, Neighbour, Probe, Reason, Writes};
 use crate::policy::Policy;
 use crate::report::MoveReport;
 
@@ -51,6 +53,8 @@ pub struct Group {
     pub(super) failures: FailureDetector,
     pub(super) reach: ReachLedger,
     pub(super) requests: Requests,
+    pub(super) counting: ShardCounting,
+    pub(super) keys: KeyConfirmation,
     pub(super) readers: Readers,
     pub(super) upkeep: Upkeep,
     pub(super) told: Told,
@@ -84,6 +88,8 @@ pub(super) struct Facts {
 pub(super) struct Trust {
     /// The lineage under which this group was last found in sync.
     pub(super) lineage: Option<u64>,
+    /// The database cluster whose member led then.
+    pub(super) cluster: Option<KnownCluster>,
     /// The member that led then.
     pub(super) leader: Option<String>,
     /// Databases in which the row was found at a member of this scope.
@@ -213,6 +219,8 @@ impl Group {
             failures: FailureDetector::default(),
             reach: ReachLedger::default(),
             requests: Requests::default(),
+            counting: ShardCounting::default(),
+            keys: KeyConfirmation::default(),
             readers: Readers::default(),
             upkeep: Upkeep::default(),
             told: Told::default(),

@@ -12,10 +12,11 @@ use super::effect::{Effect, Effects};
 use super::holding::Hold;
 use super::input::{Input, Now};
 use super::neighbours::waits_for_neighbours;
+use super::orders::own_leader;
 use super::state::Group;
 use crate::event::{Event, HoldEnd};
 use crate::invariants;
-use crate::plan::{self, AddressFacts, Decision, ProbeState, Rows, Situation, Step, Wait};
+use crate::plan::{self, Decision, ProbeState, Rows, Situation, Step, Wait};
 
 /// When to look again whether other groups are still held, with a resync to be made.
 const OTHERS_HELD: Duration = Duration::from_millis(250);
@@ -38,36 +39,41 @@ impl Group {
     fn decide(&mut self, now: Now) {
         self.attempts.ripen(now.instant);
         self.failures.ripen(now.instant);
+        self.open_holds_that_are_settled(now.instant);
         let view = self.facts.view.clone();
+        // Before a decision that is at rest trusts the present one: the end of a hold is told by both.
+        let led = self.trust.leader.clone();
         self.look_at_leader(&view, now.instant);
         let stands = self.phase.hold().is_some();
         self.requests.lapse(stands, now.instant);
         let answers = self.facts.answers.clone();
         self.failures.look(&answers, &mut self.round, now.instant);
+        self.keys.ripen(now.instant);
+        self.keys.look(&view, self.round);
 
         let databases = self.facts.databases.iter();
         let rows: BTreeMap<String, Rows> = databases
             .map(|(name, facts)| (name.clone(), facts.rows.clone()))
             .collect();
         let reachability = self.failures.reachability();
-        let progress = self.slots.progress(&self.without_read_moves());
+        let leader = view.leader_address().and_then(|leader| answers.get(leader));
+        let leader = leader.map_or(&ProbeState::Unknown, |probe| &probe.state);
+        let own = |database: &str| own_leader(&view, leader, rows.get(database)).cloned();
+        let progress = self.slots.progress(&self.without_read_moves(), own);
         let active_hold = self.phase.hold().map(|hold| hold.active(now.instant));
         let asked = self.requests.pending().cloned();
         let given_up = self.requests.given_up().to_vec();
-        self.look_at_own_rows();
-        self.look_at_places(now.instant);
-        let addresses = AddressFacts {
-            fixed: self.settings.fixed,
-            neighbours: self.facts.neighbours.clone(),
-            own: self.trust.own.clone(),
-            reach: self.reach.known(),
-        };
+        let addresses = self.address_facts(now.instant);
+        let shards = self.shard_counts(now.instant);
         let situation = Situation {
             group: self.group(),
             view: &view,
             answers: &answers,
             reachability: &reachability,
             trusted_lineage: self.trust.lineage,
+            known_cluster: self.trust.cluster,
+            shards: &shards,
+            keys: self.keys.answer(),
             rows: &rows,
             progress: &progress,
             active_hold: active_hold.as_ref(),
@@ -84,30 +90,46 @@ impl Group {
         self.look_at_answer(situation.leader_answer(), now.instant);
 
         let decision = plan::decide(&situation);
-        self.record_decision(&situation, &decision, now);
-        let allowed = self.checked(&situation, &decision);
-        self.start(&situation, &allowed, now);
+        self.follow_up(&situation, &decision, led.as_deref(), now);
+    }
+
+    /// What follows from a decision, in order.
+    /// `led` is the member that led when the group was last in sync.
+    fn follow_up(
+        &mut self,
+        situation: &Situation<'_>,
+        decision: &Decision,
+        led: Option<&str>,
+        now: Now,
+    ) {
+        self.record_decision(situation, decision, now);
+        let allowed = self.checked(situation, decision);
+        self.start(situation, &allowed, now);
+        let view = situation.view;
         if decision.is_at_rest() {
             self.trust.lineage = Some(view.lineage);
+            self.trust.cluster = Some(situation.cluster_in_sync());
             self.trust.leader = view.leader.as_ref().map(|leader| leader.value.clone());
             let request = view.failover.as_ref().map(|request| request.mod_revision);
             self.requests.forget(request);
         }
-        self.ask(&view, &decision, now.instant);
-        self.tell_neighbours(&situation);
-        self.effects.neighbours = waits_for_neighbours(&decision);
-        self.again = decision.again_in.map(|pause| now.instant + pause);
-        self.verify_metadata(&situation, &decision, now.instant);
-        self.prewarm(&situation, &decision, now.instant);
+        self.ask(view, decision, now.instant);
+        self.tell_neighbours(situation);
+        self.effects.neighbours = waits_for_neighbours(decision);
+        let decide_again = decision.again_in.map(|pause| now.instant + pause);
+        let count_again = self.count_shards(decision);
+        self.again = decide_again.into_iter().chain(count_again).min();
+        self.verify_metadata(situation, decision, now.instant);
+        self.prewarm(situation, decision, now.instant);
         if decision.resyncs() && self.facts.others_held {
             self.again = Some(now.instant + OTHERS_HELD);
         }
-        self.look_at_hold(&situation, &decision, now);
-        self.answer_requests(&situation, &decision, now.instant);
-        self.close_transition(&situation, &decision);
-        self.ask_ahead(&situation, &decision, now.instant);
-        self.tell_reach(&situation);
-        self.report(&situation, &decision, now);
+        self.look_at_hold(situation, decision, led, now);
+        self.answer_requests(situation, decision, now.instant);
+        self.close_transition(situation, decision);
+        self.ask_ahead(situation, decision, now.instant);
+        self.tell_reach(situation);
+        self.report(situation, decision, now);
     }
 
     /// What is left of a decision once the invariant checker has looked at it: all of it, or only that
@@ -180,6 +202,12 @@ impl Group {
         if !self.facts.databases.values().any(known) {
             return;
         }
+        // At the same time, so that nothing waits for it after the coordinator's word.
+        if !decision.reachability.is_empty()
+            && let Some(number) = self.keys.begin()
+        {
+            self.want(Effect::ReadKeys { number });
+        }
         for address in &decision.reachability {
             if let Some(question) = self.failures.begin(address, now) {
                 self.want(Effect::AskCoordinator {
@@ -192,7 +220,14 @@ impl Group {
     }
 
     /// Whether the hold stands on, has run into its deadline, or is over.
-    fn look_at_hold(&mut self, situation: &Situation<'_>, decision: &Decision, now: Now) {
+    /// `led` is the leader of the time when the group was last in sync.
+    fn look_at_hold(
+        &mut self,
+        situation: &Situation<'_>,
+        decision: &Decision,
+        led: Option<&str>,
+        now: Now,
+    ) {
         let expired = situation.active_hold.is_some_and(|hold| hold.expired);
         if let Some(hold) = self.phase.hold_mut() {
             hold.deadline_seen = expired;
@@ -212,7 +247,7 @@ impl Group {
             || (situation.rows.values()).all(|rows| matches!(rows, Rows::Unknown(_)));
         let stands = wanted || blind || situation.reason_to_hold().is_some();
         if self.slots.is_empty() && (expired || !stands) {
-            self.fall(situation, now.instant);
+            self.fall(situation, led, now.instant);
         }
         if let Some(hold) = self.phase.hold_mut() {
             hold.reads_at = decision
@@ -250,9 +285,10 @@ impl Group {
     }
 
     /// Nothing is held any more, and nothing is to be.
-    fn fall(&mut self, situation: &Situation<'_>, now: Instant) {
-        // Those of a hold that stood before this program's group knew of it, too.
-        self.want(Effect::LetEntryNodesGo);
+    fn fall(&mut self, situation: &Situation<'_>, led: Option<&str>, now: Instant) {
+        for database in self.slots.let_entry_nodes_go() {
+            self.let_entry_nodes_go(&database);
+        }
         let Some(hold) = self.phase.fall() else {
             return;
         };
@@ -261,7 +297,7 @@ impl Group {
         }
         let leader = situation.view.leader.as_ref();
         let leader = leader.map(|leader| leader.value.clone());
-        let end = end_of(&hold, leader == self.trust.leader);
+        let end = end_of(&hold, leader.as_deref() == led);
         self.publish(Event::WritesGoOn {
             leader,
             after: now.saturating_duration_since(hold.since),
@@ -276,8 +312,10 @@ impl Group {
         let deadline = hold.filter(|hold| !hold.deadline_seen);
         let all = [
             self.attempts.next_due(),
+            self.slots.next_due(),
             self.failures.next_due(),
             self.reach.next_due(),
+            self.keys.next_due(),
             self.upkeep.verification.next_due(),
             self.upkeep.prewarm.next_due(),
             self.next_answer(now),

@@ -4,8 +4,8 @@
 
 use dcs_watch::HostPort;
 
-use super::{Violation, is_at, is_free, is_writable_leader};
-use crate::plan::{Exchange, ProbeState, Reach, Row, Situation, Step};
+use super::{Violation, cluster, is_at, is_free, is_of_the_scope, is_writable_leader};
+use crate::plan::{Exchange, ExchangePart, ProbeState, Reach, Row, Situation, Step};
 use crate::topology::is_temporary;
 
 /// Rules 7 and 10 of a step that rewrites a row of the group.
@@ -121,12 +121,6 @@ pub(super) fn is_sound_exchange(
     rows: &[Row],
     step: &Exchange,
 ) -> Result<(), Violation> {
-    let bad = |address: &HostPort, why| {
-        let address = address.clone();
-        Err(Violation::BadExchange { address, why })
-    };
-    let trusted = situation.trusted_lineage;
-    let facts = situation.addresses;
     let lowest = step.parts.iter().map(|part| part.group).min();
     for (number, part) in step.parts.iter().enumerate() {
         is_at(rows, part.nodeid, &part.from)?;
@@ -151,28 +145,9 @@ pub(super) fn is_sound_exchange(
             );
         }
         if part.group == situation.group {
-            is_writable_leader(situation, &part.to)?;
-            let leader = situation.view.leader.as_ref();
-            if leader.map(|leader| leader.mod_revision) != Some(part.revision) {
-                return bad(&part.to, "another leader key");
-            }
-            if !facts.own.contains(database) || facts.fixed {
-                return bad(&part.to, "this database's row was never this group's");
-            }
-            if trusted.is_some_and(|trusted| trusted != situation.view.lineage) {
-                return Err(Violation::UnprovenLineage {
-                    address: part.from.clone(),
-                });
-            }
-            continue;
-        }
-        let other = facts.neighbours.get(&part.group);
-        let leads = other.and_then(|other| other.leader.as_ref());
-        let proven = leads
-            .is_some_and(|leader| leader.address == part.to && leader.revision == part.revision);
-        let free = other.is_some_and(|other| !other.held && other.own.contains(database));
-        if !proven || !free {
-            return bad(&part.to, "the other group does not ask for it");
+            follows_its_leader(situation, database, part)?;
+        } else {
+            is_asked_for(situation, database, part)?;
         }
     }
     let own = step.parts.iter().any(|part| part.group == situation.group);
@@ -185,4 +160,59 @@ pub(super) fn is_sound_exchange(
         return bad(&address, "another group makes this exchange");
     }
     Ok(())
+}
+
+fn bad(address: &HostPort, why: &'static str) -> Result<(), Violation> {
+    let address = address.clone();
+    Err(Violation::BadExchange { address, why })
+}
+
+/// This group's own row goes to its own leader, as a move would.
+fn follows_its_leader(
+    situation: &Situation<'_>,
+    database: &str,
+    part: &ExchangePart,
+) -> Result<(), Violation> {
+    is_of_the_scope(situation, &part.to)?;
+    is_writable_leader(situation, &part.to)?;
+    if !cluster::has_the_shards(situation, database, &part.to) {
+        let address = part.to.clone();
+        return Err(Violation::UnprovenShards { address });
+    }
+    let leader = situation.view.leader.as_ref();
+    if leader.map(|leader| leader.mod_revision) != Some(part.revision) {
+        return bad(&part.to, "another leader key");
+    }
+    let facts = situation.addresses;
+    if !facts.own.contains(database) || facts.fixed {
+        return bad(&part.to, "this database's row was never this group's");
+    }
+    let trusted = situation.trusted_lineage;
+    if trusted.is_some_and(|trusted| trusted != situation.view.lineage)
+        || !cluster::gives_way(situation, &part.from, &part.to)
+    {
+        let address = part.from.clone();
+        return Err(Violation::UnprovenLineage { address });
+    }
+    Ok(())
+}
+
+/// Another group's row goes where that group says that it may go.
+fn is_asked_for(
+    situation: &Situation<'_>,
+    database: &str,
+    part: &ExchangePart,
+) -> Result<(), Violation> {
+    let other = situation.addresses.neighbours.get(&part.group);
+    let asks = other.is_some_and(|other| {
+        let leader = other.leader.as_ref();
+        let leads = leader
+            .is_some_and(|leader| leader.address == part.to && leader.revision == part.revision);
+        leads && !other.held && other.own.contains(database) && other.proven.contains(database)
+    });
+    if asks {
+        Ok(())
+    } else {
+        bad(&part.to, "the other group does not ask for it")
+    }
 }

@@ -2,6 +2,8 @@
 //! the table: it is asked before every execution, and over every decision in the tests.
 
 mod addresses;
+mod cluster;
+mod entry_nodes;
 
 use dcs_watch::{Freshness, HostPort, Role, SyncState};
 use thiserror::Error;
@@ -11,6 +13,8 @@ use crate::plan::{
     Register, Repair, Row, Rows, Situation, Step, Writes,
 };
 use crate::topology::is_temporary;
+
+pub use entry_nodes::{check_at_entry_node, may_follow_at_once};
 
 /// A decision that must not be carried out. Each variant names the rule of `docs/design.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -29,6 +33,18 @@ pub enum Violation {
     #[error("rule 1: {address} was not found to be a standby that has everything")]
     NotCaughtUp {
         /// Where the decision sends reads.
+        address: HostPort,
+    },
+    /// Rule 1: who answered.
+    #[error("rule 1: the server at {address} is of another database cluster than the scope")]
+    ForeignServer {
+        /// The server.
+        address: HostPort,
+    },
+    /// Rule 1: who answered.
+    #[error("rule 1: {address} was not found to have the group's shards")]
+    UnprovenShards {
+        /// The server.
         address: HostPort,
     },
     /// Rule 2.
@@ -94,6 +110,20 @@ pub enum Violation {
         /// The database.
         database: String,
     },
+    /// Rule 8.
+    #[error("rule 8: {standby} may lack what is written through entry node {node}")]
+    UnheldEntryNode {
+        /// The entry node.
+        node: HostPort,
+        /// Where its reads were to go.
+        standby: HostPort,
+    },
+    /// Rule 9.
+    #[error("rule 9: the coordinator's row is not at {address}, and entry nodes only follow it")]
+    AheadOfCoordinator {
+        /// Where an entry node's row was to go.
+        address: HostPort,
+    },
     /// Rule 11.
     #[error("rule 11: this formation is only observed")]
     OnlyObserved,
@@ -147,14 +177,11 @@ fn check_step(
             addresses::is_sound_exchange(situation, database, rows, step)
         }
         Step::ReadMove(step) => {
-            if is_writable_leader(situation, &step.to).is_ok() {
-                lineage_agrees(situation, &step.from)?;
-            } else {
-                has_everything(situation, held, step)?;
-            }
+            may_move_reads(situation, database, held, step)?;
             is_sound_update(situation, rows, step)
         }
         Step::Resync(step) => {
+            is_of_the_scope(situation, &step.address)?;
             is_writable_leader(situation, &step.address)?;
             if held != Held::No {
                 return Err(Violation::HoldUnderWay);
@@ -170,11 +197,31 @@ fn check_step(
         Step::Register(step) => may_register(situation, rows, step),
         Step::Repair(step) => may_repair(situation, rows, step),
         Step::Move(step) => {
+            is_of_the_scope(situation, &step.to)?;
             is_writable_leader(situation, &step.to)?;
             lineage_agrees(situation, &step.from)?;
+            gives_way(situation, step)?;
+            has_the_shards(situation, database, &step.to)?;
             is_sound_update(situation, rows, step)
         }
     }
+}
+
+/// Reads go to a standby that has everything, or back to the leader.
+fn may_move_reads(
+    situation: &Situation<'_>,
+    database: &str,
+    held: Held,
+    step: &Move,
+) -> Result<(), Violation> {
+    is_of_the_scope(situation, &step.to)?;
+    if is_writable_leader(situation, &step.to).is_ok() {
+        lineage_agrees(situation, &step.from)?;
+        return has_the_shards(situation, database, &step.to);
+    }
+    let covered = !situation.progress_of(database).leader_open;
+    let held = if covered { held } else { Held::No };
+    has_everything(situation, database, held, step)
 }
 
 /// No hold past its deadline, again for the same reason, while this program stops, of the
@@ -193,6 +240,9 @@ fn may_hold(
     if held != Held::No {
         return Err(Violation::HoldUnderWay);
     }
+    if let Some(leader) = situation.view.leader_address() {
+        is_of_the_scope(situation, leader)?;
+    }
     let nodeid = step.nodeid;
     let Some(row) = rows.iter().find(|row| row.nodeid == nodeid) else {
         return Err(Violation::UnknownNode { nodeid });
@@ -203,6 +253,7 @@ fn may_hold(
 /// A group is added only at its writable leader, under an address that no row has, and while it has
 /// no primary row.
 fn may_register(situation: &Situation<'_>, rows: &[Row], step: &Register) -> Result<(), Violation> {
+    is_of_the_scope(situation, &step.address)?;
     is_writable_leader(situation, &step.address)?;
     is_free(rows, &step.address)?;
     let primary = (rows.iter()).find(|row| row.groupid == step.group && row.is_primary());
@@ -273,7 +324,12 @@ fn is_sound_update(situation: &Situation<'_>, rows: &[Row], step: &Move) -> Resu
 
 /// Rule 1b: a read move to a member that does not lead. It has to be a standby of this history,
 /// and either writes are held, or the member that the row names is lost.
-fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<(), Violation> {
+fn has_everything(
+    situation: &Situation<'_>,
+    database: &str,
+    held: Held,
+    step: &Move,
+) -> Result<(), Violation> {
     let view = situation.view;
     let lineage_is_new = (situation.trusted_lineage).is_some_and(|known| known != view.lineage);
     let member = (view.members.iter())
@@ -296,6 +352,7 @@ fn has_everything(situation: &Situation<'_>, held: Held, step: &Move) -> Result<
         if (of_leader.is_some() || !is_older)
             && has_what_was_held(situation, held, name, asynchronous, standby)
             || (of_lost.is_some() || !is_older)
+                && cluster::has_the_shards(situation, database, &step.to)
                 && has_what_was_lost(situation, &step.from, of_lost, asynchronous, standby)
         {
             return Ok(());
@@ -347,8 +404,7 @@ fn has_what_was_held(
     let is_synchronous = synchronous_to_leader(situation, name).is_some();
     let is_candidate = (view.failover.as_ref())
         .is_some_and(|request| request.value.candidate.as_ref() == Some(name));
-    let may_lag = asynchronous && situation.limits.max_lag.is_some();
-    let is_allowed = is_synchronous || is_candidate || may_lag;
+    let is_allowed = is_synchronous || is_candidate || asynchronous;
     let flushed = leader.position.written;
     leader.state == ProbeState::Writable
         && leader.round >= round
@@ -373,6 +429,12 @@ fn has_what_was_lost(
     else {
         return false;
     };
+    // The watch may lag behind what etcd itself has.
+    let leader = view.leader.as_ref().map(|leader| leader.mod_revision);
+    let synced = view.sync.as_ref().map(|sync| sync.mod_revision);
+    if situation.keys.map(|keys| (keys.leader, keys.sync)) != Some((leader, synced)) {
+        return false;
+    }
     if standby.round < *round || standby.position.written.is_none() {
         return false;
     }
@@ -422,6 +484,38 @@ fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Vi
             revision,
         })
     }
+}
+
+fn is_of_the_scope(situation: &Situation<'_>, server: &HostPort) -> Result<(), Violation> {
+    if cluster::is_of_the_scope(situation, server) {
+        return Ok(());
+    }
+    Err(Violation::ForeignServer {
+        address: server.clone(),
+    })
+}
+
+fn has_the_shards(
+    situation: &Situation<'_>,
+    database: &str,
+    server: &HostPort,
+) -> Result<(), Violation> {
+    if cluster::has_the_shards(situation, database, server) {
+        return Ok(());
+    }
+    Err(Violation::UnprovenShards {
+        address: server.clone(),
+    })
+}
+
+/// A temporary name is no server's address: there is no server to ask.
+fn gives_way(situation: &Situation<'_>, step: &Move) -> Result<(), Violation> {
+    if is_temporary(&step.from) || cluster::gives_way(situation, &step.from, &step.to) {
+        return Ok(());
+    }
+    Err(Violation::UnprovenLineage {
+        address: step.from.clone(),
+    })
 }
 
 fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Violation> {

@@ -123,6 +123,8 @@ pub struct Neighbour {
     pub held: bool,
     /// Databases in which its row was found to be its own.
     pub own: BTreeSet<String>,
+    /// Databases in which its row may go to that leader, for all that is known of who answers there.
+    pub proven: BTreeSet<String>,
 }
 
 /// A leader that takes writes.

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dcs_watch::{Freshness, HostPort, Role};
+use dcs_watch::{Freshness, HostPort, Role, SystemId};
 
 use super::addresses::is_ours;
 use super::follow::{follow, point_at, the_primary_row};
 use super::{
-    Ask, Decision, Held, Hold, ProbeState, Reachability, Reason, Row, Rows, Rule, Situation, Stay,
-    Step, Wait, Writes, reads,
+    Ask, Decision, Held, Hold, Identity, ProbeState, Reachability, Reason, Row, Rows, Rule,
+    Situation, Stay, Step, Wait, Writes, reads,
 };
 
 /// What the leader key and its holder say.
 enum Leader<'a> {
     /// There is no member to ask, and why.
-    Nobody(Rule, Wait),
+    Missing(Rule, Wait),
+    /// The server there has this system identifier, and the scope that one.
+    Foreign(&'a HostPort, SystemId, SystemId),
     /// It has not answered for this leader key.
     Unknown(&'a HostPort),
     /// It holds the key, and is being promoted.
@@ -101,14 +103,21 @@ fn leader<'a>(situation: &Situation<'a>) -> Leader<'a> {
                 scope: view.scope.to_string(),
             }
         };
-        return Leader::Nobody(Rule::LeaderGone, wait);
+        return Leader::Missing(Rule::LeaderGone, wait);
     };
     let Some(address) = view.leader_address() else {
         let wait = Wait::NoAddress {
             member: leader.value.clone(),
         };
-        return Leader::Nobody(Rule::Unproven, wait);
+        return Leader::Missing(Rule::Unproven, wait);
     };
+    // Whatever it was asked for: a server never becomes one of another cluster under its sessions.
+    if let Some(probe) = situation.answers.get(address)
+        && let Some((found, expected)) = situation.of_another_cluster(probe)
+        && matches!(probe.state, ProbeState::Writable | ProbeState::InRecovery)
+    {
+        return Leader::Foreign(address, found, expected);
+    }
     match situation.leader_answer() {
         ProbeState::Unknown => Leader::Unknown(address),
         ProbeState::InRecovery => Leader::Promoting(address),
@@ -122,7 +131,11 @@ fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) ->
     if expired || situation.stopping {
         return HoldIntent::LetGo;
     }
-    // 3: a reason to hold stands.
+    // 3: a server of another cluster is not the leader. Nothing is held for it.
+    if matches!(leader, Leader::Foreign(..)) {
+        return HoldIntent::LetGo;
+    }
+    // 4: a reason to hold stands.
     if let Some(reason) = situation.reason_to_hold() {
         return HoldIntent::Hold(reason);
     }
@@ -132,12 +145,12 @@ fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) ->
         .as_ref()
         .map_or(0, |leader| leader.mod_revision);
     let own = match leader {
-        // 6: promotion takes from milliseconds to minutes (patroni#2972). The leader of a standby
-        // cluster is in recovery for ever, and nobody is to wait for that.
+        // 7: promotion takes from milliseconds to minutes (patroni#2972). The leader of a standby
+        // cluster is in recovery for ever, and no write is to wait for that.
         Leader::Promoting(_) if !leads_a_standby_cluster(situation) => {
             Some(Reason::Promotion { revision })
         }
-        // 7 and 8: only if the policy says so.
+        // 8 and 9: only if the policy says so.
         Leader::Lost(address, _)
             if situation.limits.hold_on_leader_loss
                 && matches!(
@@ -147,7 +160,7 @@ fn hold_intent(situation: &Situation<'_>, leader: &Leader<'_>, expired: bool) ->
         {
             Some(Reason::Loss { revision })
         }
-        Leader::Nobody(Rule::LeaderGone, Wait::LeaderGone)
+        Leader::Missing(Rule::LeaderGone, Wait::LeaderGone)
             if situation.limits.hold_on_leader_loss =>
         {
             Some(Reason::Loss { revision })
@@ -205,6 +218,7 @@ fn in_database(
         },
         (HoldIntent::LetGo, Held::Taking) => Step::LetGo,
         (HoldIntent::Hold(reason), Held::No) => match unheld() {
+            Step::Wait(wait) if wait.forbids_holds() => Step::Wait(wait),
             // Not held yet, and the row is not where this leader's reads are: first things first.
             step @ (Step::Move(_) | Step::ReadMove(_)) if !moved_already(situation, rows) => step,
             _ => hold(situation, rows, reason),
@@ -232,7 +246,7 @@ fn moved_already(situation: &Situation<'_>, rows: &[Row]) -> bool {
     matches!(the_primary_row(situation, rows), Ok(row) if reads::are_moved(situation, row))
 }
 
-/// Row 3, before the hold.
+/// Row 4, before the hold.
 fn hold(situation: &Situation<'_>, rows: &[Row], reason: Reason) -> Step {
     match the_primary_row(situation, rows) {
         Ok(row) => Step::Hold(Hold {
@@ -243,7 +257,7 @@ fn hold(situation: &Situation<'_>, rows: &[Row], reason: Reason) -> Step {
     }
 }
 
-/// Row 3, in the hold: reads go where they can be.
+/// Row 4, in the hold: reads go where they can be.
 fn while_held(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
@@ -263,7 +277,7 @@ fn while_held(
             reads::while_held(situation, database, round).map_err(Some)
         }
         // Where reads were sent is gone, and the leader is still there: a candidate that died.
-        Leader::Writable(address) if is_lost(situation, at) => Ok((*address).clone()),
+        Leader::Writable(address) if is_lost(situation, at) => back(situation, database, address),
         _ if is_lost(situation, at) => reads::after_loss(situation, database, at).map_err(Some),
         _ => Err(None),
     };
@@ -277,28 +291,30 @@ fn while_held(
     }
 }
 
-/// Rows 6, 7 and 8 without a hold: reads go where they can be, once their member is lost.
+/// Back at the leader.
+fn back(
+    situation: &Situation<'_>,
+    database: &str,
+    leader: &HostPort,
+) -> Result<HostPort, Option<Stay>> {
+    let probe = situation.leader_probe();
+    let identity = probe.map_or_else(Identity::default, |probe| probe.identity);
+    let shards = situation.has_the_shards(database, leader, identity);
+    shards.map_err(|unproven| Some(Stay::Unproven(unproven)))?;
+    Ok(leader.clone())
+}
+
+/// Rows 3, 7, 8 and 9 without a hold: reads go where they can be, once their member is lost.
 fn without_leader(
     situation: &Situation<'_>,
     leader: &Leader<'_>,
     database: &str,
     rows: &[Row],
 ) -> Step {
-    let wait = match leader {
-        Leader::Nobody(_, wait) => wait.clone(),
-        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
-            address: (*address).clone(),
-        },
-        Leader::Promoting(address) => Wait::Promoting {
-            address: (*address).clone(),
-        },
-        Leader::Lost(address, error) => Wait::Unreachable {
-            address: (*address).clone(),
-            error: (*error).to_owned(),
-        },
-    };
-    let Ok(primary) = the_primary_row(situation, rows) else {
-        return Step::Wait(wait);
+    let wait = why_no_leader(leader);
+    let primary = match the_primary_row(situation, rows) {
+        Ok(primary) if !matches!(leader, Leader::Foreign(..)) => primary,
+        _ => return Step::Wait(wait),
     };
     let at = &primary.address;
     if is_lost(situation, at) {
@@ -314,7 +330,7 @@ fn without_leader(
     }
     let moved = matches!(
         leader,
-        Leader::Lost(..) | Leader::Nobody(Rule::LeaderGone, _)
+        Leader::Lost(..) | Leader::Missing(Rule::LeaderGone, _)
     ) && reads::are_moved(situation, primary);
     if moved {
         let stranded = match leader {
@@ -331,6 +347,27 @@ fn without_leader(
         });
     }
     Step::Wait(wait)
+}
+
+fn why_no_leader(leader: &Leader<'_>) -> Wait {
+    match leader {
+        Leader::Missing(_, wait) => wait.clone(),
+        Leader::Unknown(address) | Leader::Writable(address) => Wait::NotProbed {
+            address: (*address).clone(),
+        },
+        Leader::Promoting(address) => Wait::Promoting {
+            address: (*address).clone(),
+        },
+        Leader::Foreign(address, found, expected) => Wait::ForeignServer {
+            address: (*address).clone(),
+            found: *found,
+            expected: *expected,
+        },
+        Leader::Lost(address, error) => Wait::Unreachable {
+            address: (*address).clone(),
+            error: (*error).to_owned(),
+        },
+    }
 }
 
 fn read_move(situation: &Situation<'_>, rows: &[Row], primary: &Row, to: &HostPort) -> Step {
@@ -369,7 +406,8 @@ fn rule(
         return Rule::Hold;
     }
     match leader {
-        Leader::Nobody(rule, _) => *rule,
+        Leader::Missing(rule, _) => *rule,
+        Leader::Foreign(..) => Rule::Foreign,
         Leader::Unknown(_) => Rule::Unproven,
         Leader::Promoting(_) => Rule::Promoting,
         Leader::Lost(..) => Rule::Unreachable,
@@ -404,22 +442,14 @@ fn questions(
         hurry,
     };
     match leader {
-        Leader::Nobody(..) => {}
-        Leader::Writable(address) => ask.add(address, false),
+        Leader::Missing(..) => {}
+        Leader::Writable(address) | Leader::Foreign(address, ..) => ask.add(address, false),
         Leader::Unknown(address) | Leader::Promoting(address) | Leader::Lost(address, _) => {
             ask.add(address, true);
         }
     }
-    for step in steps.values() {
-        // Where the coordinator cannot ask which server answers at the row, we do.
-        if let Step::Wait(
-            Wait::LineageUnproven { address, .. }
-            | Wait::ReachUnknown { address }
-            | Wait::NotReached { row: address, .. },
-        ) = step
-        {
-            ask.add(address, false);
-        }
+    for address in steps.values().filter_map(asked_at_the_row) {
+        ask.add(address, false);
     }
     let mut reachability = Vec::new();
     if situation.limits.read_move {
@@ -442,9 +472,11 @@ fn questions(
             }
         }
     }
-    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs on
-    // it, and that only our own way to the leader is cut is worth a word.
+    // Also where reads stay or are elsewhere already: whether writes may be held for the loss hangs
+    // on it, and that only this daemon does not reach the leader is worth a word. A group without a row
+    // has neither reads nor writes, and each question takes a session of the coordinator.
     if let Leader::Lost(address, _) = leader
+        && !primary_addresses(situation).is_empty()
         && (situation.limits.read_move || situation.limits.hold_on_leader_loss)
         && is_lost(situation, address)
         && situation.writes == Writes::Allowed
@@ -453,6 +485,21 @@ fn questions(
         reachability.push((*address).clone());
     }
     (ask.members, reachability)
+}
+
+/// The member at the row, where a step waits for what that says.
+fn asked_at_the_row(step: &Step) -> Option<&HostPort> {
+    match step {
+        Step::Wait(
+            Wait::LineageUnproven { address, .. }
+            | Wait::RowNotAsked { address }
+            | Wait::OlderLeader { address, .. }
+            // Where the coordinator cannot ask which server answers at the row, we do.
+            | Wait::ReachUnknown { address }
+            | Wait::NotReached { row: address, .. },
+        ) => Some(address),
+        _ => None,
+    }
 }
 
 /// The members to ask before the next decision, each once.

@@ -1,5 +1,5 @@
-//! What a decision is: the table's row that matched, one step a database, and which members to ask next. An
-//! executor carries it out and makes no choices of its own.
+//! What a decision is: the table's row that matched, one step a database, and which members to ask
+//! next. An executor executes it and makes no choices of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ pub enum Rule {
     InSync,
     /// The leader is writable, and some row is not its own or a hold is still open.
     Move,
-    /// Every row is right; Citus still has to be made to tell its workers.
+    /// Every row is right; a resync is still due in some database.
     Resync,
     /// The leader key names a member that is still in recovery.
     Promoting,
@@ -34,6 +34,8 @@ pub enum Rule {
     Unreachable,
     /// No member holds the leader key.
     LeaderGone,
+    /// The server at the leader's address is of another database cluster.
+    Foreign,
     /// The leader is writable, but some row waits for something else.
     Blocked,
 }
@@ -52,6 +54,7 @@ impl Rule {
             Self::Unproven => "unproven",
             Self::Unreachable => "unreachable",
             Self::LeaderGone => "leader gone",
+            Self::Foreign => "foreign",
             Self::Blocked => "blocked",
         }
     }
@@ -137,7 +140,7 @@ pub struct Hold {
     pub reason: Reason,
 }
 
-/// Make Citus tell its workers of a row that a plain UPDATE changed.
+/// Have Citus send a row that a plain UPDATE changed to its workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resync {
     /// The primary row's `nodeid`.
@@ -167,9 +170,9 @@ pub enum Step {
     Register(Register),
     /// Fix a temporary name.
     Repair(Repair),
-    /// Make Citus tell its workers.
+    /// Have Citus send the row to its workers.
     Resync(Resync),
-    /// Nothing yet, and why.
+    /// Nothing is done yet; says why.
     Wait(Wait),
 }
 
@@ -183,7 +186,7 @@ impl Step {
         )
     }
 
-    /// Whether there is something to carry out.
+    /// Whether there is something to execute.
     pub fn acts(&self) -> bool {
         !matches!(self, Self::InSync | Self::Wait(_))
     }
@@ -243,7 +246,7 @@ impl fmt::Display for Move {
 /// A question to put to a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// Where.
+    /// The address of the member.
     pub address: HostPort,
     /// Every few milliseconds while it is in recovery, rather than once.
     pub eager: bool,
@@ -274,7 +277,7 @@ impl Decision {
     }
 
     /// Whether every row that is known is the leader's and nothing is open. A database of which
-    /// nothing is known, or in which the group has no row, does not make the others unsettled
+    /// nothing is known, or in which the group has no row, does not keep the others from being so
     /// (rule 8).
     pub fn is_at_rest(&self) -> bool {
         let in_sync = |step: &Step| matches!(step, Step::InSync | Step::Resync(_));
@@ -285,7 +288,7 @@ impl Decision {
                 .all(|step| in_sync(step) || step.is_out_of_reach())
     }
 
-    /// Whether Citus is to be made to tell its workers in some database.
+    /// Whether a resync is due in some database.
     pub fn resyncs(&self) -> bool {
         let resyncs = |step: &Step| matches!(step, Step::Resync(_));
         self.steps.values().any(resyncs)

@@ -31,7 +31,14 @@ pub(super) fn exchange(
     let Some(by) = parts.iter().map(|part| part.group).min() else {
         return taken();
     };
-    if by == situation.group {
+    // What is not known of who answers at the leaders is found out by each group for itself.
+    if let Err(wait) = situation.may_follow(database) {
+        return Step::Wait(wait);
+    }
+    let others = parts.iter().filter(|part| part.group != situation.group);
+    let mut others = others.map(|part| situation.addresses.neighbours.get(&part.group));
+    let proven = others.all(|other| other.is_some_and(|other| other.proven.contains(database)));
+    if by == situation.group && proven {
         Step::Exchange(Exchange { parts })
     } else {
         Step::Wait(Wait::Exchanged {

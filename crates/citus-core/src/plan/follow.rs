@@ -1,4 +1,4 @@
-//! Rows 4 and 5 of the table in one database: the leader takes writes, so the primary row must be
+//! Rows 5 and 6 of the table in one database: the leader takes writes, so the primary row must be
 //! its own. And the update that points a primary row elsewhere, for a move and for a read move.
 
 use std::collections::BTreeSet;
@@ -8,8 +8,8 @@ use dcs_watch::{HostPort, Role};
 use super::addresses::{is_ours, may_leave};
 use super::exchange::exchange;
 use super::{
-    COORDINATOR_GROUP, MakeWay, Move, NodeRole, ProbeState, Register, Repair, Resync, Row,
-    Situation, Step, Wait,
+    COORDINATOR_GROUP, Identity, MakeWay, Move, NodeRole, ProbeState, Register, Repair, Resync,
+    Row, Situation, Step, Wait,
 };
 
 /// The step that makes the primary row the leader's.
@@ -24,7 +24,17 @@ pub(super) fn follow(
         Ok(None) => return without_primary(situation, leader, rows),
         Err(wait) => return Step::Wait(wait),
     };
-    if situation.addresses.fixed {
+    let identity = situation
+        .leader_probe()
+        .map_or_else(Identity::default, |probe| probe.identity);
+    let fixed = situation.addresses.fixed;
+    if (primary.address == *leader || fixed)
+        && situation.became_another_cluster(identity)
+        && let Err(unproven) = situation.has_the_shards(database, leader, identity)
+    {
+        return Step::Wait(Wait::Unproven(unproven));
+    }
+    if fixed {
         return follows_by_itself(primary);
     }
     if primary.address == *leader {
@@ -37,30 +47,38 @@ pub(super) fn follow(
             step => step,
         };
     }
-    // 4 of the rules: older news never overwrites newer.
-    if !situation.lineage_is_trusted() && !primary.is_temporary() {
-        match situation.state_of(&primary.address) {
-            ProbeState::InRecovery | ProbeState::Unreachable(_) => {}
-            answer => {
-                return Step::Wait(Wait::LineageUnproven {
-                    address: primary.address.clone(),
-                    writable: *answer == ProbeState::Writable,
-                });
-            }
-        }
-    }
-    if let Err(wait) = is_ours(situation, database, primary)
-        .and_then(|()| may_leave(situation, database, primary, leader))
-    {
+    let leaves = lineage_agrees(situation, primary)
+        .and_then(|()| is_ours(situation, database, primary))
+        .and_then(|()| may_leave(situation, database, primary, leader));
+    if let Err(wait) = leaves {
         return Step::Wait(wait);
     }
     let owner = rows.iter().find(|row| row.address == *leader);
     if let Some(other) = owner.filter(|row| row.is_primary() && row.groupid != situation.group) {
         return exchange(situation, database, rows, primary, leader, other);
     }
-    match point_at(situation, rows, primary, leader) {
+    // Whose row has the address says more than what answers there.
+    let step = point_at(situation, rows, primary, leader).and_then(|step| {
+        situation.may_follow(database)?;
+        Ok(step)
+    });
+    match step {
         Ok(step) => Step::Move(step),
         Err(wait) => Step::Wait(wait),
+    }
+}
+
+/// 4 of the rules: older news never overwrites newer.
+fn lineage_agrees(situation: &Situation<'_>, primary: &Row) -> Result<(), Wait> {
+    if situation.lineage_is_trusted() || primary.is_temporary() {
+        return Ok(());
+    }
+    match situation.state_of(&primary.address) {
+        ProbeState::InRecovery | ProbeState::Unreachable(_) => Ok(()),
+        answer => Err(Wait::LineageUnproven {
+            address: primary.address.clone(),
+            writable: *answer == ProbeState::Writable,
+        }),
     }
 }
 

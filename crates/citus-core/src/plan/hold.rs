@@ -49,4 +49,6 @@ pub struct Progress {
     pub owes_resync: bool,
     /// Whether our role may not update `pg_dist_node`, so that reads cannot be moved.
     pub no_read_moves: bool,
+    /// Whether writes through the group's own leader do not wait, although clients can write there.
+    pub leader_open: bool,
 }

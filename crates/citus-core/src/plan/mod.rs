@@ -2,15 +2,17 @@
 //! why to wait, comes out. Pure: no clock, no client, no task.
 //!
 //! [`decide`] is a table (`docs/design.md`, "The decision"); the first row that matches wins.
-//! [`crate::invariants`] knows nothing of the table: it knows the rules that never break, and is asked
-//! before every execution and in every test.
+//! [`crate::invariants`] knows nothing of the table: it knows the rules that never break, and is
+//! asked before every execution and in every test.
 
 mod addresses;
+mod cluster;
 mod decide;
 mod decision;
 mod exchange;
 mod follow;
 mod hold;
+mod identity;
 mod reads;
 mod reason;
 mod requests;
@@ -21,6 +23,7 @@ pub use crate::topology::{COORDINATOR_GROUP, NodeRole, Row, Rows};
 pub use addresses::{
     AddressFacts, Answerer, Neighbour, NeighbourLeader, Reach, Unreached, UnreachedKind,
 };
+pub use cluster::{Identity, KnownCluster, ShardCount, ShardCounts, Unproven};
 pub use decide::decide;
 pub use decision::{
     Ask, Decision, Exchange, ExchangePart, Hold, MakeWay, Move, Register, Repair, Resync, Rule,

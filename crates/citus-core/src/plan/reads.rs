@@ -1,7 +1,7 @@
 //! Where reads may go while writes are held or the leader is gone (rule 1b): a standby that has
 //! everything, or nowhere, and why.
 
-use dcs_watch::{HostPort, Lsn, Role};
+use dcs_watch::{HostPort, KeyRevisions, Lsn, Role};
 
 use super::{Probe, ProbeState, Reach, Reachability, Row, Situation, Stay};
 
@@ -15,6 +15,9 @@ pub(super) fn while_held(
     round: u64,
 ) -> Result<HostPort, Stay> {
     allowed(situation, database)?;
+    if situation.progress_of(database).leader_open {
+        return Err(Stay::LeaderOpen);
+    }
     let leader = situation
         .leader_probe()
         .filter(|probe| probe.state == ProbeState::Writable && probe.round >= round);
@@ -82,18 +85,7 @@ pub(super) fn after_loss(
     let quorum = situation.view.sync.as_ref().map_or(0, |s| s.value.quorum) as usize;
     let voters = answered(&synchronous);
     if voters.len() > quorum {
-        let Some(best) = voters.iter().max_by_key(|probe| has(probe)) else {
-            return Err(Stay::NoStandby);
-        };
-        let complete = voters.iter().rev().filter(|probe| {
-            has(probe) == has(best)
-                && (probe.position.replayed >= has(best) || probe.position.exhausted)
-        });
-        let reached = complete.map(|probe| reached(situation, database, &probe.address));
-        // One that the coordinator reaches, else why it does not reach the first.
-        return reached
-            .reduce(|first, next| first.or_else(|why| next.map_err(|_| why)))
-            .unwrap_or_else(|| Err(behind(best, has(best).unwrap_or_default())));
+        return among_voters(situation, database, &voters);
     }
     let Some(max_lag) = situation.limits.max_lag else {
         return Err(Stay::NoStandby);
@@ -114,21 +106,38 @@ pub(super) fn after_loss(
         .unwrap_or_default();
     let replayed = best.position.replayed.unwrap_or_default();
     if replayed.behind(known) <= max_lag {
-        reached(situation, database, &best.address)
+        vouched_for(situation, database, best)
     } else {
         Err(behind(best, known))
     }
 }
 
-/// Rule 10: once a member is lost, reads go to a standby unless the coordinator said that it does not
-/// get there.
-fn reached(
+/// Of the synchronous standbys one that has replayed the most that any of them has: if there are
+/// several, one that the coordinator reaches.
+fn among_voters(
     situation: &Situation<'_>,
     database: &str,
-    address: &HostPort,
+    voters: &[&Probe],
 ) -> Result<HostPort, Stay> {
+    let best = voters.iter().max_by_key(|probe| has(probe));
+    let best = best.ok_or(Stay::NoStandby)?;
+    let is_complete = |probe: &&&Probe| {
+        let has_replayed = probe.position.replayed >= has(best) || probe.position.exhausted;
+        has(probe) == has(best) && has_replayed
+    };
+    let is_reached = |probe: &&&Probe| reached(situation, database, &probe.address).is_ok();
+    let complete = || voters.iter().rev().filter(is_complete);
+    match complete().find(is_reached).or_else(|| complete().next()) {
+        Some(standby) => vouched_for(situation, database, standby),
+        None => Err(behind(best, has(best).unwrap_or_default())),
+    }
+}
+
+/// Rule 10: once a member is lost, reads go to a standby unless the coordinator said that it does not
+/// get there.
+fn reached(situation: &Situation<'_>, database: &str, address: &HostPort) -> Result<(), Stay> {
     match situation.addresses.unreached(database, address) {
-        None => Ok(address.clone()),
+        None => Ok(()),
         Some(why) => Err(Stay::NotReached {
             address: address.clone(),
             why: why.clone(),
@@ -152,6 +161,26 @@ fn out_of_coordinators_reach(
             why: why.clone(),
         }),
     }
+}
+
+/// The standby, unless the coordinator does not reach it; once etcd itself has confirmed who leads and
+/// who is synchronous, because a watch may lag; and once the standby is known to have the group's
+/// shards, because what etcd says of a scope that is new to us is not enough to leave a row for.
+fn vouched_for(
+    situation: &Situation<'_>,
+    database: &str,
+    standby: &Probe,
+) -> Result<HostPort, Stay> {
+    reached(situation, database, &standby.address)?;
+    match situation.keys {
+        None => return Err(Stay::KeysNotRead),
+        Some(keys) if keys != KeyRevisions::of(situation.view) => return Err(Stay::KeysDiffer),
+        Some(_) => {}
+    }
+    let address = &standby.address;
+    let shards = situation.has_the_shards(database, address, standby.identity);
+    shards.map_err(Stay::Unproven)?;
+    Ok(address.clone())
 }
 
 /// How much of the log a member has. One that was started anew streams from the beginning of a
@@ -188,10 +217,12 @@ fn standby<'a>(situation: &Situation<'a>, address: &HostPort, round: u64) -> Opt
         .answers
         .get(address)
         .filter(|probe| probe.state == ProbeState::InRecovery && probe.round >= round)
+        .filter(|probe| situation.may_stand_by(probe))
 }
 
-/// Where reads may be sent, the best first: the named candidate of a request, which will lead
-/// next; the synchronous standbys; the others where the policy takes them.
+/// Where reads may be sent while writes are held, the best first: the named candidate of a request,
+/// which will lead next; the synchronous standbys; the others. Whether a standby is synchronous does
+/// not matter then: one that has replayed all that the leader has flushed has everything.
 pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
     let view = situation.view;
     let candidate = (view.failover.as_ref())
@@ -206,20 +237,16 @@ pub(super) fn standbys(situation: &Situation<'_>) -> Vec<HostPort> {
     };
     let synchronous = synchronous.iter().filter_map(|n| address_of(situation, n));
     let all = candidate.into_iter().chain(synchronous);
-    unique(situation, all.chain(others(situation)))
+    unique(situation, all.chain(replicas(situation)))
 }
 
 /// Which members to ask once the member at `lost` is gone.
 pub(super) fn failover_candidates(situation: &Situation<'_>, lost: &HostPort) -> Vec<HostPort> {
     let all = synchronous_to(situation, lost).into_iter();
-    let all = all.chain(others(situation));
+    // Asynchronous standbys, where the policy takes them.
+    let others = situation.limits.max_lag.map(|_| replicas(situation));
+    let all = all.chain(others.into_iter().flatten());
     unique(situation, all.filter(|address| address != lost))
-}
-
-/// Asynchronous standbys, where the policy takes them.
-fn others(situation: &Situation<'_>) -> impl Iterator<Item = HostPort> {
-    let taken = situation.limits.max_lag.map(|_| replicas(situation));
-    taken.into_iter().flatten()
 }
 
 fn unique(situation: &Situation<'_>, all: impl Iterator<Item = HostPort>) -> Vec<HostPort> {

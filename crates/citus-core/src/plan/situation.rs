@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::{HostPort, Lsn, ScopeView};
+use dcs_watch::{HostPort, KeyRevisions, Lsn, ScopeView};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{ActiveHold, AddressFacts, COORDINATOR_GROUP, Progress, Reason, RequestedHold, Rows};
+use super::{
+    ActiveHold, AddressFacts, COORDINATOR_GROUP, Identity, KnownCluster, Progress, Reason,
+    RequestedHold, Rows, ShardCounts,
+};
 
 /// What a member itself said over SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,17 +44,17 @@ pub struct Position {
 
 /// A member's answer and what it is an answer to.
 ///
-/// As to whether the member takes writes, an answer counts only for the leader key it was asked for: a member that
-/// led before, was demoted and leads again must answer again. As to positions, it counts only
-/// for what had happened when it was asked, which its round tells.
+/// As to whether the member takes writes, an answer counts only for the leader key it was asked
+/// for: a member that led before, was demoted and leads again must answer again. As to positions,
+/// it counts only for what had happened when it was asked, which its round tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The address that was asked.
     pub address: HostPort,
     /// `mod_revision` of the leader key the question was asked for.
     pub leader_revision: i64,
-    /// The round in which the question was asked. A new round begins when a hold is complete, and when a
-    /// member is lost: older positions say nothing about either.
+    /// The round in which the question was asked. A new round begins when a hold is complete, and
+    /// when a member is lost: older positions say nothing about either.
     pub round: u64,
     /// The answer.
     pub state: ProbeState,
@@ -59,6 +62,8 @@ pub struct Probe {
     pub position: Position,
     /// When its postmaster was started, in microseconds since 1970, by its own clock.
     pub started: Option<i64>,
+    /// Which database cluster it serves.
+    pub identity: Identity,
 }
 
 /// Whether the coordinator reaches a member that we do not reach.
@@ -113,6 +118,14 @@ pub struct Situation<'a> {
     /// The lineage of etcd's history (see [`ScopeView::lineage`]) under which this group was last
     /// found in sync; `None` before the first time, when there is nothing to mistrust it against.
     pub trusted_lineage: Option<u64>,
+    /// The database cluster with whose leader this group was last found in sync; `None` before the
+    /// first time.
+    pub known_cluster: Option<KnownCluster>,
+    /// How many of the group's shards were counted at servers of clusters that are not known.
+    pub shards: &'a ShardCounts,
+    /// At which revisions etcd itself has the `leader` and `sync` keys, read linearizably since the
+    /// last loss began; `None` until it has answered.
+    pub keys: Option<KeyRevisions>,
     /// The rows of every configured database, by database name.
     pub rows: &'a BTreeMap<String, Rows>,
     /// How far each database is in a hold; one that is missing has none.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use dcs_watch::HostPort;
+use dcs_watch::{HostPort, SystemId};
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Unreached, Writes};
+use super::{Reason, Unproven, Unreached, Writes};
 
 /// Why nothing moves. The text is for the person on call: what is missing, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub enum Wait {
     ViewUnknown,
     /// etcd is silent.
     ViewStale {
-        /// What we saw of it.
+        /// Since when, and what went wrong.
         why: String,
     },
     /// etcd holds nothing of this scope.
@@ -118,6 +118,34 @@ pub enum Wait {
         /// Whether it said so (true), or has not answered (false).
         writable: bool,
     },
+    /// The server at the leader's address is of another database cluster than the scope.
+    ForeignServer {
+        /// Where it is.
+        address: HostPort,
+        /// Its system identifier.
+        found: SystemId,
+        /// That of the scope's cluster (Patroni's `initialize` key).
+        expected: SystemId,
+    },
+    /// Nothing is remembered that the leader could be compared with, and the member that the row
+    /// names has not been asked yet.
+    RowNotAsked {
+        /// Where the row points.
+        address: HostPort,
+    },
+    /// The member that the row names takes writes, too, and the leader is not ahead of it.
+    OlderLeader {
+        /// Where the row points.
+        address: HostPort,
+        /// Where the leader is.
+        leader: HostPort,
+        /// The timeline of the member at the row.
+        timeline: Option<u32>,
+        /// The leader's.
+        leader_timeline: Option<u32>,
+    },
+    /// The leader is of a cluster that is new to us, and is not known to have the group's shards.
+    Unproven(Box<Unproven>),
     /// A temporary name is left, and no replica of the scope is free to take its place.
     NoSpare {
         /// The row.
@@ -130,7 +158,7 @@ pub enum Wait {
         /// What it is for.
         what_for: Reason,
     },
-    /// Writes are held; reads are where they can be.
+    /// Writes are held.
     Held {
         /// What keeps the hold.
         what_for: Reason,
@@ -139,7 +167,7 @@ pub enum Wait {
         /// Why reads are not at a standby.
         stay: Option<Stay>,
     },
-    /// The leader is lost; reads would fail, and why they are where they are.
+    /// The leader is lost, and no standby can take the reads.
     Lost {
         /// Where the primary row points.
         address: HostPort,
@@ -150,7 +178,7 @@ pub enum Wait {
     ReadsMoved {
         /// Where the primary row points.
         to: HostPort,
-        /// The leader, when the coordinator reaches it and only our own way to it is cut.
+        /// The leader, when the coordinator reaches it and only this daemon does not.
         stranded: Option<HostPort>,
     },
     /// The step is right, but this formation is only observed.
@@ -162,9 +190,96 @@ pub enum Wait {
     },
 }
 
+impl Wait {
+    /// Whether nothing is to be held for as long as this is so: the leader is not known to be what
+    /// its address is taken for.
+    pub(super) fn forbids_holds(&self) -> bool {
+        matches!(
+            self,
+            Self::ForeignServer { .. }
+                | Self::RowNotAsked { .. }
+                | Self::OlderLeader { .. }
+                | Self::Unproven(_)
+        )
+    }
+
+    /// Whether the answer that is waited for is being asked for: it says more in a moment.
+    pub fn is_being_asked(&self) -> bool {
+        let counting = match self {
+            Self::Unproven(unproven) => {
+                matches!(**unproven, Unproven::NotCounted { error: None, .. })
+            }
+            _ => false,
+        };
+        counting || matches!(self, Self::RowNotAsked { .. })
+    }
+
+    /// Whether the group's shards could not be counted where the row would go.
+    pub fn is_uncounted(&self) -> bool {
+        matches!(self, Self::Unproven(unproven) if matches!(**unproven, Unproven::NotCounted { .. }))
+    }
+
+    /// The server at which the group's shards are to be counted.
+    pub fn counts_at(&self) -> Option<&HostPort> {
+        match self {
+            Self::Unproven(unproven)
+            | Self::Lost {
+                stay: Stay::Unproven(unproven),
+                ..
+            }
+            | Self::Held {
+                stay: Some(Stay::Unproven(unproven)),
+                ..
+            } => Some(unproven.address()),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Wait {
-    #[expect(clippy::too_many_lines, reason = "an arm a variant")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ViewUnknown
+            | Self::ViewStale { .. }
+            | Self::NoScope { .. }
+            | Self::LineageUnproven { .. } => self.of_etcd(f),
+            Self::LeaderGone
+            | Self::NoAddress { .. }
+            | Self::NotProbed { .. }
+            | Self::Promoting { .. }
+            | Self::Unreachable { .. } => self.of_the_leader(f),
+            Self::ForeignServer { .. }
+            | Self::RowNotAsked { .. }
+            | Self::OlderLeader { .. }
+            | Self::Unproven(_) => self.of_who_answers(f),
+            Self::NotOurs { .. }
+            | Self::ScopesUnread { .. }
+            | Self::Exchanged { .. }
+            | Self::NotReached { .. }
+            | Self::ReachUnknown { .. } => self.of_addresses(f),
+            Self::RowsUnknown { .. }
+            | Self::NoRow { .. }
+            | Self::TwoPrimaries { .. }
+            | Self::AddressTaken { .. }
+            | Self::NoSpare { .. } => self.of_the_rows(f),
+            Self::Taking { .. }
+            | Self::Held { .. }
+            | Self::Lost { .. }
+            | Self::ReadsMoved { .. } => self.of_a_transition(f),
+            Self::Observed { step, because } => match because {
+                Writes::PatroniManages => write!(
+                    f,
+                    "Patroni's own Citus integration is in charge; would {step}"
+                ),
+                _ => write!(f, "`policy.write` is `never`; would {step}"),
+            },
+        }
+    }
+}
+
+impl Wait {
+    /// What etcd does not say, or says after it went back in time.
+    fn of_etcd(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ViewUnknown => f.write_str("nothing was read from etcd yet"),
             Self::ViewStale { why } => write!(f, "etcd's view is stale ({why}): nothing changes"),
@@ -173,7 +288,25 @@ impl fmt::Display for Wait {
                 "etcd knows no scope {scope}: fix its name (`citus-sync check` names the ones \
                  there are), or start Patroni there"
             ),
-            Self::LeaderGone => f.write_str("nobody holds the leader key"),
+            Self::LineageUnproven { address, writable } => {
+                let what = if *writable {
+                    "still takes writes"
+                } else {
+                    "has not said yet whether it takes writes"
+                };
+                write!(
+                    f,
+                    "etcd went back in time (restored, or another cluster), and {address} {what}"
+                )
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is missing of the leader.
+    fn of_the_leader(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaderGone => f.write_str("no member holds the leader key"),
             Self::NoAddress { member } => write!(
                 f,
                 "member {member} holds the leader key, but its member key has no usable conn_url"
@@ -187,18 +320,63 @@ impl fmt::Display for Wait {
             Self::Unreachable { address, error } => {
                 write!(f, "cannot reach the leader at {address}: {error}")
             }
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is not known, or wrong, of the servers that answer.
+    fn of_who_answers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForeignServer {
+                address,
+                found,
+                expected,
+            } => write!(
+                f,
+                "the server at {address} is of another database cluster: its system identifier is \
+                 {found}, that of the scope {expected} (the initialize key). Nothing is changed or \
+                 held; fix the member's connect_address, or find out what was given its address"
+            ),
+            Self::RowNotAsked { address } => write!(
+                f,
+                "{address}, where the row points, has not said yet whether it takes writes"
+            ),
+            Self::OlderLeader {
+                address,
+                leader,
+                timeline,
+                leader_timeline,
+            } => {
+                let name = |timeline: &Option<u32>| {
+                    timeline.map_or_else(|| "not known".to_owned(), |number| number.to_string())
+                };
+                write!(
+                    f,
+                    "{address}, where the row points, still takes writes, and the leader at \
+                     {leader} is not ahead of it (timelines {} and {}): two primaries. Stop the one \
+                     that is wrong; was etcd restored from a backup?",
+                    name(timeline),
+                    name(leader_timeline)
+                )
+            }
+            Self::Unproven(unproven) => write!(f, "{unproven}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// What is wrong with the rows.
+    fn of_the_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::RowsUnknown { why } => write!(f, "pg_dist_node is not known: {why}"),
             Self::NoRow { group } => write!(
                 f,
                 "pg_dist_node has no primary row for group {group}: add it with citus_add_node, \
                  or set `register: true`"
             ),
-            Self::TwoPrimaries { nodeids } => {
-                write!(
-                    f,
-                    "the group has more than one primary row (nodeid {nodeids:?}): remove one"
-                )
-            }
+            Self::TwoPrimaries { nodeids } => write!(
+                f,
+                "the group has more than one primary row (nodeid {nodeids:?}): remove one"
+            ),
             Self::AddressTaken {
                 address,
                 nodeid,
@@ -208,6 +386,18 @@ impl fmt::Display for Wait {
                 "{address} already belongs to node {nodeid} of group {group}: two groups cannot \
                  share an address; fix that row first"
             ),
+            Self::NoSpare { nodeid, address } => write!(
+                f,
+                "node {nodeid} bears the temporary name {address}, and no replica is \
+                 free to take its place: add one, or remove the row"
+            ),
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// Whose address it is, and whether the coordinator reaches it.
+    fn of_addresses(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NotOurs {
                 address,
                 nodeid,
@@ -227,7 +417,8 @@ impl fmt::Display for Wait {
             ),
             Self::Exchanged { by, groups } => write!(
                 f,
-                "groups {groups:?} have each other's addresses; group {by} exchanges their rows"
+                "groups {groups:?} have each other's addresses; group {by} exchanges their rows, once \
+                 each leader is known to have its group's shards"
             ),
             Self::NotReached { row, leader, why } => write!(
                 f,
@@ -239,27 +430,13 @@ impl fmt::Display for Wait {
                 f,
                 "the coordinator has not said yet whether it reaches {address}"
             ),
-            Self::LineageUnproven {
-                address,
-                writable: true,
-            } => write!(
-                f,
-                "etcd went back in time (restored, or another cluster), and {address} still takes \
-                 writes"
-            ),
-            Self::LineageUnproven {
-                address,
-                writable: false,
-            } => write!(
-                f,
-                "etcd went back in time (restored, or another cluster), and {address} has not said \
-                 yet whether it takes writes"
-            ),
-            Self::NoSpare { nodeid, address } => write!(
-                f,
-                "node {nodeid} bears the temporary name {address}, and no replica is \
-                 free to take its place: add one, or remove the row"
-            ),
+            other => write!(f, "{other:?}"),
+        }
+    }
+
+    /// Where reads and writes are while the leader changes.
+    fn of_a_transition(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Taking { what_for } => write!(f, "taking a hold: {what_for}"),
             Self::Held {
                 what_for,
@@ -274,12 +451,10 @@ impl fmt::Display for Wait {
                 f,
                 "writes are held ({what_for}), reads stay at {reads_at}: {stay}"
             ),
-            Self::Lost { address, stay } => {
-                write!(
-                    f,
-                    "the leader at {address} is lost, and reads with it: {stay}"
-                )
-            }
+            Self::Lost { address, stay } => write!(
+                f,
+                "the leader at {address} is lost, and reads with it: {stay}"
+            ),
             Self::ReadsMoved { to, stranded: None } => {
                 write!(f, "the leader is lost; reads go to {to}")
             }
@@ -289,18 +464,10 @@ impl fmt::Display for Wait {
             } => write!(
                 f,
                 "reads and writes go to {to}, a standby, although the coordinator reaches the \
-                 leader at {leader}: only our own way to it is cut; fix that, or point the row \
-                 back by hand"
+                 leader at {leader}: only this daemon does not reach it; fix that, or point the \
+                 row back by hand"
             ),
-            Self::Observed { step, because } => match because {
-                Writes::PatroniManages => {
-                    write!(
-                        f,
-                        "Patroni's own Citus integration is in charge; would {step}"
-                    )
-                }
-                _ => write!(f, "`policy.write` is `never`; would {step}"),
-            },
+            other => write!(f, "{other:?}"),
         }
     }
 }
@@ -313,22 +480,25 @@ pub enum Stay {
     Off,
     /// Our role may not update `pg_dist_node`.
     NotAllowed,
-    /// The leader has not said yet how far it is.
+    /// The leader has not reported its WAL position yet.
     Asking,
-    /// No member qualifies: none is synchronous, and no candidate is named.
+    /// Clients can write through the group's own leader, and it is not held: what they write would
+    /// be acknowledged and not be seen at the standby.
+    LeaderOpen,
+    /// No member is a standby of the leader's history.
     NoneQualifies,
     /// No standby that qualifies answers.
     NoStandby,
-    /// The best one has not replayed everything yet.
+    /// The standby that is furthest has not replayed everything yet.
     Behind {
-        /// Which.
+        /// The standby.
         address: HostPort,
-        /// By how many bytes of the log.
+        /// The bytes of WAL that it has still to replay.
         bytes: u64,
     },
     /// The coordinator was not asked yet, or has not answered, whether it reaches the leader.
     Unconfirmed,
-    /// The coordinator reaches the leader: only our own way to it is cut.
+    /// The coordinator reaches the leader; only this daemon does not.
     Reachable,
     /// etcd's history is new to us, so what it says of standbys may be old.
     NewHistory,
@@ -346,6 +516,12 @@ pub enum Stay {
         /// Why it does not get there.
         why: Unreached,
     },
+    /// etcd was not asked yet, or has not answered, who leads and who is synchronous now.
+    KeysNotRead,
+    /// etcd has newer keys than the watch has delivered.
+    KeysDiffer,
+    /// The standby is of a cluster that is new to us, and is not known to have the group's shards.
+    Unproven(Box<Unproven>),
 }
 
 impl fmt::Display for Stay {
@@ -355,21 +531,29 @@ impl fmt::Display for Stay {
             Self::NotAllowed => {
                 f.write_str("our role may not update pg_dist_node (grant it UPDATE there)")
             }
-            Self::Asking => f.write_str("the leader has not said yet how far it is"),
-            Self::NoneQualifies => f.write_str("no member is synchronous"),
-            Self::NoStandby => f.write_str("no synchronous standby answers"),
+            Self::Asking => f.write_str("the leader has not reported its WAL position yet"),
+            Self::LeaderOpen => f.write_str("writes through the leader itself are not held"),
+            Self::NoneQualifies => f.write_str("no member is a standby of the leader"),
+            Self::NoStandby => f.write_str("no standby that may have everything answers"),
             Self::Behind { address, bytes } => {
-                write!(f, "{address} has {bytes} bytes of the log still to replay")
+                write!(f, "{address} has {bytes} bytes of WAL still to replay")
             }
             Self::Unconfirmed => {
-                f.write_str("the coordinator has not said yet whether it reaches it")
+                f.write_str("the coordinator has not answered yet whether it reaches the leader")
             }
             Self::Reachable => {
-                f.write_str("the coordinator reaches it, only our own way to it is cut")
+                f.write_str("the coordinator reaches the leader; only this daemon does not")
             }
             Self::NewHistory => {
                 f.write_str("etcd went back in time, and what it says of standbys may be old")
             }
+            Self::KeysNotRead => {
+                f.write_str("etcd has not confirmed yet who leads and who is synchronous")
+            }
+            Self::KeysDiffer => f.write_str(
+                "etcd has newer word of who leads and who is synchronous than was watched so far",
+            ),
+            Self::Unproven(unproven) => write!(f, "{unproven}"),
             Self::Fixed => f.write_str(
                 "the row's address is `fixed`: what is behind it decides where reads go",
             ),

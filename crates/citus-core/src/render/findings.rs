@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::one_line;
+use super::table::{name, one_line};
 
 /// How a thing that was looked at is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ impl Finding {
 pub fn findings(findings: &[Finding]) -> String {
     let width = findings
         .iter()
-        .map(|found| found.what.chars().count())
+        .map(|found| name(&found.what).chars().count())
         .max()
         .unwrap_or_default();
     let mut text = String::new();
@@ -99,7 +99,8 @@ pub fn findings(findings: &[Finding]) -> String {
     } in findings
     {
         // Writing to a String cannot fail.
-        let _ = write!(text, "{verdict}  {what:<width$}  — {}", one_line(detail));
+        let (what, detail) = (name(what), one_line(detail));
+        let _ = write!(text, "{verdict}  {what:<width$}  — {detail}");
         if let Some(fix) = fix {
             let _ = write!(text, "; {}", one_line(fix));
         }

@@ -4,7 +4,7 @@ use dcs_watch::HostPort;
 use time::OffsetDateTime;
 
 use super::Table;
-use super::table::one_line;
+use super::table::{name, one_line};
 use super::times::{instant, microseconds, moment};
 use crate::report::{DatabaseTransition, Phase, Transition};
 
@@ -70,9 +70,9 @@ pub fn history(transitions: &[Transition]) -> String {
             released,
             transition.reason.clone(),
         ]);
-        for (name, database) in &transition.databases {
-            if let Some(note) = note(database) {
-                table.note(&format!("{name}: {note}"));
+        for (database, report) in &transition.databases {
+            if let Some(note) = note(report) {
+                table.note(&format!("{}: {note}", name(database)));
             }
         }
     }
@@ -103,7 +103,7 @@ pub(super) fn brief(transition: &Transition, named: bool, now: OffsetDateTime) -
         ""
     };
     let formation = if named {
-        format!("formation {}, ", transition.formation)
+        format!("formation {}, ", name(&transition.formation))
     } else {
         String::new()
     };
@@ -112,7 +112,7 @@ pub(super) fn brief(transition: &Transition, named: bool, now: OffsetDateTime) -
         "{}: {formation}group {} ({}), {}, {}: {}{more}",
         moment(&transition.at, now),
         transition.group,
-        transition.scope,
+        name(&transition.scope),
         what.trim_end(),
         transition.outcome.name(),
         phases.join(", ")
@@ -140,12 +140,12 @@ fn note(database: &DatabaseTransition) -> Option<String> {
 
 /// From where to where, if it went anywhere.
 fn way(transition: &Transition) -> String {
-    let name =
+    let shown =
         |address: &Option<HostPort>| address.as_ref().map_or("?".to_owned(), ToString::to_string);
     match (&transition.from, &transition.to) {
         (None, None) => String::new(),
-        (from, to) if from == to => format!("{} stays", name(to)),
-        (from, to) => format!("{} → {}", name(from), name(to)),
+        (from, to) if from == to => format!("{} stays", shown(to)),
+        (from, to) => format!("{} → {}", shown(from), shown(to)),
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    /// A switchover, a restart with trouble, a crash, a hold that nobody ended.
+    /// A switchover, a restart with trouble, a crash, a hold that expired.
     fn transitions() -> Vec<Transition> {
         let troubled = DatabaseTransition {
             skipped: vec!["10.0.2.1:5432: no answer\nwithin 300 ms".to_owned()],

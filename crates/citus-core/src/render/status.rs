@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use dcs_watch::HostPort;
 use time::OffsetDateTime;
 
-use super::table::one_line;
+use super::table::{name, one_line};
 use super::times::{deadline, milliseconds, moment};
 use super::{Table, counted, history};
 use crate::plan::{Wait, Writes};
 use crate::report::{
     DatabaseReport, EtcdReport, FormationReport, GroupDatabaseReport, GroupReport, HoldReport,
-    MoveReport, ReachReport, RetryReport, State, Transition,
+    MoveReport, ReachReport, ReloadReport, RetryReport, State, Transition,
 };
 
 /// The page that `status` prints. `transitions` are the last few that are over, oldest first.
@@ -28,6 +28,9 @@ pub fn status(state: &State, transitions: &[Transition], now: OffsetDateTime) ->
     for reason in &state.not_ready {
         let _ = writeln!(text, "  not ready: {}", one_line(reason));
     }
+    if let Some(report) = &state.reload {
+        reload(&mut text, report, now);
+    }
     etcd(&mut text, &state.etcd);
     for report in &state.formations {
         formation(&mut text, report, now);
@@ -40,6 +43,22 @@ pub fn status(state: &State, transitions: &[Transition], now: OffsetDateTime) ->
         }
     }
     text
+}
+
+/// Only what a reload has left open: the rest is as the file says.
+fn reload(text: &mut String, reload: &ReloadReport, now: OffsetDateTime) {
+    let at = moment(&reload.at, now);
+    if let Some(why) = &reload.refused {
+        let why = one_line(why);
+        let _ = writeln!(
+            text,
+            "  reload {at}: the file cannot be used, nothing was changed: {why}"
+        );
+    }
+    if !reload.needs_restart.is_empty() {
+        let keys = one_line(&reload.needs_restart.join(", "));
+        let _ = writeln!(text, "  reload {at}: needs a restart: {keys}");
+    }
 }
 
 fn etcd(text: &mut String, etcd: &EtcdReport) {
@@ -72,9 +91,9 @@ fn formation(text: &mut String, report: &FormationReport, now: OffsetDateTime) {
         0 => "no group known yet".to_owned(),
         all => format!("{in_sync} of {} in sync", counted(all, "group", "groups")),
     };
-    let _ = write!(text, "\nformation {}", report.name);
+    let _ = write!(text, "\nformation {}", name(&report.name));
     if report.name != report.coordinator {
-        let _ = write!(text, " (coordinator scope {})", report.coordinator);
+        let _ = write!(text, " (coordinator scope {})", name(&report.coordinator));
     }
     let _ = writeln!(text, ": {groups}");
     match report.writes {
@@ -189,52 +208,53 @@ fn step(database: &GroupDatabaseReport) -> String {
 }
 
 fn group_notes(text: &mut String, group: &GroupReport, now: OffsetDateTime) {
-    let name = format!("group {} ({})", group.group, group.scope);
+    let of = format!("group {} ({})", group.group, name(&group.scope));
     if let Some(hold) = &group.hold {
-        let _ = writeln!(text, "  {name}: {}", active_hold(hold, now));
+        let _ = writeln!(text, "  {of}: {}", active_hold(hold, now));
     }
     for problem in &group.problems {
-        let _ = writeln!(text, "  {name}: unreadable in etcd: {}", one_line(problem));
+        let _ = writeln!(text, "  {of}: unreadable in etcd: {}", one_line(problem));
     }
-    for ReachReport {
-        database,
-        member,
-        address,
-        row,
-        why,
-    } in &group.reach
-    {
-        let Some(why) = why else { continue };
-        let what = match (member, row) {
-            (Some(member), true) => format!("{member}, where its row is"),
-            (Some(member), false) => member.clone(),
-            (None, _) => "the address of its row".to_owned(),
-        };
-        let (what, why) = (one_line(&what), one_line(&why.to_string()));
-        let _ = writeln!(
-            text,
-            "  {name}, database {database}: the coordinator does not reach {what} ({address}): {why}"
-        );
+    for way in &group.reach {
+        if let Some(unreached) = unreached(way) {
+            let _ = writeln!(text, "  {of}, {unreached}");
+        }
     }
     for (database, report) in &group.databases {
         if let Some(RetryReport { failures, error }) = &report.retry {
             let (times, error) = (times(*failures), one_line(error));
             let _ = writeln!(
                 text,
-                "  {name}, database {database}: failed {times}: {error}"
+                "  {of}, database {}: failed {times}: {error}",
+                name(database)
             );
         }
     }
     if let Some(last) = &group.last_move {
-        let _ = writeln!(text, "  {name}: {}", last_move(last, now));
+        let _ = writeln!(text, "  {of}: {}", last_move(last, now));
     }
+}
+
+/// What the coordinator does not reach, and why.
+fn unreached(way: &ReachReport) -> Option<String> {
+    let why = one_line(&way.why.as_ref()?.to_string());
+    let what = match (&way.member, way.row) {
+        (Some(member), true) => format!("{}, where its row is", name(member)),
+        (Some(member), false) => name(member).into_owned(),
+        (None, _) => "the address of its row".to_owned(),
+    };
+    Some(format!(
+        "database {}: the coordinator does not reach {what} ({}): {why}",
+        name(&way.database),
+        way.address
+    ))
 }
 
 fn active_hold(hold: &HoldReport, now: OffsetDateTime) -> String {
     let databases: Vec<String> = hold
         .databases
         .iter()
-        .map(|(name, state)| format!("{name} {state}"))
+        .map(|(database, state)| format!("{} {state}", name(database)))
         .collect();
     let reads = match &hold.reads_at {
         Some(address) => format!("reads at {address}"),
@@ -259,7 +279,7 @@ fn last_move(last: &MoveReport, now: OffsetDateTime) -> String {
     format!(
         "last change {}, database {}: {}{forced}",
         moment(&last.at, now),
-        last.database,
+        name(&last.database),
         one_line(&last.step)
     )
 }

@@ -1,9 +1,20 @@
-//! Columns of text, aligned.
+//! Columns of text, aligned; and texts of servers and etcd as a page shows them: escaped, cut to a
+//! bound, on one line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use dcs_watch::text::{NAME_BYTES, excerpt};
 
 /// What stands in a cell that has nothing to say.
 const NOTHING: &str = "-";
+
+/// How much of a name is shown, in bytes. A name that was cut before, as a scope is, keeps the mark that
+/// says how much is missing.
+const CELL_BYTES: usize = NAME_BYTES + 32;
+
+/// How much of a sentence is shown, in bytes: what a server says may have megabytes.
+const LINE_BYTES: usize = 4 << 10;
 
 /// Rows under a header. The last column is never padded, so it may hold sentences.
 #[derive(Clone, Debug)]
@@ -33,10 +44,15 @@ impl Table {
     }
 
     /// Adds a row. Line breaks inside a cell become spaces: a row is one line, whatever a server
-    /// put into its message. An empty cell shows as `-`.
+    /// put into its message. An empty cell shows as `-`. All cells but the last are names, and cut as
+    /// such: one long name would make every line that long, and a width over 65,535 is a panic.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        let shown = |(column, cell): (usize, String)| {
+            let is_last = column + 1 == N;
+            line_of(&cell, if is_last { LINE_BYTES } else { CELL_BYTES })
+        };
         self.rows
-            .push(cells.into_iter().map(|cell| one_line(&cell)).collect());
+            .push(cells.into_iter().enumerate().map(shown).collect());
     }
 
     /// Adds a line below the last row that belongs to it and to no column.
@@ -85,19 +101,42 @@ impl Table {
     }
 }
 
-/// Text as one line.
+/// Text as one line of a bounded length.
 pub(super) fn one_line(text: &str) -> String {
+    line_of(text, LINE_BYTES)
+}
+
+fn line_of(text: &str, bytes: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.is_empty() {
         NOTHING.to_owned()
     } else {
-        words.join(" ")
+        excerpt(&words.join(" "), bytes).into_owned()
     }
+}
+
+/// A name as it is shown: a scope, a member, a database, a formation.
+pub(super) fn name(text: &str) -> Cow<'_, str> {
+    excerpt(text, CELL_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_66_000_bytes_and_a_sentence_of_megabytes_are_cut() {
+        let mut table = Table::new(&["NAME", "SENTENCE"]);
+        table.row(["x".repeat(66_000), "y".repeat(20_000_000)]);
+        table.note(&"z".repeat(66_000));
+        let text = table.render();
+        assert!(text.len() < 10_000, "{} bytes", text.len());
+        assert!(text.contains("x… (66 kB)  y"), "{text}");
+        assert!(
+            text.contains("y… (20 MB)") && text.contains("z… (62 kB)"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_spaces() {

@@ -77,7 +77,7 @@ pub struct HoldReport {
     pub reads_at: Option<HostPort>,
 }
 
-/// The answer to a request that no group reconciler could carry out.
+/// The answer to a request that no group reconciler could execute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Of which kind.
@@ -89,7 +89,7 @@ pub struct Refusal {
     pub active: Option<HostPort>,
 }
 
-/// Why a request was refused before anybody was asked to carry it out.
+/// Why a request was refused before it reached a group reconciler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {

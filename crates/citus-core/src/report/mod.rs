@@ -33,6 +33,24 @@ pub struct State {
     pub etcd: EtcdReport,
     /// Each Citus cluster.
     pub formations: Vec<FormationReport>,
+    /// The last reload of the configuration; none since the start.
+    #[serde(default)]
+    pub reload: Option<ReloadReport>,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// How many there were since the start.
+    pub count: u64,
+    /// When it was, RFC 3339.
+    pub at: String,
+    /// The keys that were taken over.
+    pub applied: Vec<String>,
+    /// The keys that are taken over with the next start.
+    pub needs_restart: Vec<String>,
+    /// Why the file could not be used, and nothing was changed.
+    pub refused: Option<String>,
 }
 
 /// The watch on etcd.
@@ -111,7 +129,7 @@ pub struct GroupReport {
     pub in_sync: bool,
     /// Each database.
     pub databases: BTreeMap<String, GroupDatabaseReport>,
-    /// The last move that was carried out.
+    /// The last move that was executed.
     pub last_move: Option<MoveReport>,
     /// The hold that stands.
     pub hold: Option<HoldReport>,
@@ -146,7 +164,7 @@ pub struct GroupDatabaseReport {
     pub wait: Option<Wait>,
     /// Nothing is to be done: the row is the writable leader's.
     pub in_sync: bool,
-    /// The step is being carried out.
+    /// The step is being executed.
     pub running: bool,
     /// The last attempt failed.
     pub retry: Option<RetryReport>,
@@ -161,7 +179,7 @@ pub struct RetryReport {
     pub error: String,
 }
 
-/// A step that was carried out.
+/// A step that was executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveReport {
     /// When it was committed, RFC 3339.

@@ -176,7 +176,8 @@ impl Dialect {
         })
     }
 
-    /// Whether workers may have metadata, and so become entry nodes (Citus 11 and later; by hand before).
+    /// Whether workers may have metadata, and so become entry nodes (Citus 11 and later; by hand
+    /// before).
     pub fn has_metadata(&self) -> bool {
         self.columns.contains("hasmetadata") && self.columns.contains("metadatasynced")
     }

@@ -74,8 +74,8 @@ impl Dialect {
 pub const HAS_REFERENCE_TABLES: &str =
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition t WHERE t.repmodel = 't')";
 
-/// By shard id, so that two holds that lock the same shards do not deadlock. Of no shard nothing is locked:
-/// `lock_shard_metadata` refuses an empty array.
+/// By shard id, so that two holds that lock the same shards do not deadlock. Of no shard nothing is
+/// locked: `lock_shard_metadata` refuses an empty array.
 fn lock(shards: Shards) -> String {
     let (mode, placements, which) = match shards {
         Shards::OfGroup(group) => (
@@ -129,11 +129,11 @@ pub fn terminate_blockers(pid: i32) -> String {
 
 /// Sees to the sessions that the backend `pid` would wait for in vain, and leaves the others alone:
 ///
-/// - A session that waits for a lock that this very backend has already: its own wait is cancelled, so that
-///   it gives everything back and both can try again.
-/// - A session that has what the backend wants, and waits in another hold of this program, which may last for
-///   seconds (a write of many shards takes their locks one by one): that statement is cancelled. It
-///   has not done anything yet.
+/// - A session that waits for a lock that this very backend has already: its own wait is cancelled,
+///   so that it gives everything back and both can try again.
+/// - A session that has what the backend wants, and waits in another hold of this program, which
+///   may last for seconds (a write of many shards takes their locks one by one): that statement is
+///   cancelled. It has not done anything yet.
 ///
 /// A row each: its process id, the session in words, whether its statement was cancelled now.
 pub fn untangle_blockers(pid: i32) -> String {

@@ -9,6 +9,8 @@ mod moves;
 mod nodes;
 mod plain;
 mod questions;
+mod shards;
+mod writer;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,12 +23,15 @@ pub use holds::{
 };
 pub use nodes::{CANCEL_METADATA_SYNC, HOLDERS};
 pub use questions::{
-    CITUS_IS_QUIET, FLUSH, FLUSHED, IN_RECOVERY, STARTED, UNCACHED, VERIFY, WHERE_IT_IS,
-    WHERE_IT_IS_NOW, answerer, has_replayed, primary_of,
+    CITUS_IS_QUIET, FLUSH, FLUSHED, IN_RECOVERY, UNCACHED, VERIFY, WHERE_IT_IS, WHERE_IT_IS_NOW,
+    answerer, has_replayed, primary_of,
 };
+pub use shards::{SEE_SHARDS, SERVES, STARTED, SYSTEM, TableShards, count_shards, shards_of};
 
-/// How sessions of ours begin their `application_name`. A session that bears it is never terminated to make
-/// way: it is the hold of another group, or another instance of this program.
+pub use writer::{TAKE_WRITER_LOCK, WRITER, end_when_idle, writer_in_words};
+
+/// How sessions of ours begin their `application_name`. A session that bears it is never terminated
+/// to make way: it is the hold of another group, or another instance of this program.
 pub const APPLICATION: &str = "citus-sync";
 
 /// Gives the session another name in `pg_stat_activity`. To be run as a transaction of its own: never

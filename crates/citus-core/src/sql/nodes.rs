@@ -1,5 +1,5 @@
-//! `pg_dist_node` as a whole: its rows, which sessions lock them, and how its copies on the workers are
-//! synced.
+//! `pg_dist_node` as a whole: its rows, which sessions lock them, and how its copies on the workers
+//! are synced.
 
 use dcs_watch::HostPort;
 

@@ -7,35 +7,34 @@ use dcs_watch::HostPort;
 use super::{Dialect, batch, quote, set_local};
 use crate::plan::Answerer;
 
-/// Where the session's server is: in recovery or not; how much of the log is on its disk; how much
-/// of it is replayed; when it was started, in microseconds since 1970. Each function fails on the
-/// other kind of server, so each is called on its own kind only. To be sent first on a session: to plan
-/// the question takes longer than to answer it, so it is planned once and then [asked again](WHERE_IT_IS_NOW).
+/// What the session's server is: in recovery or not; up to which position its WAL is on disk; up to
+/// which it is replayed; when it was started, in microseconds since 1970; whether it found no more WAL
+/// anywhere; the timeline that it writes, in hexadecimal. Each function fails on the other kind of
+/// server, so each is called on its own kind only. To be sent first on a session: to plan the question
+/// takes longer than to answer it, so it is planned once and then [asked again](WHERE_IT_IS_NOW).
 pub const WHERE_IT_IS: &str = "PREPARE where_it_is AS \
      SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn() \
      ELSE pg_catalog.pg_current_wal_flush_lsn() END, \
      CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
      (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8, \
      r AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'startup' \
-     AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalAll')) \
+     AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalAll')), \
+     CASE WHEN NOT r THEN pg_catalog.left(pg_catalog.pg_walfile_name( \
+     pg_catalog.pg_current_wal_flush_lsn()), 8) END \
      FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS server; \
      EXECUTE where_it_is";
 
-/// The same, on a session where it was asked before.
+/// The same question, on a session where it was asked before.
 pub const WHERE_IT_IS_NOW: &str = "EXECUTE where_it_is";
 
-/// When the session's server was started, in microseconds since 1970.
-pub const STARTED: &str =
-    "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8";
-
-/// How much of a leader's log is on its disk.
+/// The position up to which a leader's WAL is on its disk.
 pub const FLUSHED: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
 
-/// Has all of it put there that was written so far, whatever the standbys do.
+/// Flushes WAL to local disk without waiting for standbys.
 pub const FLUSH: &str = "BEGIN; SET LOCAL synchronous_commit = local; \
      SELECT pg_catalog.pg_logical_emit_message(true, 'citus-sync', ''); COMMIT";
 
-/// Whether a standby has replayed as much.
+/// Whether a standby has replayed up to a position.
 pub fn has_replayed(lsn: &str) -> String {
     let lsn = quote(lsn);
     format!("SELECT pg_catalog.pg_last_wal_replay_lsn() >= {lsn}::pg_catalog.pg_lsn")

@@ -308,7 +308,7 @@ fn around_holds(dialect: &Dialect, text: &mut String) {
 }
 
 #[test]
-fn each_citus_is_spoken_to_in_its_own_words() {
+fn each_version_of_citus_gets_its_own_statements() {
     insta::assert_snapshot!("citus-8.0", everything(&citus_8_0()));
     insta::assert_snapshot!("citus-9.5", everything(&citus_9_5()));
     insta::assert_snapshot!("citus-13", everything(&citus_13()));
@@ -324,7 +324,7 @@ fn a_database_without_citus_says_how_to_get_it() {
 }
 
 #[test]
-fn quotes_are_closed_whatever_stands_inside() {
+fn a_quoted_text_cannot_end_its_own_quotes() {
     assert_eq!(quote("plain"), "'plain'");
     assert_eq!(quote("o'brien"), "'o''brien'");
     assert_eq!(quote("a\\'b"), " E'a\\\\''b'");
@@ -371,18 +371,18 @@ fn no_transaction_of_ours_names_its_session() {
 }
 
 #[test]
-fn a_batch_ends_every_statement() {
+fn every_statement_of_a_batch_ends_with_a_semicolon() {
     assert_eq!(batch(["BEGIN", "COMMIT"]), "BEGIN;COMMIT;");
 }
 
 #[test]
-fn whoever_is_in_the_way_is_ended_unless_it_is_one_of_ours() {
+fn sessions_in_the_way_are_terminated_unless_they_are_ours() {
     insta::assert_snapshot!("blockers", terminate_blockers(4711));
     insta::assert_snapshot!("untangle", untangle_blockers(4711));
 }
 
 #[test]
-fn no_timeout_is_ever_for_ever() {
+fn a_timeout_of_zero_does_not_mean_for_ever() {
     assert_eq!(
         set_local("lock_timeout", Duration::ZERO),
         "SET LOCAL lock_timeout = '1ms'"
@@ -394,7 +394,7 @@ fn no_timeout_is_ever_for_ever() {
 }
 
 #[test]
-fn a_role_that_may_not_change_the_rows_itself_moves_none_plainly() {
+fn a_role_without_update_on_pg_dist_node_gets_no_plain_update() {
     let update = Rights {
         update: true,
         edit: false,

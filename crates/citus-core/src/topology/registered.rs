@@ -51,35 +51,7 @@ pub fn registered(view: &Arc<ScopeView>, rules: &AddressRules) -> RegisteredView
         }
     }
     for (place, members) in places {
-        let [(_, first), others @ ..] = members.as_slice() else {
-            continue;
-        };
-        // Two members may advertise one address for a moment, when a host was given another name.
-        let collides = others.iter().any(|(_, own)| own != first);
-        for (name, own) in &members {
-            let Some(member) = mapped.members.get_mut(name) else {
-                continue;
-            };
-            if collides {
-                let names: Vec<_> = members
-                    .iter()
-                    .map(|(name, own)| format!("{} ({own})", excerpt(name, NAME_BYTES)))
-                    .collect();
-                let what = format!(
-                    "{} would all be registered at {place}; correct `addresses`",
-                    names.join(", ")
-                );
-                mapped
-                    .problems
-                    .push(problem(name, what, member.mod_revision));
-                member.value.address = None;
-                continue;
-            }
-            if place != *own {
-                advertised.insert(place.clone(), own.clone());
-            }
-            member.value.address = Some(place.clone());
-        }
+        put(&mut mapped, &mut advertised, &place, &members);
     }
     mapped
         .problems
@@ -87,6 +59,41 @@ pub fn registered(view: &Arc<ScopeView>, rules: &AddressRules) -> RegisteredView
     RegisteredView {
         view: Arc::new(mapped),
         advertised,
+    }
+}
+
+/// Puts members at the address where they are registered; several are all the same member only while
+/// they advertise one address.
+fn put(
+    mapped: &mut ScopeView,
+    advertised: &mut BTreeMap<HostPort, HostPort>,
+    place: &HostPort,
+    members: &[(String, HostPort)],
+) {
+    // Two members may advertise one address for a moment, when a host was given another name.
+    let collides = members.iter().any(|(_, own)| *own != members[0].1);
+    let names: Vec<_> = members
+        .iter()
+        .map(|(name, own)| format!("{} ({own})", excerpt(name, NAME_BYTES)))
+        .collect();
+    for (name, own) in members {
+        let Some(member) = mapped.members.get_mut(name) else {
+            continue;
+        };
+        if collides {
+            let what = format!(
+                "{} would all be registered at {place}; correct `addresses`",
+                names.join(", ")
+            );
+            let revision = member.mod_revision;
+            member.value.address = None;
+            mapped.problems.push(problem(name, what, revision));
+            continue;
+        }
+        if place != own {
+            advertised.insert(place.clone(), own.clone());
+        }
+        member.value.address = Some(place.clone());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Text that nobody would write: it is accepted or refused, and nothing else.
+//! Arbitrary text: it is accepted or refused, and nothing else.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -135,19 +135,19 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_makes_it_panic(text in "(?s).{0,200}") {
+    fn no_text_makes_the_reader_panic(text in "(?s).{0,200}") {
         survives(&text);
     }
 
     #[test]
-    fn no_yaml_makes_it_panic(entries in proptest::collection::vec((key(), value()), 0..8)) {
+    fn no_yaml_makes_the_reader_panic(entries in proptest::collection::vec((key(), value()), 0..8)) {
         let lines: Vec<String> =
             entries.iter().map(|(key, value)| format!("{key:?}: {value}")).collect();
         survives(&lines.join("\n"));
     }
 
     #[test]
-    fn no_damage_to_a_good_file_makes_it_panic(
+    fn no_damage_to_a_good_file_makes_the_reader_panic(
         which in 0_usize..1000,
         from in 0_usize..2000,
         length in 0_usize..20,

@@ -72,7 +72,7 @@ fn worker_scopes_are_found_by_the_addresses_of_their_members() {
 }
 
 #[test]
-fn addresses_that_lead_to_the_wrong_place_are_reported_and_not_used() {
+fn nodes_that_lead_to_no_worker_scope_of_their_own_are_reported_and_not_used() {
     let formation = at_nodes(&[
         (1, &["10.0.0.1:5432", "10.0.0.2:5432"]),
         (2, &["10.0.0.3:5432"]),

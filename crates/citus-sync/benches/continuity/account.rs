@@ -1,7 +1,7 @@
-//! What happened in one event, moment by moment, to find out why clients waited or failed. In: the lab
-//! and the disturbed groups. Out: on standard error, with milliseconds since the event, what etcd's
-//! keys, the members' roles and the rows did, what the daemon and the hook said, the first failures of
-//! clients, and the clients that waited for long.
+//! What happened in one event, moment by moment, to find out why clients waited or failed. In: the
+//! lab and the disturbed groups. Out: on standard error, with milliseconds since the event, what
+//! etcd's keys, the members' roles and the rows did, what the daemon and the hook said, the first
+//! failures of clients, and the clients that waited for long.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -18,7 +18,7 @@ const WIDTH: usize = 400;
 /// Of each stream.
 const FAILURES: usize = 2;
 
-/// Watches until it is told.
+/// Watches until [`Account::tell`].
 pub(crate) struct Account {
     timeline: Timeline,
     _observers: Vec<Observer>,
@@ -46,14 +46,15 @@ impl Account {
                 self.timeline.add_at(entry.at, &entry.source, &entry.text);
             }
         }
-        let mut told = BTreeSet::new();
+        let mut printed = BTreeSet::new();
         for outcome in report.outcomes() {
             let Some(error) = &outcome.error else {
                 continue;
             };
-            let number = (0..FAILURES).find(|number| !told.contains(&(&outcome.stream, *number)));
+            let number =
+                (0..FAILURES).find(|number| !printed.contains(&(&outcome.stream, *number)));
             if let Some(number) = number {
-                told.insert((&outcome.stream, number));
+                printed.insert((&outcome.stream, number));
                 let took = outcome.ended - outcome.began;
                 let text = format!("{} failed after {took:.1?}: {error}", outcome.stream);
                 self.timeline

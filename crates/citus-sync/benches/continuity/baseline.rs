@@ -39,15 +39,15 @@ impl Baseline {
             })
             .collect();
         let databases = lab.databases().to_vec();
-        let told = Arc::clone(&stop);
+        let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            while !told.load(Ordering::SeqCst) {
+            while !stopped.load(Ordering::SeqCst) {
                 // As in the script: what fails now is tried again next time.
                 if let Err(error) = look(&groups, &databases) {
                     eprintln!("the poll: {error:#}");
                 }
                 let next = Instant::now() + pause;
-                while Instant::now() < next && !told.load(Ordering::SeqCst) {
+                while Instant::now() < next && !stopped.load(Ordering::SeqCst) {
                     thread::sleep(TICK);
                 }
             }

@@ -1,14 +1,15 @@
-//! The clients: for each group that may be disturbed, each database and each entry node, a writer and a
-//! reader; simple queries through one entry node of a database and prepared statements through the other.
-//! With Citus one more writer and one more reader of all shards at once for each database and entry node.
-//! Or few: a writer and a reader for each group, prepared, in one database, through the coordinator.
+//! The clients: for each group that may be disturbed, each database and each entry node, a writer
+//! and a reader; simple queries through one entry node of a database and prepared statements
+//! through the other. With Citus one more writer and one more reader of all shards at once for each
+//! database and entry node. Or few: a writer and a reader for each group, prepared, in one
+//! database, through the coordinator.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::{Load, Protocol, Traffic};
 
-use super::GROUPS;
+use super::arguments::GROUPS;
 use super::fixture::Fixture;
 
 /// A held write waits for a leader, not for its client's patience.

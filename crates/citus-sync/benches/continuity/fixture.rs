@@ -1,6 +1,6 @@
 //! What it happens on: a coordinator and five worker groups of two members each, synchronous, on
-//! one etcd; two databases. The fifth group is the entry node: clients enter through its leader, nothing
-//! is done to it, and no row of the application is its own.
+//! one etcd; two databases. The fifth group is the entry node: clients enter through its leader,
+//! nothing is done to it, and no row of the application is its own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use citus_core::report::{History, State, Transition};
 use lab::{Daemon, Lab, Scope, Timeline, Timing, Version, wait_for};
 use serde_json::Value;
 
-use super::GROUPS;
+use super::arguments::GROUPS;
 use super::event::Event;
 use super::machine::Machine;
 
@@ -20,7 +20,7 @@ const DATABASES: [&str; 2] = ["postgres", "second"];
 const ENTRY_NODE: &str = "wk5";
 /// Patroni makes a scope whole again: rewind, start, a synchronous standby.
 const WHOLE: Duration = Duration::from_secs(180);
-/// Whoever moves the rows; the poll may be kept waiting by the locks of clients that hang.
+/// The daemon or the poll, to move the rows; the poll may wait for the locks of clients that hang.
 const MOVED: Duration = Duration::from_secs(180);
 /// The daemon, to find everything in order.
 const IN_SYNC: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ pub(crate) struct Fixture {
     pub(crate) entry_node: Option<&'static str>,
     /// Patroni's clocks.
     pub(crate) timing: Timing,
-    /// Whether every event is told.
+    /// Whether the account of every event is printed.
     pub(crate) accounts: bool,
 }
 
@@ -150,7 +150,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Nothing is left to do for anybody: rows are the leaders', and every worker was told.
+    /// Nothing is left to do: rows are the leaders', and every worker has the metadata.
     pub(crate) fn wait_calm(&self) -> Result<()> {
         self.wait_whole()?;
         for database in DATABASES {
@@ -190,7 +190,7 @@ impl Fixture {
                 "SELECT NOT EXISTS (SELECT FROM pg_dist_node WHERE hasmetadata AND NOT metadatasynced)",
                 &[],
             )?;
-            // The stand-in has nobody who would do it.
+            // The stand-in has no daemon that would do it.
             Ok(row.get(0) || !self.lab.flavour().is_citus())
         })
     }

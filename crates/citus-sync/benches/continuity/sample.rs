@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::event::{Event, Who};
 
-/// A client that waited longer was without service, though nothing failed: counted of reads, told of all.
+/// A client that waited longer was without service, though nothing failed: counted of reads,
+/// printed of all.
 pub(crate) const OUTAGE: Duration = Duration::from_millis(250);
 /// Different errors that are kept.
 const ERRORS: usize = 4;
@@ -24,7 +25,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) began: Instant,
     /// The groups it happened to.
     pub(crate) interrupted: &'a [(u32, Interrupted)],
-    /// What the daemon tells of it.
+    /// What the daemon reports of it.
     pub(crate) transitions: Vec<Transition>,
 }
 
@@ -140,7 +141,7 @@ impl Sample {
         )
     }
 
-    /// For whoever waits for the bench.
+    /// A line for the person who waits for the bench.
     pub(crate) fn line(&self) -> String {
         let (writes, reads) = self.failed();
         let who = if self.who == Who::Poll { "poll: " } else { "" };
@@ -190,7 +191,8 @@ fn served(outcomes: &[&Outcome], moment: Instant) -> Option<Instant> {
     ends.find(|ended| *ended > moment)
 }
 
-/// Each database and entry node is served by statements of its own; any one of its writes is the first.
+/// Each database and entry node is served by statements of its own; any one of its writes is the
+/// first.
 fn first_write(report: &Report, writable: Instant) -> f64 {
     let mut first: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for (stream, outcomes) in streams(report) {

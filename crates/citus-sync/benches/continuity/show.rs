@@ -3,7 +3,7 @@
 use citus_core::report::{Phase, Transition, TransitionOutcome};
 use serde_json::json;
 
-use super::Args;
+use super::arguments::Args;
 use super::event::{Event, Who};
 use super::fixture::Fixture;
 use super::goals::goals;
@@ -195,18 +195,28 @@ fn print_times(cells: &[Cell<'_>]) {
     table::print(&head, &rows.collect::<Vec<_>>());
 }
 
-/// The medians of what the daemon tells of itself.
+/// The phases of a transition that the daemon reports, each with the head of its column.
+const PHASES: [(Phase, &str); 8] = [
+    (Phase::Requested, "requested"),
+    (Phase::Held, "held"),
+    (Phase::ReadsMoved, "reads moved"),
+    (Phase::LeaderGone, "leader gone"),
+    (Phase::LeaderKey, "leader key"),
+    (Phase::Writable, "writable"),
+    (Phase::Committed, "committed"),
+    (Phase::Released, "released"),
+];
+
+/// The medians of the times that the daemon reports.
 fn print_phases(cells: &[Cell<'_>]) {
-    const PHASES: [(Phase, &str); 8] = [
-        (Phase::Requested, "requested"),
-        (Phase::Held, "held"),
-        (Phase::ReadsMoved, "reads moved"),
-        (Phase::LeaderGone, "leader gone"),
-        (Phase::LeaderKey, "leader key"),
-        (Phase::Writable, "writable"),
-        (Phase::Committed, "committed"),
-        (Phase::Released, "released"),
-    ];
+    let daemon = cells.iter().filter(|cell| cell.who == Who::Daemon);
+    let rows: Vec<_> = daemon.filter_map(phases).collect();
+    if rows.is_empty() {
+        return;
+    }
+    println!(
+        "\nthe daemon's own account (/api/v1/history), each group a transition; ms since its first news, medians"
+    );
     let mut head = vec![
         "",
         "groups",
@@ -216,48 +226,43 @@ fn print_phases(cells: &[Cell<'_>]) {
         "terminated",
     ];
     head.extend(PHASES.map(|(_, name)| name));
-    let mut rows = Vec::new();
-    for cell in cells.iter().filter(|cell| cell.who == Who::Daemon) {
-        let transitions: Vec<_> = cell
-            .samples
-            .iter()
-            .flat_map(|sample| &sample.transitions)
-            .collect();
-        if transitions.is_empty() {
-            continue;
-        }
-        let databases = || {
-            transitions
-                .iter()
-                .flat_map(|transition| transition.databases.values())
-        };
-        let skipped: usize = databases().map(|database| database.skipped.len()).sum();
-        let terminated: usize = databases().map(|database| database.terminated.len()).sum();
-        let mut row = start(cell);
-        row[2] = transitions.len().to_string();
-        row.push(ended(&transitions));
-        row.push(skipped.to_string());
-        row.push(terminated.to_string());
-        for (phase, _) in PHASES {
-            let times = transitions
-                .iter()
-                .flat_map(|transition| transition.phases.happened());
-            let times = times.filter(|(happened, _)| *happened == phase);
-            #[allow(
-                clippy::cast_precision_loss,
-                reason = "hours are far from 2^52 microseconds"
-            )]
-            let median = spread(times.map(|(_, us)| us as f64 / 1e3)).map(|times| times.median);
-            row.push(median.map_or_else(|| "-".into(), short));
-        }
-        rows.push(row);
+    table::print(&head, &rows);
+}
+
+/// The row of one cell, if the daemon reports any transition in it.
+fn phases(cell: &Cell<'_>) -> Option<Vec<String>> {
+    let samples = cell.samples.iter();
+    let transitions: Vec<_> = samples.flat_map(|sample| &sample.transitions).collect();
+    if transitions.is_empty() {
+        return None;
     }
-    if !rows.is_empty() {
-        println!(
-            "\nthe daemon's own account (/api/v1/history), each group a transition; ms since its first news, medians"
-        );
-        table::print(&head, &rows);
-    }
+    let databases = || {
+        let transitions = transitions.iter();
+        transitions.flat_map(|transition| transition.databases.values())
+    };
+    let skipped: usize = databases().map(|database| database.skipped.len()).sum();
+    let terminated: usize = databases().map(|database| database.terminated.len()).sum();
+    let mut row = start(cell);
+    row[2] = transitions.len().to_string();
+    row.push(ended(&transitions));
+    row.push(skipped.to_string());
+    row.push(terminated.to_string());
+    row.extend(PHASES.map(|(phase, _)| median(&transitions, phase)));
+    Some(row)
+}
+
+/// When the phase happened, in the median of the transitions in which it did.
+fn median(transitions: &[&Transition], phase: Phase) -> String {
+    let times = transitions
+        .iter()
+        .flat_map(|transition| transition.phases.happened());
+    let times = times.filter(|(happened, _)| *happened == phase);
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "hours are far from 2^52 microseconds"
+    )]
+    let median = spread(times.map(|(_, us)| us as f64 / 1e3)).map(|times| times.median);
+    median.map_or_else(|| "-".into(), short)
 }
 
 /// How many transitions ended how.

@@ -3,6 +3,7 @@
 //! leader key decides where a row belongs.
 
 use anyhow::{Context as _, Result};
+use lab::postgres::Client;
 use lab::{Etcd, Flavour, Postgres, Sandbox};
 
 use super::support::keys;
@@ -50,27 +51,14 @@ impl Fixture {
     pub(crate) fn prepare(stand_in: bool) -> Result<Self> {
         let sandbox = Sandbox::new()?;
         let etcd = Etcd::start(&sandbox)?;
-        let server = |name: &str| {
-            let builder = Postgres::builder(&sandbox, name);
-            if stand_in {
-                builder.stand_in()
-            } else {
-                builder
-            }
-            .start()
-        };
-        let coordinator = server("cn")?;
+        let coordinator = start_server(&sandbox, "cn", stand_in)?;
         let flavour = coordinator.install_citus(DATABASE)?;
         let mut workers = Vec::new();
         for name in ["pg1", "pg2", "bare1", "bare2"] {
-            let worker = server(name)?;
+            let worker = start_server(&sandbox, name, stand_in)?;
             worker.install_citus(DATABASE)?;
             workers.push(worker);
         }
-        let place = |worker: &Postgres| Place {
-            name: worker.name().to_owned(),
-            port: worker.port(),
-        };
 
         let mut sql = coordinator.connect(DATABASE)?;
         sql.execute(
@@ -78,22 +66,8 @@ impl Fixture {
             &[&i32::from(coordinator.port())],
         )
         .context("the coordinator's own row")?;
-        let mut group = |number: i32, pair: &[Postgres]| -> Result<Group> {
-            let places = [place(&pair[0]), place(&pair[1])];
-            let port = i32::from(places[0].port);
-            let row = sql
-                .query_one(
-                    "SELECT citus_add_node('127.0.0.1', $1, $2)",
-                    &[&port, &number],
-                )
-                .with_context(|| format!("adding group {number}"))?;
-            Ok(Group {
-                nodeid: row.get(0),
-                places,
-            })
-        };
-        let kept = group(1, &workers[..2])?;
-        let bare = group(2, &workers[2..])?;
+        let kept = add_group(&mut sql, 1, [&workers[0], &workers[1]])?;
+        let bare = add_group(&mut sql, 2, [&workers[2], &workers[3]])?;
         // So that a move takes locks: 16 shards in each group.
         sql.batch_execute(
             "SET citus.shard_count = 32;
@@ -135,6 +109,34 @@ impl Fixture {
     pub(crate) fn resynchronises(&self) -> bool {
         self.flavour.is_citus()
     }
+}
+
+fn start_server(sandbox: &Sandbox, name: &str, stand_in: bool) -> Result<Postgres> {
+    let builder = Postgres::builder(sandbox, name);
+    if stand_in {
+        builder.stand_in().start()
+    } else {
+        builder.start()
+    }
+}
+
+/// Adds a group whose row begins at the first of two servers.
+fn add_group(sql: &mut Client, number: i32, pair: [&Postgres; 2]) -> Result<Group> {
+    let places = pair.map(|server| Place {
+        name: server.name().to_owned(),
+        port: server.port(),
+    });
+    let port = i32::from(places[0].port);
+    let row = sql
+        .query_one(
+            "SELECT citus_add_node('127.0.0.1', $1, $2)",
+            &[&port, &number],
+        )
+        .with_context(|| format!("adding group {number}"))?;
+    Ok(Group {
+        nodeid: row.get(0),
+        places,
+    })
 }
 
 /// The first place leads.

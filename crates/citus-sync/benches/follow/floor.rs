@@ -1,6 +1,6 @@
 //! The floor: a bare watch of one key, and a bare `citus_update_node` on one
 //! warm connection when it changes. No list, no resume, no probe, no locks
-//! taken before, no check of anything: what nobody can be faster than.
+//! taken before, no check of anything: the least that it can take.
 //!
 //! Only `SELECT citus_update_node(id, host, port)` as text: a prepared
 //! statement would save the parsing of one line.

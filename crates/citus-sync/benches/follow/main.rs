@@ -2,7 +2,7 @@
 //! key to the row committed, for a leader that already takes writes.
 //!
 //! Beside it, in the same run and in turn with it, the floor: the least that
-//! anybody can do with the same etcd and the same coordinator ([`floor`]).
+//! can be done with the same etcd and the same coordinator ([`floor`]).
 
 mod fixture;
 mod floor;
@@ -11,6 +11,7 @@ mod numbers;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -74,7 +75,12 @@ fn main() -> Result<()> {
     let mover = Mover::new(&fixture)?;
     let measured = measure(&args, &daemon, mover).with_context(|| daemon.last_words())?;
     machine.finish();
-    report(&args, &machine, &measured);
+    let shown = Shown::of(&args, &machine, &measured);
+    if args.json {
+        shown.json();
+    } else {
+        shown.print();
+    }
     Ok(())
 }
 
@@ -83,7 +89,7 @@ fn measure(args: &Args, daemon: &Daemon, mut mover: Mover) -> Result<Measured> {
     for round in 0..args.warm_up + args.moves {
         for side in [Side::Daemon, Side::Floor] {
             let sample = mover.run(side)?;
-            measured.out_of_sync += usize::from(!mover.settle()?);
+            measured.out_of_sync += usize::from(!mover.wait_synced()?);
             if side == Side::Daemon && round >= args.warm_up {
                 measured.phases(&daemon.groups()?);
             }
@@ -97,86 +103,118 @@ fn measure(args: &Args, daemon: &Daemon, mut mover: Mover) -> Result<Measured> {
     Ok(measured)
 }
 
-fn report(args: &Args, machine: &Machine, measured: &Measured) {
-    let (floor, daemon) = (Numbers::of(&measured.floor), Numbers::of(&measured.daemon));
-    let (p50, p99) = (ratio(daemon.p50, floor.p50), ratio(daemon.p99, floor.p99));
-    let phases = [
-        (
-            "leader key seen -> found writable",
-            Numbers::of(&measured.writable),
-        ),
-        (
-            "leader key seen -> shards locked",
-            Numbers::of(&measured.locked),
-        ),
-        (
-            "leader key seen -> commit acknowledged",
-            Numbers::of(&measured.committed),
-        ),
-    ];
-    let lag = Numbers::of(&measured.lag);
-    let poll = Numbers::of(&measured.poll);
-    if args.json {
+/// What is printed, as text or as one document.
+struct Shown<'a> {
+    args: &'a Args,
+    machine: &'a Machine,
+    floor: Numbers,
+    daemon: Numbers,
+    /// The daemon's own times, since its view changed.
+    phases: [(&'static str, Numbers); 3],
+    /// One turn of the loop that looks for commits.
+    poll: Numbers,
+    /// From the acknowledgement of the floor's commit until that loop saw it.
+    lag: Numbers,
+    out_of_sync: usize,
+}
+
+impl<'a> Shown<'a> {
+    fn of(args: &'a Args, machine: &'a Machine, measured: &Measured) -> Self {
+        let phases = [
+            ("leader key seen -> found writable", &measured.writable),
+            ("leader key seen -> shards locked", &measured.locked),
+            (
+                "leader key seen -> commit acknowledged",
+                &measured.committed,
+            ),
+        ];
+        Self {
+            args,
+            machine,
+            floor: Numbers::of(&measured.floor),
+            daemon: Numbers::of(&measured.daemon),
+            phases: phases.map(|(name, samples)| (name, Numbers::of(samples))),
+            poll: Numbers::of(&measured.poll),
+            lag: Numbers::of(&measured.lag),
+            out_of_sync: measured.out_of_sync,
+        }
+    }
+
+    /// The daemon's p50 and p99 by the floor's.
+    fn ratios(&self) -> (f64, f64) {
+        let (floor, daemon) = (&self.floor, &self.daemon);
+        (ratio(daemon.p50, floor.p50), ratio(daemon.p99, floor.p99))
+    }
+
+    fn json(&self) {
+        let (p50, p99) = self.ratios();
+        let phases = self.phases.iter().map(|(name, numbers)| (*name, numbers));
         let document = json!({
-            "machine": machine,
-            "moves": args.moves,
-            "pause_ms": args.pause_ms,
+            "machine": self.machine,
+            "moves": self.args.moves,
+            "pause_ms": self.args.pause_ms,
             "unit": "us",
-            "floor": floor,
-            "daemon": daemon,
+            "floor": self.floor,
+            "daemon": self.daemon,
             "ratio": {
-                "p50": p50, "p95": ratio(daemon.p95, floor.p95), "p99": p99,
+                "p50": p50, "p95": ratio(self.daemon.p95, self.floor.p95), "p99": p99,
             },
             "goal": {
                 "p50": GOAL_P50, "p99": GOAL_P99, "reached": p50 <= GOAL_P50 && p99 <= GOAL_P99,
             },
-            "daemon_phases": phases.iter().map(|(name, numbers)| (*name, numbers)).collect::<std::collections::BTreeMap<_, _>>(),
-            "poll_interval": poll,
-            "floor_seen_after_acknowledged": lag,
-            "unsettled": measured.out_of_sync,
+            "daemon_phases": phases.collect::<BTreeMap<_, _>>(),
+            "poll_interval": self.poll,
+            "floor_seen_after_acknowledged": self.lag,
+            "out_of_sync": self.out_of_sync,
         });
         println!("{document:#}");
-        return;
     }
-    println!(
-        "from etcd's acknowledgement of the leader key to the row committed, {} moves each",
-        args.moves
-    );
-    println!("{machine}\n");
-    let head = ["milliseconds", "min", "p50", "p95", "p99", "max"];
-    let mut rows = vec![floor.row("floor"), daemon.row("citus-sync")];
-    rows.push(daemon.ratio_row("ratio", &floor));
-    table::print(&head, &rows);
-    println!(
-        "goal: p50 within {GOAL_P50} x the floor: {}; p99 within {GOAL_P99} x: {}\n",
-        said(p50 <= GOAL_P50),
-        said(p99 <= GOAL_P99)
-    );
-    println!("the daemon's own clock, from the moment its view changed:");
-    table::print(
-        &head,
-        &phases
-            .iter()
-            .map(|(name, numbers)| numbers.row(name))
-            .collect::<Vec<_>>(),
-    );
-    println!(
-        "\nA commit is seen by asking for both rows in a loop on a connection of its own; one turn \
-         of it takes {:.2} ms (p50),\nand the floor's commits were seen {:.2} ms (p50) after their \
-         own acknowledgement. Both sides are seen the same way.",
-        poll.p50 / 1e3,
-        lag.p50 / 1e3
-    );
-    println!(
-        "The floor: a bare etcd watch of another key and a bare SELECT citus_update_node(id, host, \
-         port) on one warm connection,\nfor a row that the daemon does not know; in turn with the \
-         daemon's moves, {} ms apart.",
-        args.pause_ms
-    );
-    if measured.out_of_sync > 0 {
+
+    fn print(&self) {
         println!(
-            "{} moves began before all nodes had the metadata of the move before.",
-            measured.out_of_sync
+            "from etcd's acknowledgement of the leader key to the row committed, {} moves each",
+            self.args.moves
+        );
+        println!("{}\n", self.machine);
+        let head = ["milliseconds", "min", "p50", "p95", "p99", "max"];
+        let rows = [
+            self.floor.row("floor"),
+            self.daemon.row("citus-sync"),
+            self.daemon.ratio_row("ratio", &self.floor),
+        ];
+        table::print(&head, &rows);
+        let (p50, p99) = self.ratios();
+        println!(
+            "goal: p50 within {GOAL_P50} x the floor: {}; p99 within {GOAL_P99} x: {}\n",
+            said(p50 <= GOAL_P50),
+            said(p99 <= GOAL_P99)
+        );
+        println!("the daemon's own clock, from the moment its view changed:");
+        let phases = self.phases.each_ref();
+        table::print(&head, &phases.map(|(name, numbers)| numbers.row(name)));
+        self.print_method();
+        if self.out_of_sync > 0 {
+            println!(
+                "{} moves began before all nodes had the metadata of the move before.",
+                self.out_of_sync
+            );
+        }
+    }
+
+    /// How the commits were seen, and what the floor is.
+    fn print_method(&self) {
+        println!(
+            "\nA commit is seen by asking for both rows in a loop on a connection of its own; one turn \
+             of it takes {:.2} ms (p50),\nand the floor's commits were seen {:.2} ms (p50) after their \
+             own acknowledgement. Both sides are seen the same way.",
+            self.poll.p50 / 1e3,
+            self.lag.p50 / 1e3
+        );
+        println!(
+            "The floor: a bare etcd watch of another key and a bare SELECT citus_update_node(id, host, \
+             port) on one warm connection,\nfor a row that the daemon does not know; in turn with the \
+             daemon's moves, {} ms apart.",
+            self.args.pause_ms
         );
     }
 }

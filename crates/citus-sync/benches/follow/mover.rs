@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_micros(50);
 const LOST: Duration = Duration::from_secs(20);
 
 /// How long the coordinator may take to tell all nodes of a move.
-const SETTLE: Duration = Duration::from_secs(5);
+const SYNCED: Duration = Duration::from_secs(5);
 
 /// Who moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +197,7 @@ impl Mover {
 
     /// Waits until the coordinator has told all nodes of the last move, so that the next one
     /// begins in the same quiet as this one did. False if it has not within a few seconds.
-    pub(crate) fn settle(&mut self) -> Result<bool> {
+    pub(crate) fn wait_synced(&mut self) -> Result<bool> {
         let Some(unsynced) = &self.unsynced else {
             return Ok(true);
         };
@@ -210,7 +210,7 @@ impl Mover {
             if count == 0 {
                 return Ok(true);
             }
-            if asked.elapsed() > SETTLE {
+            if asked.elapsed() > SYNCED {
                 return Ok(false);
             }
             thread::sleep(Duration::from_millis(5));

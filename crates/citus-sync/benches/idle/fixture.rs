@@ -79,10 +79,12 @@ impl Fixture {
         let mut scopes = vec!["cn".to_owned()];
         scopes.extend((1..=self.scopes).map(|group| format!("wk{group}")));
         for scope in &scopes {
-            kv.put(
-                &format!("/service/{scope}/initialize"),
-                "7710946145478619150",
-            )?;
+            let server = if scope == "cn" {
+                &self.coordinator
+            } else {
+                &self.worker
+            };
+            kv.put(&format!("/service/{scope}/initialize"), &server.system()?)?;
             kv.put(&format!("/service/{scope}/config"), config)?;
         }
         for heartbeat in self.heartbeats() {

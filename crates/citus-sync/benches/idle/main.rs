@@ -184,70 +184,7 @@ fn report(args: &Args, machine: &Machine, runs: &[Run]) {
         args.seconds
     );
     println!("{machine}\n");
-    let names: Vec<String> = runs
-        .iter()
-        .map(|run| format!("{} scopes", run.scopes))
-        .collect();
-    let head: Vec<&str> = [""]
-        .into_iter()
-        .chain(names.iter().map(String::as_str))
-        .collect();
-    let row = |name: &str, cell: &dyn Fn(&Run) -> String| -> Vec<String> {
-        [name.to_owned()]
-            .into_iter()
-            .chain(runs.iter().map(cell))
-            .collect()
-    };
-    let minute = |run: &Run, count: u64| format!("{:.1}", per_minute(count, run.seconds));
-    table::print(
-        &head,
-        &[
-            row("CPU time, % of one core", &|run| {
-                format!("{:.3}", run.cpu_percent)
-            }),
-            row("  of it in the kernel", &|run| {
-                format!("{:.3}", run.system_percent)
-            }),
-            row("CPU time, ms in all", &|run| format!("{:.0}", run.cpu_ms)),
-            row("wakeups a second", &|run| {
-                format!("{:.1}", run.wakeups_per_second)
-            }),
-            row("  the same for a bare watch, %", &|run| {
-                format!("{:.3}", run.floor_cpu_percent)
-            }),
-            row("  its wakeups a second", &|run| {
-                format!("{:.1}", run.floor_wakeups_per_second)
-            }),
-            row("resident memory, MiB", &|run| {
-                format!("{:.1}", run.memory_mib)
-            }),
-            row("  of it anonymous", &|run| {
-                format!("{:.1}", run.anonymous_mib)
-            }),
-            row("  at its peak", &|run| format!("{:.1}", run.peak_mib)),
-            row("threads", &|run| run.threads.to_string()),
-            row("connections to the coordinator", &|run| {
-                run.connections_coordinator.to_string()
-            }),
-            row("connections to workers", &|run| {
-                run.connections_workers.to_string()
-            }),
-            row("keys written a minute", &|run| {
-                minute(run, run.keys_written)
-            }),
-            row("events received a minute", &|run| minute(run, run.events)),
-            row("requests to etcd a minute, by its own count", &|run| {
-                minute(run, run.requests.calls())
-            }),
-            row("  lists, by the daemon's count", &|run| {
-                minute(run, run.requests.lists)
-            }),
-            row("  watches opened", &|run| minute(run, run.requests.watches)),
-            row("  signs of life asked for inside the watch", &|run| {
-                minute(run, run.requests.progress)
-            }),
-        ],
-    );
+    print_runs(runs);
     if let Some(run) = largest {
         println!(
             "\ngoal at {} scopes: under {GOAL_CPU_PERCENT} % of one core and {GOAL_MEMORY_MIB} MiB: {}",
@@ -262,7 +199,80 @@ fn report(args: &Args, machine: &Machine, runs: &[Run]) {
     );
 }
 
-fn per_minute(count: u64, seconds: f64) -> f64 {
+/// A number of a run, as it is printed.
+type Cell = fn(&Run) -> String;
+
+/// The lines of the table: what each is about, and its cell for one run.
+const LINES: [(&str, Cell); 18] = [
+    ("CPU time, % of one core", |run| {
+        format!("{:.3}", run.cpu_percent)
+    }),
+    ("  of it in the kernel", |run| {
+        format!("{:.3}", run.system_percent)
+    }),
+    ("CPU time, ms in all", |run| format!("{:.0}", run.cpu_ms)),
+    ("wakeups a second", |run| {
+        format!("{:.1}", run.wakeups_per_second)
+    }),
+    ("  the same for a bare watch, %", |run| {
+        format!("{:.3}", run.floor_cpu_percent)
+    }),
+    ("  its wakeups a second", |run| {
+        format!("{:.1}", run.floor_wakeups_per_second)
+    }),
+    ("resident memory, MiB", |run| {
+        format!("{:.1}", run.memory_mib)
+    }),
+    ("  of it anonymous", |run| {
+        format!("{:.1}", run.anonymous_mib)
+    }),
+    ("  at its peak", |run| format!("{:.1}", run.peak_mib)),
+    ("threads", |run| run.threads.to_string()),
+    ("connections to the coordinator", |run| {
+        run.connections_coordinator.to_string()
+    }),
+    ("connections to workers", |run| {
+        run.connections_workers.to_string()
+    }),
+    ("keys written a minute", |run| {
+        per_minute(run.keys_written, run)
+    }),
+    ("events received a minute", |run| {
+        per_minute(run.events, run)
+    }),
+    ("requests to etcd a minute, by its own count", |run| {
+        per_minute(run.requests.calls(), run)
+    }),
+    ("  lists, by the daemon's count", |run| {
+        per_minute(run.requests.lists, run)
+    }),
+    ("  watches opened", |run| {
+        per_minute(run.requests.watches, run)
+    }),
+    ("  signs of life asked for inside the watch", |run| {
+        per_minute(run.requests.progress, run)
+    }),
+];
+
+/// A line for each number, a column for each run.
+fn print_runs(runs: &[Run]) {
+    let names: Vec<String> = runs
+        .iter()
+        .map(|run| format!("{} scopes", run.scopes))
+        .collect();
+    let mut head = vec![""];
+    head.extend(names.iter().map(String::as_str));
+    let rows = LINES.map(|(name, cell)| {
+        let mut row = vec![name.to_owned()];
+        row.extend(runs.iter().map(cell));
+        row
+    });
+    table::print(&head, &rows);
+}
+
+/// A count of a run, for each minute of it.
+fn per_minute(count: u64, run: &Run) -> String {
     // Counts of minutes are far below 2^32.
-    u32::try_from(count).map_or(f64::NAN, f64::from) * 60.0 / seconds
+    let count = u32::try_from(count).map_or(f64::NAN, f64::from);
+    format!("{:.1}", count * 60.0 / run.seconds)
 }

@@ -1,4 +1,4 @@
-//! What the numbers were measured on, for whoever compares them with theirs.
+//! What the numbers were measured on, for comparison with other machines.
 
 use std::fs::{self, File};
 use std::io::Write as _;

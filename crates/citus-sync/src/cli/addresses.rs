@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dcs_watch::HostPort;
 use futures_util::{StreamExt as _, stream};
 
-use super::snapshot::{AT_ONCE, Answers, Groups};
+use super::snapshot::{Answers, Groups};
 use crate::session::{Login, SqlError, inspect};
 use citus_core::config::Formation;
 use citus_core::plan::{AddressFacts, COORDINATOR_GROUP, Neighbour, NeighbourLeader, Reach, Rows};
@@ -24,14 +24,12 @@ pub(super) type Reached = BTreeMap<(String, HostPort), Result<Option<Reach>, Sql
 pub(super) struct Addresses {
     /// What the coordinator reaches.
     pub(super) reached: Reached,
-    /// When each group's leader was started, by its own clock.
-    pub(super) started: BTreeMap<i32, i64>,
     neighbours: Arc<BTreeMap<i32, Neighbour>>,
 }
 
 impl Addresses {
     /// Has every database try the address of every worker's member and row, each on a session of its
-    /// own, and asks the leaders that are not at their rows which servers they are.
+    /// own.
     pub(super) async fn look(
         login: &Login,
         groups: &Groups,
@@ -53,23 +51,8 @@ impl Addresses {
             });
         let reached = stream::iter(questions).buffer_unordered(TRIES_AT_ONCE);
         let reached = reached.collect().await;
-        let elsewhere = groups.views.iter().filter_map(|(group, view)| {
-            let leader = view.leader_address()?;
-            let at_row = |rows: &Rows| row_of(rows, *group) == Some(leader);
-            (!rows.values().all(at_row)).then_some((*group, leader))
-        });
-        let databases: Vec<String> = rows.keys().cloned().collect();
-        let asked = elsewhere.map(async |(group, leader)| {
-            Some((
-                group,
-                inspect::started(login, leader, &databases).await.ok()?,
-            ))
-        });
-        let started = stream::iter(asked).buffer_unordered(AT_ONCE);
-        let started = started.filter_map(async |found| found).collect().await;
         Self {
             reached,
-            started,
             neighbours,
         }
     }
@@ -125,7 +108,8 @@ fn neighbours(groups: &Groups, answers: &Answers) -> BTreeMap<i32, Neighbour> {
     views
         .map(|(group, view)| {
             let members = view.members.values();
-            let writable = matches!(answers.get(group), Some(Ok(false)));
+            let answer = answers.get(group);
+            let writable = matches!(answer, Some(Ok(answer)) if !answer.in_recovery);
             let leader = view.leader.as_ref().filter(|_| writable);
             let neighbour = Neighbour {
                 scope: view.scope.to_string(),
@@ -142,6 +126,7 @@ fn neighbours(groups: &Groups, answers: &Answers) -> BTreeMap<i32, Neighbour> {
                 }),
                 held: false,
                 own: BTreeSet::new(),
+                proven: BTreeSet::new(),
             };
             (*group, neighbour)
         })

@@ -49,7 +49,7 @@ fn look_up(config: &Config) -> Result<Result<Scopes, String>, Failed> {
         Ok(views) => views,
         Err(error) => {
             return Ok(Err(format!(
-                "which scopes the worker groups have stands in etcd, and {error}"
+                "the scopes of the worker groups are in etcd, and {error}"
             )));
         }
     };

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use super::logs::{self, Logs};
-use super::outcome::{Done, Failed};
+use super::logs::{self, Log, Logs};
+use super::outcome::{Done, Failed, Outcome};
 use super::source::Source;
-use super::{check, convert, history, hold, plan, run, status, stdout};
+use super::{check, convert, history, hold, plan, reload, run, status};
 
 /// Keeps `pg_dist_node` of a Citus cluster true to what Patroni decided.
 #[derive(Debug, Parser)]
@@ -27,6 +27,9 @@ const EXIT_CODES: &str =
 enum Command {
     /// Follow the leaders until stopped
     Run(Source),
+    /// Have a running daemon read its configuration again
+    #[command(after_long_help = reload::HELP)]
+    Reload(Source),
     /// Look at everything that `run` will need, and say what to fix; changes nothing
     Check(check::Options),
     /// Say what `run` would change now, and why; changes nothing
@@ -59,8 +62,13 @@ pub fn main() -> ExitCode {
     let started = Instant::now();
     let cli = Cli::parse();
     let daemon = matches!(cli.command, Command::Run(_));
-    let outcome = logs::start(&cli.logs, daemon).and_then(|()| match cli.command {
+    let log = match logs::start(&cli.logs, daemon) {
+        Ok(log) => log,
+        Err(failed) => return report(&Log::Direct, Err(failed)),
+    };
+    let outcome = match cli.command {
         Command::Run(source) => run::run(&source),
+        Command::Reload(source) => reload::reload(&source),
         Command::Check(options) => check::check(&options),
         Command::Plan(options) => plan::plan(&options),
         Command::Status(options) => status::status(&options),
@@ -68,16 +76,21 @@ pub fn main() -> ExitCode {
         Command::Release(options) => hold::release(&options, started),
         Command::History(options) => history::history(&options),
         Command::Config(ConfigCommand::Convert(source)) => convert::convert(&source),
-    });
+    };
+    report(&log, outcome)
+}
+
+/// The exit code of an outcome; what went wrong is printed.
+fn report(log: &Log, outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(Done::Yes) => ExitCode::SUCCESS,
         Ok(Done::No) => ExitCode::from(1),
         Err(Failed::Configuration(text)) => {
-            stdout::print_error(&text);
+            log.print_error(&text);
             ExitCode::from(2)
         }
         Err(Failed::Otherwise(text)) => {
-            stdout::print_error(&format!("citus-sync: {text}"));
+            log.print_error(&format!("citus-sync: {text}"));
             ExitCode::from(1)
         }
     }

@@ -20,6 +20,7 @@ use super::outcome::{Done, Failed, Outcome};
 use super::runtime::block_on;
 use super::source::load;
 use super::stdout::{print, print_error, print_json};
+use crate::files::read;
 use crate::http::{Order, is_address};
 use citus_core::config::{Config, Member, Origin, Secret, TOKEN_VARIABLE, token};
 use citus_core::render;
@@ -322,7 +323,7 @@ impl CommonOptions {
 
 fn token_file(file: &Path) -> Result<Secret, Failed> {
     let wrong = |what: String| usage(&format!("--token-file {}: {what}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let text = read(file).map_err(|error| {
         wrong(format!(
             "cannot be read: {error}; it must be readable for the user that runs Patroni"
         ))

@@ -3,20 +3,25 @@
 //! What a field says may come from a server or from etcd: a text log escapes its control characters,
 //! so that it can neither forge a line nor steer a terminal, and cuts it to a bound.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 
 use clap::{Args, ValueEnum};
 use dcs_watch::text::excerpt;
+use tracing::error;
 use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use super::log_writer::LogWriter;
 use super::outcome::Failed;
+use super::stdout::{clean_lines, print_error};
 
 /// How to log.
 #[derive(Debug, Args)]
@@ -49,9 +54,40 @@ enum Format {
     Json,
 }
 
+/// The log of this process, until it ends.
+pub(super) enum Log {
+    /// A command's: it may wait for its reader.
+    Direct,
+    /// The daemon's: it may not.
+    Buffered(LogWriter),
+}
+
+impl Log {
+    /// Tells what went wrong, on stderr, after all that was logged.
+    pub(super) fn print_error(&self, text: &str) {
+        match self {
+            Self::Direct => print_error(text),
+            Self::Buffered(writer) => {
+                let line = format!("{}\n", clean_lines(text));
+                // It takes everything.
+                let _ = writer.clone().write_all(line.as_bytes());
+                writer.wait_until_written();
+            }
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Self::Buffered(writer) = self {
+            writer.wait_until_written();
+        }
+    }
+}
+
 /// Begins to log. A command that prints a page and ends logs little, so that the page is what is
 /// read.
-pub(super) fn start(logs: &Logs, daemon: bool) -> Result<(), Failed> {
+pub(super) fn start(logs: &Logs, daemon: bool) -> Result<Log, Failed> {
     let default = if daemon {
         LevelFilter::INFO
     } else {
@@ -67,11 +103,18 @@ pub(super) fn start(logs: &Logs, daemon: bool) -> Result<(), Failed> {
                  info, debug or trace, or parts as in info,dcs_watch=debug"
             ))
         })?;
-    let stderr = std::io::stderr;
+    let (log, writer) = if daemon {
+        let writer = LogWriter::start(io::stderr())
+            .map_err(|error| Failed::Otherwise(format!("cannot start the log: {error}")))?;
+        panics_go_to_the_log();
+        (Log::Buffered(writer.clone()), BoxMakeWriter::new(writer))
+    } else {
+        (Log::Direct, BoxMakeWriter::new(io::stderr))
+    };
     // An internal error would be printed with eprintln!, which panics when stderr is closed.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
+        .with_writer(writer)
         .log_internal_errors(false);
     match logs.log_format {
         Format::Json => builder.json().flatten_event(true).init(),
@@ -86,12 +129,25 @@ pub(super) fn start(logs: &Logs, daemon: bool) -> Result<(), Failed> {
         }
         Format::Text => {
             let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let colours = stderr().is_terminal() && !no_color;
+            let colours = io::stderr().is_terminal() && !no_color;
             let builder = builder.with_ansi(colours).with_target(false);
             builder.fmt_fields(fields()).init();
         }
     }
-    Ok(())
+    Ok(log)
+}
+
+/// A panic is a line of the log like any other: printed as usual it would make its thread wait for
+/// stderr.
+fn panics_go_to_the_log() {
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            error!("{panic}\n{backtrace}");
+        } else {
+            error!("{panic}");
+        }
+    }));
 }
 
 /// How much of one field is written, in bytes. Four of that size still make a line that a terminal

@@ -1,5 +1,7 @@
 //! What a command came to.
 
+use std::fmt;
+
 /// What a command came to.
 pub(super) type Outcome = Result<Done, Failed>;
 
@@ -19,4 +21,12 @@ pub(super) enum Failed {
     Configuration(String),
     /// Anything else, as a message.
     Otherwise(String),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(text) | Self::Otherwise(text) => f.write_str(text),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::addresses::Addresses;
 use super::outcome::{Done, Outcome};
 use super::remediation::describe;
 use super::runtime::block_on;
-use super::snapshot::{self, Answers, Groups, Views};
+use super::snapshot::{self, Groups, Look, Views};
 use super::source::load;
 use super::stdout::{print, print_error, print_json};
 use crate::session::inspect;
@@ -82,10 +82,13 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     let rows: BTreeMap<String, Rows> = rows.into_iter().collect();
     let addresses = Addresses::look(&login, &groups, &answers, &rows).await;
 
+    let mut look = Look::new(formation, &answers, &rows, &addresses);
+    look.complete(&login, &groups).await;
+
     let mut lines: Vec<PlanLine> = groups
         .views
         .iter()
-        .flat_map(|(group, view)| of_group(formation, *group, view, &answers, &rows, &addresses))
+        .flat_map(|(group, view)| of_group(&look, *group, view))
         .collect();
     lines.extend(groups.unresolved.iter().map(|gap| PlanLine {
         undecided: Some(gap.to_string()),
@@ -94,24 +97,9 @@ async fn lines(formation: &Formation, views: &Views) -> Vec<PlanLine> {
     lines
 }
 
-fn of_group(
-    formation: &Formation,
-    group: i32,
-    view: &ScopeView,
-    answers: &Answers,
-    rows: &BTreeMap<String, Rows>,
-    addresses: &Addresses,
-) -> Vec<PlanLine> {
-    let writes = snapshot::writes(formation);
-    let decision = snapshot::decide(
-        formation,
-        writes,
-        group,
-        view,
-        answers.get(&group),
-        rows,
-        addresses,
-    );
+fn of_group(look: &Look<'_>, group: i32, view: &ScopeView) -> Vec<PlanLine> {
+    let (formation, rows) = (look.formation, look.rows);
+    let decision = look.decide(group, view);
     let missing = (!view.exists()).then(|| format!("etcd has no scope {}", view.scope));
     decision
         .steps
@@ -137,8 +125,8 @@ fn of_group(
         .collect()
 }
 
-/// Some reasons to wait are decisions (there is no leader, so nothing moves); others come from this one
-/// look: `run` may well see more.
+/// Some reasons to wait are decisions (there is no leader, so nothing moves); others come from this
+/// one look: `run` may well see more.
 fn undecided(step: &Step) -> Option<String> {
     match step {
         Step::Wait(
@@ -146,9 +134,11 @@ fn undecided(step: &Step) -> Option<String> {
             | Wait::Unreachable { .. }
             | Wait::NotProbed { .. }
             | Wait::ReachUnknown { .. }
+            | Wait::RowNotAsked { .. }
             | Wait::ViewUnknown
             | Wait::ViewStale { .. }),
         ) => Some(wait.to_string()),
+        Step::Wait(wait) if wait.is_uncounted() => Some(wait.to_string()),
         _ => None,
     }
 }

@@ -22,7 +22,8 @@ pub(super) fn print_anew(text: &str) -> Result<Reader, Failed> {
 /// Moves the cursor home and clears what is below it: less flicker than clearing first.
 const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 
-fn clean_lines(text: &str) -> String {
+/// Text of several lines without any other control character.
+pub(super) fn clean_lines(text: &str) -> String {
     let lines: Vec<Cow<'_, str>> = text.split('\n').map(escape_control).collect();
     lines.join("\n")
 }

@@ -1,6 +1,8 @@
-//! The daemon: everything as one process. `run` uses `notify`.
+//! The daemon: everything as one process. `run` uses `notify` and `reload`.
 
 mod notify;
+mod reload;
 mod run;
 
-pub use run::{etcd_settings, run};
+pub use reload::Load;
+pub use run::{Control, etcd_settings, run};

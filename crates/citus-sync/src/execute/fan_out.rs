@@ -29,38 +29,44 @@ pub(super) type Part<'a, T> = Pin<Box<dyn Future<Output = Result<T, StepError>> 
 /// and the entry nodes that are skipped. Those have [`ENTRY_NODE_PATIENCE`] more than the
 /// coordinator. One that is not done by then is skipped, and so is one that failed, unless it [is
 /// no entry node](StepError::is_no_entry_node). If the coordinator fails, so does all of it.
-pub(super) async fn side_by_side<C>(
-    coordinator: impl Future<Output = Result<C, StepError>>,
+pub(super) async fn side_by_side<C, E>(
+    coordinator: impl Future<Output = Result<C, E>>,
     entry_nodes: Vec<(HostPort, Part<'_, ()>)>,
-) -> Result<(C, Vec<Skipped>), StepError> {
+) -> Result<(C, Vec<Skipped>), E> {
+    side_by_side_then(coordinator, entry_nodes, Vec::new).await
+}
+
+/// The same, with parts that begin only once the coordinator's has succeeded.
+pub(super) async fn side_by_side_then<'a, C, E>(
+    coordinator: impl Future<Output = Result<C, E>>,
+    entry_nodes: Vec<(HostPort, Part<'a, ()>)>,
+    then: impl FnOnce() -> Vec<(HostPort, Part<'a, ()>)>,
+) -> Result<(C, Vec<Skipped>), E> {
+    let name = |(node, part): (HostPort, Part<'a, ()>)| async move { (node, part.await) };
     let mut missing: Vec<HostPort> = entry_nodes.iter().map(|(node, _)| node.clone()).collect();
-    let mut under_way: FuturesUnordered<_> = entry_nodes
-        .into_iter()
-        .map(|(node, part)| async move { (node, part.await) })
-        .collect();
+    let mut under_way: FuturesUnordered<_> = entry_nodes.into_iter().map(name).collect();
     let mut skipped = Vec::new();
-    let mut ended = |node: HostPort, result: Result<(), StepError>| {
-        missing.retain(|other| *other != node);
-        match result {
-            Ok(()) => {}
-            Err(error) if error.is_no_entry_node() => {}
-            Err(error) => skipped.push(Skipped {
-                node,
-                error: error.to_string(),
-            }),
-        }
-    };
     let mut coordinator = pin!(coordinator);
     let decided = loop {
         tokio::select! {
             decided = &mut coordinator => break decided?,
-            Some((node, result)) = under_way.next(), if !under_way.is_empty() => ended(node, result),
+            Some((node, result)) = under_way.next(), if !under_way.is_empty() => {
+                missing.retain(|other| *other != node);
+                skipped.extend(why_skipped(node, result));
+            }
         }
     };
+    for part in then() {
+        missing.push(part.0.clone());
+        under_way.push(name(part));
+    }
     let mut patience = pin!(sleep(ENTRY_NODE_PATIENCE));
     while !under_way.is_empty() {
         tokio::select! {
-            Some((node, result)) = under_way.next() => ended(node, result),
+            Some((node, result)) = under_way.next() => {
+                missing.retain(|other| *other != node);
+                skipped.extend(why_skipped(node, result));
+            }
             () = &mut patience => break,
         }
     }
@@ -73,6 +79,15 @@ pub(super) async fn side_by_side<C>(
         ),
     }));
     Ok((decided, skipped))
+}
+
+/// Why an entry node is skipped whose part came to this, if it is.
+fn why_skipped(node: HostPort, result: Result<(), StepError>) -> Option<Skipped> {
+    let error = result.err().filter(|error| !error.is_no_entry_node())?;
+    Some(Skipped {
+        node,
+        error: error.to_string(),
+    })
 }
 
 /// What the coordinator's part tells the entry nodes' parts: whether its row is moved.

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use citus_core::sql::Dialect;
 use dcs_watch::HostPort;
 
 use super::error::StepError;
@@ -16,6 +15,8 @@ use crate::session::{Connection, Database, EntryNodeSessions, Share};
 #[derive(Debug)]
 pub(super) struct HeldEntryNode {
     pub(super) entry_node: HostPort,
+    /// The order that took it.
+    pub(super) order: u64,
     pub(super) session: Connection,
     pub(super) reference_tables: Option<Share>,
 }
@@ -23,23 +24,35 @@ pub(super) struct HeldEntryNode {
 impl HeldEntryNode {
     /// Holds it; and the sessions that had to be ended for that, in words.
     pub(super) async fn take(
+        id: u64,
         database: &Database,
         sessions: &EntryNodeSessions,
-        dialect: &Dialect,
         order: &HoldOrder,
         deadline: Instant,
         entry_node: &HostPort,
     ) -> Result<(Self, Vec<String>), StepError> {
+        let dialect = database.dialect()?;
         let mut session = sessions.session(entry_node, &database.name).await?;
         let place = place(sessions, entry_node, database);
         let name = order.session_name();
-        let locked = lock(&mut session, &place, &order.locks(dialect, &name, deadline)).await?;
+        let locked = lock(
+            &mut session,
+            &place,
+            &order.locks(&dialect, &name, deadline),
+        )
+        .await?;
         let held = Self {
             entry_node: entry_node.clone(),
+            order: id,
             session,
             reference_tables: locked.reference_tables,
         };
         Ok((held, locked.terminated))
+    }
+
+    /// Completes when the session that holds it closes.
+    pub(super) fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.session.closing()
     }
 
     /// The end of the hold here: with the move of its row, or without.
@@ -54,6 +67,7 @@ impl HeldEntryNode {
             entry_node,
             mut session,
             reference_tables,
+            ..
         } = self;
         match change {
             None => roll_back(&mut session).await?,

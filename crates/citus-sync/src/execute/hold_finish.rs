@@ -1,54 +1,86 @@
 //! The end of a hold with the move of its row.
 //!
-//! 1. Entry nodes that are still being taken are called off.
-//! 2. The coordinator moves the row inside the holding transaction, and commits.
-//! 3. The entry nodes follow, held or not: those that are held in their holding transaction, which
+//! 1. The coordinator moves the row inside the holding transaction, and commits.
+//! 2. The entry nodes follow, held or not: those that are held in their holding transaction, which
 //!    ends with it.
-//! 4. The entry nodes that did not follow are marked.
+//! 3. The entry nodes that did not follow are marked.
 //!
-//! If the coordinator fails, the entry nodes give back what they hold all the same.
+//! If the coordinator fails, the entry nodes give back what they hold; but where `pg_dist_node` only
+//! stays locked, the hold may be kept: writes wait on, and the move is tried again.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use citus_core::outcome::{Finished, Phases};
 use citus_core::plan::Move;
 use dcs_watch::HostPort;
 
+use super::conclude::conclude;
+use super::entry_node_holds::HeldSessions;
 use super::entry_nodes::EntryNodes;
 use super::error::StepError;
-use super::fan_out::{Part, Signal, Signaller, decide, followers, side_by_side};
+use super::fan_out::{Part, Signal, Signaller, followers, side_by_side, side_by_side_then};
 use super::held_entry_node::HeldEntryNode;
 use super::hold::Hold;
-use super::known_entry_nodes::{LastState, name_once};
 use super::order::{Change, Inside};
 use super::place::Place;
 use super::skipped_mark::mark_skipped;
-use crate::session::{Database, EntryNodeSessions, Leased, Share, SqlError};
+use crate::session::{Database, EntryNodeSessions, SqlError};
+
+/// A move inside a hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish<'a> {
+    /// The entry nodes whose row follows.
+    pub targets: &'a [HostPort],
+    /// The move.
+    pub step: &'a Move,
+    /// Keep the hold where `pg_dist_node` stays locked.
+    pub keep: bool,
+}
+
+/// A move inside a hold that failed.
+#[derive(Debug)]
+pub struct NotFinished {
+    /// Why; unless it is `Ambiguous`, the coordinator's rows are as they were.
+    pub error: StepError,
+    /// The hold, where it stands on.
+    pub kept: Option<(Hold, HeldSessions)>,
+}
+
+impl From<StepError> for NotFinished {
+    fn from(error: StepError) -> Self {
+        Self { error, kept: None }
+    }
+}
 
 impl Hold {
     /// Moves the row inside the holding transaction and commits; once that is done, the entry nodes
-    /// (`targets`) concurrently, whether they were held or not. The locks are gone afterwards,
-    /// whatever the result. Reports what [`Hold::entry_node_news`] has not. `still_right` is asked
-    /// right before.
+    /// concurrently, whether they were held or not: those that are `held` and no targets are rolled
+    /// back. `still_right` is asked right before.
     ///
     /// # Errors
     ///
-    /// [`StepError`]; unless it is `Ambiguous`, the coordinator's rows are as they were.
+    /// [`NotFinished`]. The hold is over, unless it is to be kept where `pg_dist_node` stays locked.
     pub async fn finish(
         self,
         database: &Database,
         entry_nodes: &EntryNodes,
-        targets: &[HostPort],
-        step: &Move,
+        held: HeldSessions,
+        finish: Finish<'_>,
         still_right: impl Fn() -> bool,
-    ) -> Result<Finished, StepError> {
+    ) -> Result<Finished, NotFinished> {
         let started = Instant::now();
+        let Finish {
+            targets,
+            step,
+            keep,
+        } = finish;
         if !self.coordinator.is_usable() {
             // Not "ambiguous": nothing was sent.
             let lost = "the hold is lost: the coordinator closed its session";
-            return Err(SqlError::Io(lost.to_owned()).into());
+            return Err(StepError::from(SqlError::Io(lost.to_owned())).into());
         }
-        let dialect = database.dialect()?;
+        let dialect = database.dialect().map_err(StepError::from)?;
         // By a plain UPDATE, and on the entry nodes as well; or, where our role may not, by Citus's
         // own function, which tells the entry nodes.
         let plain = dialect.moves_plainly();
@@ -64,33 +96,42 @@ impl Hold {
             inside: Inside::Held(self.deadline),
             plain,
             following: if plain { targets } else { &[] },
+            keep,
         };
-        let LastState {
-            held, named, news, ..
-        } = self.held.end();
+        let forced = !self.terminated.is_empty();
         let (signaller, signal) = Signal::new();
-        let parts = ending.parts(held, &signal);
-        let (session, share) = (self.coordinator, self.reference_tables);
-        // If it fails the entry nodes go on all the same: they give back what they hold.
-        let coordinator = async {
-            let decided = ending.at_coordinator(session, share, signaller, still_right);
-            Ok(decided.await)
+        let others = ending.following.iter();
+        let others = others.filter(|node| !held.0.contains_key(node));
+        let others = followers(ending.sessions, database, others, ending.change, &signal);
+        let mut held = Some(held.0);
+        let then = || ending.parts(held.take().unwrap_or_default(), true);
+        let coordinator = ending.at_coordinator(self, signaller, still_right);
+        let decided = side_by_side_then(coordinator, others, then).await;
+        let (committed, skipped) = match decided {
+            Ok(decided) => decided,
+            Err((error, None)) => {
+                // The entry nodes give back what they hold all the same.
+                let parts = ending.parts(held.unwrap_or_default(), false);
+                let given_back = side_by_side(async { Ok::<_, StepError>(()) }, parts).await;
+                drop(given_back);
+                return Err(error.into());
+            }
+            Err((error, Some(standing))) => {
+                let kept = Some((standing, HeldSessions(held.unwrap_or_default())));
+                return Err(NotFinished { error, kept });
+            }
         };
-        let (decided, skipped) = side_by_side(coordinator, parts).await?;
-        let committed = decided?;
         if plain {
             mark_skipped(database, &dialect, &skipped).await;
         }
-        let mut all_skipped = news.skipped;
-        name_once(&mut all_skipped, skipped, &named);
         Ok(Finished {
             phases: Phases {
                 locked: Duration::ZERO,
                 committed: committed.duration_since(started),
-                forced: !self.terminated.is_empty(),
+                forced,
             },
-            skipped: all_skipped,
-            terminated: news.terminated,
+            skipped,
+            terminated: Vec::new(),
             plain: plain && dialect.has_metadata(),
         })
     }
@@ -107,56 +148,61 @@ struct Ending<'a> {
     plain: bool,
     /// The entry nodes whose row we move.
     following: &'a [HostPort],
+    /// Keep the hold where `pg_dist_node` stays locked.
+    keep: bool,
 }
 
 impl<'a> Ending<'a> {
-    /// The coordinator's part: moves the row, and commits. When that was.
+    /// The coordinator's part: moves the row, commits, and signals the entry nodes. When that was;
+    /// or what went wrong, with the hold if that is kept.
     async fn at_coordinator(
         self,
-        session: Leased,
-        mut reference_tables: Option<Share>,
+        mut hold: Hold,
         signaller: Signaller,
         still_right: impl Fn() -> bool,
-    ) -> Result<Instant, StepError> {
-        let (database, change, inside) = (self.database, self.change, self.inside);
-        let place = Place::Coordinator(database);
+    ) -> Result<Instant, (StepError, Option<Hold>)> {
+        let place = Place::Coordinator(self.database);
         if !self.plain {
             // Citus's own function wants them for itself, and would wait for us.
-            place.leave(reference_tables.take()).await;
+            place.leave(hold.reference_tables.take()).await;
         }
-        let decided = decide(database, session, change, inside, signaller, still_right).await;
-        place.leave(reference_tables).await;
-        decided
+        let made = self
+            .change
+            .make(&mut hold.coordinator, self.inside, still_right);
+        let result = made.await.map(|()| Instant::now());
+        signaller.send_replace(Some(result.is_ok()));
+        let result = match result {
+            Err(error) if self.keep && error.is_about_locks() && hold.coordinator.is_usable() => {
+                return Err((error, Some(hold)));
+            }
+            result => result,
+        };
+        conclude(
+            self.database,
+            hold.coordinator,
+            self.change.dialect,
+            &result,
+        )
+        .await;
+        place.leave(hold.reference_tables).await;
+        result.map_err(|error| (error, None))
     }
 
-    /// The entry nodes' parts: of those that follow without being held, and of those that are held.
-    fn parts(self, held: Vec<HeldEntryNode>, signal: &Signal) -> Vec<(HostPort, Part<'a, ()>)> {
-        let Self {
-            database,
-            sessions,
-            change,
-            ..
-        } = self;
-        let is_held =
-            |entry_node: &HostPort| held.iter().any(|held| held.entry_node == *entry_node);
-        let others = self.following.iter().filter(|node| !is_held(node));
-        let mut parts = followers(sessions, database, others, change, signal);
-        for held in held {
-            let entry_node = held.entry_node.clone();
-            parts.push((entry_node, self.part(held, signal.clone())));
-        }
-        parts
-    }
-
-    /// The part of one that is held: once the coordinator has decided, its row is moved or it rolls
-    /// back.
-    fn part(self, held: HeldEntryNode, signal: Signal) -> Part<'a, ()> {
-        Box::pin(async move {
-            let moved = signal.moved().await;
-            let follows = moved && self.following.contains(&held.entry_node);
+    /// The parts of the entry nodes that are held: their row is moved with the coordinator's, or they
+    /// roll back.
+    fn parts(
+        self,
+        held: BTreeMap<HostPort, HeldEntryNode>,
+        moved: bool,
+    ) -> Vec<(HostPort, Part<'a, ()>)> {
+        let held = held.into_iter();
+        held.map(|(entry_node, held)| {
+            let follows = moved && self.following.contains(&entry_node);
             let change = follows.then_some(self.change);
-            held.end(self.sessions, self.database, change, self.inside)
-                .await
+            let part = held.end(self.sessions, self.database, change, self.inside);
+            let part: Part<'a, ()> = Box::pin(part);
+            (entry_node, part)
         })
+        .collect()
     }
 }

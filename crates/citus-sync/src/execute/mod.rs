@@ -11,33 +11,31 @@
 //!    coordinator
 //! 3. `locking`, `row_update`, `skipped_mark`: takes a group's locks; changes one row; marks entry
 //!    nodes that did not follow
-//! 4. `held_entry_node`, `fan_out`: one entry node of a hold; coordinator and entry nodes side by
-//!    side
-//! 5. `known_entry_nodes`, `plain_move`, `forced_move`: what is known of a hold's entry nodes; the
-//!    two ways of a move when sessions are in the way
-//! 6. `deferred_follower`: an entry node that follows a read move later
-//! 7. `held_entry_nodes`: all entry nodes of a hold
-//! 8. `entry_nodes`: the entry nodes of a formation, with those of holds that were lost
-//! 9. `taking`, `read_move`, `row_move`, `metadata_query`, `flush`, `readers`: a hold's entry nodes
-//!    while it is taken; one step each; and the questions beside the steps
-//! 10. `reads_under_hold`, then `hold`, then `hold_finish` and `hold_release`
+//! 4. `held_entry_node`, `entry_node_reads`, `fan_out`: how one entry node is held; its reads that
+//!    follow later; coordinator and entry nodes side by side
+//! 5. `entry_nodes`, `plain_move`, `forced_move`: the sessions on a formation's entry nodes; the two
+//!    ways of a move when sessions are in the way
+//! 6. `entry_node_holds`: the entry nodes of a group's holds, each with an order of its own
+//! 7. `read_move`, `row_move`, `row_exchange`, `metadata_query`, `flush`, `readers`, `count`: one step
+//!    each, and the questions beside the steps
+//! 8. `hold`, then `hold_finish` and `hold_release`
 //!
 //! `resync` and `recover` stand on the first two layers alone.
 
 mod blockers;
 mod conclude;
-mod deferred_follower;
+mod count;
+mod entry_node_holds;
+mod entry_node_reads;
 mod entry_nodes;
 mod error;
 mod fan_out;
 mod flush;
 mod forced_move;
 mod held_entry_node;
-mod held_entry_nodes;
 mod hold;
 mod hold_finish;
 mod hold_release;
-mod known_entry_nodes;
 mod lock_holders;
 mod locking;
 mod metadata_query;
@@ -46,25 +44,26 @@ mod place;
 mod plain_move;
 mod read_move;
 mod readers;
-mod reads_under_hold;
 mod recover;
 mod resync;
 mod row_exchange;
 mod row_move;
 mod row_update;
 mod skipped_mark;
-mod taking;
 mod transaction;
 
+pub use count::count_at;
+pub use entry_node_holds::{EntryNodeHeard, EntryNodeHolds, HeldSessions};
 pub use entry_nodes::EntryNodes;
 pub use error::StepError;
 pub use flush::flush_log;
 pub use hold::Hold;
+pub use hold_finish::{Finish, NotFinished};
 pub use metadata_query::{MetadataAnswer, ask_entry_nodes};
 pub use order::HoldOrder;
 pub use read_move::move_reads;
 pub use readers::readers_are_gone;
-pub use reads_under_hold::ReadsUnderHold;
 pub use recover::recover_prepared;
 pub use resync::resync;
-pub use row_move::{carry_out, register, repair, row_move};
+pub use row_exchange::exchange;
+pub use row_move::{register, repair, row_move};

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use citus_core::plan::Move;
 use citus_core::sql::{APPLICATION, Dialect, ShardLocks, Shards};
-use dcs_watch::HostPort;
 
 use super::error::StepError;
 
-/// What is to be held, in one database.
-#[derive(Clone, Debug)]
+/// What is to be held, in one database, on the coordinator or on an entry node.
+#[derive(Clone, Copy, Debug)]
 pub struct HoldOrder {
     /// Citus `groupid`.
     pub group: i32,
@@ -18,15 +17,11 @@ pub struct HoldOrder {
     pub left: Duration,
     /// How long writers that are in the way are waited for before they are terminated.
     pub cooldown: Duration,
-    /// The entry nodes to hold beside the coordinator.
-    pub entry_nodes: Vec<HostPort>,
-    /// For `application_name` in `pg_stat_activity`: "group 1".
-    pub name: String,
 }
 
 impl HoldOrder {
     pub(super) fn session_name(&self) -> String {
-        format!("hold {}", self.name)
+        format!("hold group {}", self.group)
     }
 
     /// The locks that it wants, on the coordinator and on each entry node alike.

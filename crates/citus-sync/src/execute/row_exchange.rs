@@ -24,7 +24,7 @@ use crate::session::{Connection, Database};
 /// # Errors
 ///
 /// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
-pub(super) async fn exchange(
+pub async fn exchange(
     database: &Database,
     step: &Exchange,
     still_right: impl Fn() -> bool,

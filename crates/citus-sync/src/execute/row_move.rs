@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use citus_core::outcome::{Finished, Phases};
-use citus_core::plan::{Move, Register, Repair, Step};
+use citus_core::plan::{Move, Register, Repair};
 use citus_core::sql::batch;
 use dcs_watch::HostPort;
 
@@ -23,39 +23,8 @@ use super::error::StepError;
 use super::forced_move::ForcedMove;
 use super::order::Change;
 use super::plain_move::PlainMove;
-use super::row_exchange::exchange;
 use super::transaction::{LONGER, MOMENT, UNSYNCED, commit, ensure};
 use crate::session::{Connection, Database};
-
-/// Makes the change that a step is, outside of a hold. Steps that are no such change have functions
-/// of their own; here there is nothing to do for them.
-///
-/// # Errors
-///
-/// [`StepError`]; unless it is `Ambiguous`, the rows are as they were.
-pub async fn carry_out(
-    database: &Database,
-    entry_nodes: &EntryNodes,
-    targets: &[HostPort],
-    group: i32,
-    step: &Step,
-    still_right: impl Fn() -> bool,
-) -> Result<Finished, StepError> {
-    match step {
-        Step::Move(step) => {
-            row_move(database, entry_nodes, targets, group, step, still_right).await
-        }
-        Step::Exchange(step) => exchange(database, step, still_right).await,
-        Step::Register(step) => register(database, step, still_right).await,
-        Step::Repair(step) => repair(database, step, still_right).await,
-        Step::InSync
-        | Step::Wait(_)
-        | Step::Hold(_)
-        | Step::ReadMove(_)
-        | Step::LetGo
-        | Step::Resync(_) => Ok(Finished::default()),
-    }
-}
 
 /// The way that is left for a move when a session is in the way: known from the role's rights and
 /// the Citus before anything is tried.

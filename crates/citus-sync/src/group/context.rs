@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use citus_core::plan::Writes;
 use citus_core::policy::Policy;
+use dcs_watch::client::Confirm;
 use tokio::sync::{Semaphore, watch};
 
 use super::neighbourhood::Neighbourhood;
@@ -30,6 +31,8 @@ pub struct Context {
     pub writes: Writes,
     /// Its databases.
     pub databases: Vec<Database>,
+    /// Asks etcd itself.
+    pub confirm: Confirm,
     /// Sessions on its entry nodes.
     pub entry_nodes: EntryNodes,
     /// Wakes when the rows of any of them changed.

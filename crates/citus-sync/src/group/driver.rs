@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use citus_core::entry_node::EntryNodeEnd;
 use citus_core::event::Whose;
 use citus_core::group::{
     Action, DatabaseFacts, Done, Effect, Group, Input, Now, Order, RequestId, Settings,
@@ -23,9 +24,9 @@ use tokio::time::sleep_until;
 
 use super::context::Context;
 use super::neighbourhood::Neighbours;
-use super::orders::{self, Executed, Execution, Finished, Tools};
+use super::orders::{self, Executed, Execution, Finished, OpenHold, Tools};
 use super::questions;
-use crate::execute::Hold;
+use crate::execute::{EntryNodeHeard, EntryNodeHolds, Hold};
 use crate::reporting::Reporting;
 use crate::session::{Database, Probes, SqlError};
 use crate::state::Command;
@@ -38,6 +39,7 @@ pub struct GroupDriver {
     reporting: Reporting,
     group: Group,
     number: i32,
+    scope: ScopeId,
     view: watch::Receiver<Arc<ScopeView>>,
     /// The last view, and the same with registered addresses.
     registered: (Arc<ScopeView>, Arc<ScopeView>),
@@ -51,8 +53,10 @@ pub struct GroupDriver {
     running: FuturesUnordered<Future<Finished>>,
     /// What is under way beside the orders.
     beside: FuturesUnordered<Future<Beside>>,
-    /// The holds that are open, by database.
-    holds: BTreeMap<String, OpenHold>,
+    /// The holds that are open on the coordinator, by database.
+    holds: BTreeMap<String, WatchedHold>,
+    /// The entry nodes of these holds, and of those that are being taken or were lost.
+    entry_node_holds: EntryNodeHolds,
     /// What calls off the holds that are being taken, by database.
     taking: BTreeMap<String, AbortHandle>,
     /// Requests that wait for an answer.
@@ -62,7 +66,9 @@ pub struct GroupDriver {
     readers: Option<watch::Sender<bool>>,
 }
 
-struct OpenHold {
+struct WatchedHold {
+    /// The order that took it.
+    order: u64,
     hold: Box<Hold>,
     /// Its end ends the watch for the coordinator closing the session.
     _alive: oneshot::Sender<()>,
@@ -74,8 +80,6 @@ enum Beside {
     Input(Input),
     /// What there is to decide may have changed.
     Over,
-    /// It is known of each entry node of a hold whether it is held.
-    EntryNodesKnown { database: String },
 }
 
 impl GroupDriver {
@@ -105,6 +109,7 @@ impl GroupDriver {
         };
         context.neighbourhood.join(number, view.clone());
         let seen = view.borrow().clone();
+        let entry_node_holds = EntryNodeHolds::new(number, context.entry_nodes.clone());
         Self {
             registered: (seen.clone(), context.addresses.register(&seen)),
             neighbours: context.neighbourhood.listen(),
@@ -115,11 +120,13 @@ impl GroupDriver {
             group: Group::new(settings),
             context,
             number,
+            scope: scope.clone(),
             view,
             probes,
             running: FuturesUnordered::new(),
             beside: FuturesUnordered::new(),
             holds: BTreeMap::new(),
+            entry_node_holds,
             taking: BTreeMap::new(),
             replies: BTreeMap::new(),
             requests: 0,
@@ -150,7 +157,12 @@ impl GroupDriver {
                     news.push(self.finished(finished));
                 }
                 Some(beside) = self.beside.next(), if !self.beside.is_empty() => {
-                    news.extend(self.heard(beside));
+                    if let Beside::Input(input) = beside {
+                        news.push(input);
+                    }
+                }
+                heard = self.entry_node_holds.next(), if !self.entry_node_holds.is_idle() => {
+                    news.extend(heard.map(entry_node_input));
                 }
                 Some(command) = self.commands.recv() => news.push(self.command(command)),
                 () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {}
@@ -193,20 +205,13 @@ impl GroupDriver {
             };
             (database.name.to_string(), facts)
         });
-        let mut facts = vec![
+        vec![
             Input::View(view),
             Input::Databases(databases.collect()),
             Input::Answers(self.probes.answers()),
             Input::Neighbours(self.neighbours.borrow_and_update().clone()),
             Input::OthersHeld(self.context.others_are_held(self.number)),
-        ];
-        for (database, open) in &self.holds {
-            facts.push(Input::EntryNodes {
-                database: database.clone(),
-                status: orders::status_of(&open.hold),
-            });
-        }
-        facts
+        ]
     }
 
     /// The scope's view, with the addresses that rows have.
@@ -230,17 +235,6 @@ impl GroupDriver {
         input
     }
 
-    fn heard(&mut self, beside: Beside) -> Option<Input> {
-        match beside {
-            Beside::Input(input) => Some(input),
-            Beside::Over => None,
-            Beside::EntryNodesKnown { database } => {
-                let news = self.holds.get(&database)?.hold.entry_node_news();
-                Some(Input::EntryNodesKnown { database, news })
-            }
-        }
-    }
-
     /// Takes in the end of an order; a hold that was taken is kept here.
     fn finished(&mut self, finished: Finished) -> Input {
         let Finished {
@@ -253,11 +247,12 @@ impl GroupDriver {
         let result = match result {
             Ok(Executed::Held(hold)) => Ok(self.keep(&database, order, hold)),
             Ok(Executed::Done(done)) => Ok(done),
-            Err(error) => Err(error),
+            Ok(Executed::Kept(open, error)) => {
+                self.keep_on(&database, open);
+                Err((error, true))
+            }
+            Err(error) => Err((error, false)),
         };
-        if matches!(step, Step::ReadMove(_)) && result.is_ok() {
-            self.wait_for_quiet(&database);
-        }
         if matches!(step, Step::Hold(_)) {
             self.taking.remove(&database);
         }
@@ -266,17 +261,7 @@ impl GroupDriver {
 
     /// Keeps a hold that was taken, and listens to it.
     fn keep(&mut self, database: &str, order: u64, hold: Box<Hold>) -> Done {
-        let done = Done::Held {
-            news: orders::first_news(&hold),
-            status: orders::status_of(&hold),
-        };
-        if !hold.entry_nodes_under_way().is_empty() {
-            let (known, database) = (hold.entry_nodes_are_known(), database.to_owned());
-            self.beside.push(Box::pin(async move {
-                known.await;
-                Beside::EntryNodesKnown { database }
-            }));
-        }
+        let terminated = hold.terminated().to_vec();
         let (alive, over) = oneshot::channel::<()>();
         let (closing, name) = (hold.closing(), database.to_owned());
         self.beside.push(Box::pin(async move {
@@ -285,23 +270,19 @@ impl GroupDriver {
                 _ = over => Beside::Over,
             }
         }));
-        let open = OpenHold {
+        let watched = WatchedHold {
+            order,
             hold,
             _alive: alive,
         };
-        self.holds.insert(database.to_owned(), open);
-        done
+        self.holds.insert(database.to_owned(), watched);
+        Done::Held { terminated }
     }
 
-    /// Entry nodes that are held late follow a read move late, too, and a hook is answered when they have.
-    fn wait_for_quiet(&mut self, database: &str) {
-        if let Some(open) = self.holds.get(database) {
-            let quiet = open.hold.entry_nodes_are_quiet();
-            self.beside.push(Box::pin(async move {
-                quiet.await;
-                Beside::Over
-            }));
-        }
+    /// A hold stands on whose end came to nothing.
+    fn keep_on(&mut self, database: &str, open: OpenHold) {
+        self.entry_node_holds.keep(database, open.held);
+        self.keep(database, open.order, open.hold);
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -312,19 +293,19 @@ impl GroupDriver {
                     taking.abort();
                 }
             }
-            Effect::Discard { database } => self.discard(database),
-            Effect::KeepEntryNodes { database } => {
-                let hold = self.holds.remove(&database);
-                if let (Some(open), Some(database)) = (hold, self.context.database(&database)) {
-                    open.hold.keep_entry_nodes(&database);
+            Effect::Discard {
+                database,
+                entry_nodes,
+            } => self.discard(database, entry_nodes),
+            Effect::ForgetHold { database } => {
+                self.holds.remove(&database);
+            }
+            Effect::AtEntryNode { database, order } => {
+                if let Some(database) = self.context.database(&database) {
+                    self.entry_node_holds.carry_out(&database, order);
                 }
             }
-            Effect::LetEntryNodesGo => self.context.entry_nodes.let_go(self.number),
-            Effect::LeaderIsGone => {
-                for open in self.holds.values() {
-                    open.hold.leader_is_gone();
-                }
-            }
+            Effect::LetEntryNodesGo { database } => drop(self.entry_node_holds.end(&database)),
             Effect::AskMembers {
                 questions,
                 leader_revision,
@@ -374,6 +355,26 @@ impl GroupDriver {
                 let database = self.context.database(&database);
                 let turn = self.context.asking.clone();
                 self.inquire(questions::ask_reach(database, address, number, turn));
+            }
+            Effect::ReadKeys { number } => {
+                let (confirm, scope) = (self.context.confirm.clone(), self.scope.clone());
+                self.inquire(questions::read_keys(confirm, scope, number));
+            }
+            Effect::CountShards {
+                database,
+                address,
+                number,
+            } => {
+                if let Some(database) = self.context.database(&database) {
+                    let group = self.number;
+                    self.inquire(questions::count_shards(
+                        database,
+                        entry_nodes,
+                        address,
+                        group,
+                        number,
+                    ));
+                }
             }
             Effect::FlushLog { database, leader } => {
                 if let Some(database) = self.context.database(&database) {
@@ -449,14 +450,26 @@ impl GroupDriver {
         }
     }
 
-    fn discard(&mut self, name: String) {
-        let (open, database) = (self.holds.remove(&name), self.context.database(&name));
+    fn discard(&mut self, name: String, ends: Vec<EntryNodeEnd>) {
+        let (open, database) = (self.end_of_hold(&name), self.context.database(&name));
+        let entry_nodes = self.context.entry_nodes.clone();
         self.inquire(async move {
-            if let (Some(open), Some(database)) = (open, database) {
-                open.hold.release(&database).await;
+            if let (Some(OpenHold { hold, held, .. }), Some(database)) = (open, database) {
+                hold.release(&database, &entry_nodes, held, &ends).await;
             }
             Input::Discarded { database: name }
         });
+    }
+
+    /// What is open in a database, to be ended.
+    fn end_of_hold(&mut self, database: &str) -> Option<OpenHold> {
+        let held = self.entry_node_holds.end(database);
+        let watched = self.holds.remove(database)?;
+        Some(OpenHold {
+            order: watched.order,
+            hold: watched.hold,
+            held,
+        })
     }
 
     fn execute(&mut self, order: Order) {
@@ -483,21 +496,28 @@ impl GroupDriver {
         };
         let name = order.database.clone();
         let hold = match order.action {
-            Action::Release | Action::Finish { .. } => self.holds.remove(&name),
+            Action::Release { .. } | Action::Finish { .. } => self.end_of_hold(&name),
             _ => None,
         };
-        let reads = match order.action {
-            Action::ReadMove { .. } => {
-                let open = self.holds.get(&name);
-                open.map(|open| open.hold.reads(&database))
-            }
-            _ => None,
-        };
-        let Execution { run, call_off } =
-            orders::prepare(order, tools, hold.map(|open| open.hold), reads);
+        let Execution { run, call_off } = orders::prepare(order, tools, hold);
         if let Some(call_off) = call_off {
             self.taking.insert(name, call_off);
         }
         self.running.push(run);
+    }
+}
+
+fn entry_node_input(heard: EntryNodeHeard) -> Input {
+    let EntryNodeHeard {
+        database,
+        node,
+        order,
+        answer,
+    } = heard;
+    Input::EntryNode {
+        database,
+        node,
+        order,
+        answer,
     }
 }

@@ -4,13 +4,11 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use citus_core::group::{
-    Action, Done, Ended, EntryNodeStatus, Failure, FailureKind, Order, Precondition,
-    ReadPrecondition,
+    Action, Done, Ended, Failure, FailureKind, Order, Precondition, ReadPrecondition,
 };
-use citus_core::outcome::EntryNodeNews;
 use citus_core::plan::{Move, Step};
 use dcs_watch::{HostPort, ScopeView};
 use futures_util::future::{AbortHandle, Aborted, abortable};
@@ -18,7 +16,8 @@ use tokio::sync::watch;
 
 use super::neighbourhood::Neighbourhood;
 use crate::execute::{
-    EntryNodes, Hold, HoldOrder, ReadsUnderHold, StepError, carry_out, move_reads, resync,
+    EntryNodes, Finish, HeldSessions, Hold, HoldOrder, NotFinished, StepError, exchange,
+    move_reads, register, repair, resync, row_move,
 };
 use crate::session::{Database, Listener, SqlError};
 
@@ -36,6 +35,17 @@ pub(super) struct Tools {
 pub(super) enum Executed {
     Done(Done),
     Held(Box<Hold>),
+    /// The move inside a hold failed, and the hold stands on.
+    Kept(OpenHold, StepError),
+}
+
+/// An open hold whose end an order is.
+pub(super) struct OpenHold {
+    /// The order that took it.
+    pub(super) order: u64,
+    pub(super) hold: Box<Hold>,
+    /// What holds its entry nodes.
+    pub(super) held: HeldSessions,
 }
 
 /// An order that came to its end.
@@ -54,14 +64,8 @@ pub(super) struct Execution {
     pub(super) call_off: Option<AbortHandle>,
 }
 
-/// Makes an order ready to run. `hold` is what is open in its database, where the order ends it; `reads`
-/// where the order moves reads beside it.
-pub(super) fn prepare(
-    order: Order,
-    tools: Tools,
-    hold: Option<Box<Hold>>,
-    reads: Option<ReadsUnderHold>,
-) -> Execution {
+/// Makes an order ready to run. `hold` is what is open in its database, where the order ends it.
+pub(super) fn prepare(order: Order, tools: Tools, hold: Option<OpenHold>) -> Execution {
     let Order {
         id,
         database,
@@ -70,7 +74,7 @@ pub(super) fn prepare(
         action,
     } = order;
     let is_hold = matches!(action, Action::Hold { .. });
-    let executed = execute(tools, step.clone(), entry_nodes, action, hold, reads);
+    let executed = execute(tools, entry_nodes, action, hold);
     let (executed, call_off) = abortable(executed);
     let run = async move {
         let started = Instant::now();
@@ -91,65 +95,89 @@ pub(super) fn prepare(
     }
 }
 
-async fn take_hold(
-    tools: &Tools,
-    entry_nodes: Vec<HostPort>,
-    left: Duration,
-    cooldown: Duration,
-) -> Result<Executed, StepError> {
-    let order = HoldOrder {
-        group: tools.group,
-        left,
-        cooldown,
-        entry_nodes,
-        name: format!("group {}", tools.group),
-    };
-    let hold = Hold::take(&tools.database, &tools.entry_nodes, &order).await?;
-    Ok(Executed::Held(Box::new(hold)))
-}
-
 async fn execute(
     tools: Tools,
-    step: Step,
     targets: Vec<HostPort>,
     action: Action,
-    hold: Option<Box<Hold>>,
-    reads: Option<ReadsUnderHold>,
+    open: Option<OpenHold>,
 ) -> Result<Executed, StepError> {
     let (database, entry_nodes, group) = (&tools.database, &tools.entry_nodes, tools.group);
     let done = match action {
         Action::Hold { left, cooldown } => {
-            return take_hold(&tools, targets, left, cooldown).await;
+            let order = HoldOrder {
+                group,
+                left,
+                cooldown,
+            };
+            let hold = Hold::take(database, &order).await?;
+            return Ok(Executed::Held(Box::new(hold)));
         }
-        Action::Release => Done::Released(match hold {
-            Some(hold) => hold.release(database).await,
-            None => EntryNodeNews::default(),
-        }),
+        Action::Release { entry_nodes: ends } => Done::Released {
+            not_followed: match open {
+                Some(OpenHold { hold, held, .. }) => {
+                    hold.release(database, entry_nodes, held, &ends).await
+                }
+                None => Vec::new(),
+            },
+        },
         Action::ReadMove { step, precondition } => {
-            move_reads_to(&tools, &targets, &step, precondition, reads).await?
+            move_reads_to(&tools, &targets, &step, precondition).await?
         }
         Action::Resync(precondition) => {
             let leads = leads(&tools, precondition);
             resync(database, group, leads).await?;
             Done::Resynced
         }
-        Action::Finish { step, precondition } => {
+        Action::Finish {
+            step,
+            keep,
+            precondition,
+        } => {
             let leads = leads(&tools, precondition);
-            let Some(hold) = hold else {
+            let Some(OpenHold { order, hold, held }) = open else {
                 return Err(SqlError::Io("the hold is gone".to_owned()).into());
             };
-            let finished = hold.finish(database, entry_nodes, &targets, &step, leads);
-            Done::Changed(finished.await?)
-        }
-        Action::Change(precondition) => {
-            let own = leads(&tools, precondition);
-            let (neighbourhood, exchanged) = (tools.neighbourhood.clone(), step.clone());
-            let leads = move || match &exchanged {
-                Step::Exchange(exchange) => own() && neighbourhood.still_stand(exchange),
-                _ => own(),
+            let finish = Finish {
+                targets: &targets,
+                step: &step,
+                keep,
             };
-            let changed = carry_out(database, entry_nodes, &targets, group, &step, leads);
-            Done::Changed(changed.await?)
+            let finished = hold.finish(database, entry_nodes, held, finish, leads);
+            match finished.await {
+                Ok(finished) => Done::Changed(finished),
+                Err(NotFinished { error, kept: None }) => return Err(error),
+                Err(NotFinished {
+                    error,
+                    kept: Some((standing, nodes)),
+                }) => {
+                    let hold = Box::new(standing);
+                    let open = OpenHold {
+                        order,
+                        hold,
+                        held: nodes,
+                    };
+                    return Ok(Executed::Kept(open, error));
+                }
+            }
+        }
+        Action::Exchange { step, precondition } => {
+            let leads = leads(&tools, precondition);
+            let (neighbourhood, exchanged) = (tools.neighbourhood.clone(), step.clone());
+            let still_right = move || leads() && neighbourhood.still_stand(&exchanged);
+            Done::Changed(exchange(database, &step, still_right).await?)
+        }
+        Action::Move { step, precondition } => {
+            let leads = leads(&tools, precondition);
+            let moved = row_move(database, entry_nodes, &targets, group, &step, leads);
+            Done::Changed(moved.await?)
+        }
+        Action::Register { step, precondition } => {
+            let leads = leads(&tools, precondition);
+            Done::Changed(register(database, &step, leads).await?)
+        }
+        Action::Repair { step, precondition } => {
+            let leads = leads(&tools, precondition);
+            Done::Changed(repair(database, &step, leads).await?)
         }
     };
     Ok(Executed::Done(done))
@@ -160,19 +188,13 @@ async fn move_reads_to(
     targets: &[HostPort],
     step: &Move,
     precondition: ReadPrecondition,
-    reads: Option<ReadsUnderHold>,
 ) -> Result<Done, StepError> {
     let (view, answers, from) = (tools.view.clone(), tools.answers.clone(), step.from.clone());
     let still_right =
         move || precondition.still_stands(&view.borrow(), answers.is_lost(&from), Instant::now());
-    let finished = if let Some(reads) = reads {
-        reads.move_to(targets, step, still_right).await?
-    } else {
-        let (database, entry_nodes) = (&tools.database, &tools.entry_nodes);
-        let group = tools.group;
-        move_reads(database, entry_nodes, targets, group, step, still_right).await?
-    };
-    Ok(Done::Changed(finished))
+    let (database, entry_nodes, group) = (&tools.database, &tools.entry_nodes, tools.group);
+    let moved = move_reads(database, entry_nodes, targets, group, step, still_right);
+    Ok(Done::Changed(moved.await?))
 }
 
 /// Whether the leader that an order was given for still has its key.
@@ -181,23 +203,23 @@ fn leads(tools: &Tools, precondition: Precondition) -> impl Fn() -> bool + use<>
     move || precondition.still_leads(&view.borrow())
 }
 
-/// The end of an order, as the group is told.
+/// The end of an order, as the group is told; with an error, whether its hold stands on.
 pub(super) fn ended(
     database: String,
     order: u64,
     started: Instant,
-    result: Result<Done, StepError>,
+    result: Result<Done, (StepError, bool)>,
 ) -> Ended {
     Ended {
         database,
         order,
         started,
-        result: result.map_err(|error| failure(&error)),
+        result: result.map_err(|(error, hold_kept)| failure(&error, hold_kept)),
         jitter: chance(),
     }
 }
 
-fn failure(error: &StepError) -> Failure {
+fn failure(error: &StepError, hold_kept: bool) -> Failure {
     let kind = match error {
         StepError::Superseded => FailureKind::Superseded,
         StepError::Ambiguous(_) => FailureKind::Ambiguous,
@@ -207,6 +229,7 @@ fn failure(error: &StepError) -> Failure {
     Failure {
         kind,
         text: error.to_string(),
+        hold_kept,
     }
 }
 
@@ -216,21 +239,4 @@ fn chance() -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "53 bits are exact")]
     let fraction = random as f64 / (1_u64 << 53) as f64;
     fraction
-}
-
-/// How the entry nodes of an open hold are.
-pub(super) fn status_of(hold: &Hold) -> EntryNodeStatus {
-    EntryNodeStatus {
-        quiet: hold.is_quiet(),
-        skipped: hold.skipped(),
-        under_way: hold.entry_nodes_under_way(),
-    }
-}
-
-/// What became of a hold that was just taken: at its entry nodes, and on the coordinator.
-pub(super) fn first_news(hold: &Hold) -> EntryNodeNews {
-    let mut news = hold.entry_node_news();
-    let coordinator = hold.terminated_at_coordinator();
-    news.terminated.extend_from_slice(coordinator);
-    news
 }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use citus_core::group::Input;
-use dcs_watch::HostPort;
+use dcs_watch::client::Confirm;
+use dcs_watch::{HostPort, ScopeId};
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
-use crate::execute::{EntryNodes, ask_entry_nodes, flush_log, readers_are_gone, recover_prepared};
+use crate::execute::{
+    EntryNodes, ask_entry_nodes, count_at, flush_log, readers_are_gone, recover_prepared,
+};
 use crate::session::{Database, can_reach, reach};
 
 /// Asks the coordinator whether it reaches a member.
@@ -16,6 +19,29 @@ pub(super) async fn ask_coordinator(database: Database, address: HostPort, round
     Input::CoordinatorSaid {
         address,
         round,
+        answer: answer.map_err(|error| error.to_string()),
+    }
+}
+
+/// Reads from etcd itself at which revisions the scope's `leader` and `sync` keys are.
+pub(super) async fn read_keys(confirm: Confirm, scope: ScopeId, number: u64) -> Input {
+    let answer = confirm.keys(&scope).await;
+    Input::KeysRead { number, answer }
+}
+
+/// Counts the group's shards at a server.
+pub(super) async fn count_shards(
+    database: Database,
+    entry_nodes: EntryNodes,
+    address: HostPort,
+    group: i32,
+    number: u64,
+) -> Input {
+    let answer = count_at(&database, &entry_nodes, &address, group).await;
+    Input::ShardsCounted {
+        database: database.name.to_string(),
+        address,
+        number,
         answer: answer.map_err(|error| error.to_string()),
     }
 }

@@ -311,7 +311,7 @@ async fn send(
 }
 
 /// A client for one request. It keeps no connection, and it sends nothing twice: a daemon that
-/// received an order may have carried it out.
+/// received an order may have executed it.
 fn client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(0)

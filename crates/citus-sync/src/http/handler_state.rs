@@ -1,8 +1,7 @@
 //! What the HTTP handlers share.
 
-use std::sync::Arc;
-
 use axum::extract::FromRef;
+use tokio::sync::watch;
 
 use crate::state::StateStore;
 use citus_core::config::Secret;
@@ -11,8 +10,8 @@ use citus_core::config::Secret;
 #[derive(Clone)]
 pub(super) struct HandlerState {
     pub(super) store: StateStore,
-    /// What a client must show to have anything changed.
-    pub(super) token: Option<Arc<Secret>>,
+    /// What a client must show to have anything changed. It may change.
+    pub(super) token: watch::Receiver<Option<Secret>>,
 }
 
 impl FromRef<HandlerState> for StateStore {

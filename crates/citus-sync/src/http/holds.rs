@@ -2,6 +2,7 @@
 //! reconciler; and an answer by the moment that was asked for, whatever the reconciler does.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::handler_state::HandlerState;
+use super::room::Place;
 use crate::state::{GroupHandle, LookupError};
 use citus_core::config::TOKEN_VARIABLE;
 use citus_core::report::{HoldAnswer, HoldOutcome, HoldRequest, Refusal, RefusalKind};
@@ -114,6 +116,9 @@ async fn prepare(
 ) -> Result<(GroupHandle, HoldRequest, Duration), Refused> {
     // First of all: a client without the token learns nothing about the groups.
     authorise(state, request.headers())?;
+    if let Some(place) = request.extensions().get::<Arc<Place>>() {
+        place.authorise();
+    }
     let bad = |text: String| Refused::new(StatusCode::BAD_REQUEST, RefusalKind::BadRequest, text);
     let Path(group) = group.map_err(|error| bad(error.body_text()))?;
     let Query(of) = of.map_err(|error| bad(error.body_text()))?;
@@ -121,6 +126,13 @@ async fn prepare(
     if hold.timeout_ms == Some(0) {
         return Err(bad(
             "timeout_ms: found 0; expected a number of milliseconds from 1".to_owned(),
+        ));
+    }
+    if (hold.member.as_ref()).is_some_and(|member| member.trim().is_empty()) {
+        return Err(bad(
+            "member: found an empty name; expected the member that is about to stop, or no `member` to \
+             hold whichever leads"
+                .to_owned(),
         ));
     }
     let wait = hold
@@ -146,14 +158,15 @@ impl From<LookupError> for Refused {
 }
 
 fn authorise(state: &HandlerState, headers: &HeaderMap) -> Result<(), Refused> {
-    let Some(token) = &state.token else {
+    let token = state.token.borrow();
+    let Some(token) = &*token else {
         return Err(Refused::new(
             StatusCode::FORBIDDEN,
             RefusalKind::NoToken,
             format!(
                 "this daemon has no token, so every request for a hold is refused: name a file with one \
-                 under `token_file` in its configuration, or set {TOKEN_VARIABLE}, and start it \
-                 again"
+                 under `token_file` in its configuration, or set {TOKEN_VARIABLE}, and reload or \
+                 start it again"
             ),
         ));
     };

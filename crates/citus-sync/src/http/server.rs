@@ -1,13 +1,14 @@
-//! The daemon's HTTP server: its connections, its routes, and the pages that show the state store. Only
-//! the handlers in [`super::holds`] change anything.
+//! The daemon's HTTP server: its connections, its routes, and the pages that show the state store.
+//! Only the handlers in [`super::holds`] change anything.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Query, State as Shared};
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::{Query, Request, State as Shared};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
@@ -15,40 +16,40 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::exposition;
 use super::handler_state::HandlerState;
 use super::holds;
+use super::room::{Place, Room};
 use crate::state::StateStore;
 use citus_core::config::Secret;
 use citus_core::report::{History, State};
-
-/// What Prometheus takes for OpenMetrics; with any other content type it falls back to the older
-/// format, which does not know `# EOF`.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How long a client may take for its request's head. Also ends keep-alive connections on which
 /// nothing is asked any more; longer than the usual scrape interval of 15 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a connection may take until the head of its first request is there.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A connection older than this is closed, so that clients which never read their answer cannot
-/// use up [`CONNECTIONS`] for good. A page takes milliseconds, and a request for a hold waits for a
+/// keep their places for good. A page takes milliseconds, and a request for a hold waits for a
 /// minute at most.
 const LIFETIME: Duration = Duration::from_secs(300);
-
-/// Connections at once. More wait in the listen queue: each costs memory, and no monitoring opens
-/// so many.
-const CONNECTIONS: usize = 128;
 
 /// How long answers under way may take once the daemon stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is served, for the front page and for the answer to an unknown path.
 const PATHS: [(&str, &str); 6] = [
-    ("/metrics", "OpenMetrics"),
+    (
+        "/metrics",
+        "OpenMetrics, or Prometheus text, as `Accept` has it",
+    ),
     ("/livez", "whether the loops turn"),
     (
         "/readyz",
@@ -82,27 +83,18 @@ const HOLD: &str = "/api/v1/groups/{group}/hold";
 pub async fn serve(
     listener: TcpListener,
     store: StateStore,
-    token: Option<Secret>,
+    token: watch::Receiver<Option<Secret>>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let token = token.map(Arc::new);
     let router = router(HandlerState { store, token });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::default();
     let mut connections = JoinSet::new();
     loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let permit = room.clone().acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
         tokio::select! {
-            (accepted, permit) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), shutdown.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(permit);
-                    });
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let place = Arc::new(room.enter(peer.ip(), Instant::now()));
+                    connections.spawn(connection(stream, place, router.clone(), shutdown.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: trying again at once would spin.
@@ -121,8 +113,32 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Receiver<bool>) {
-    let service = TowerToHyperService::new(router);
+async fn connection(
+    stream: TcpStream,
+    place: Arc<Place>,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let seat = place.clone();
+    let (asked, mut first_head) = watch::channel(false);
+    let service = router.layer(middleware::from_fn(
+        move |mut request: Request, next: Next| {
+            let (place, asked) = (seat.clone(), asked.clone());
+            async move {
+                asked.send_replace(true);
+                let _answering = place.answering();
+                request.extensions_mut().insert(place.clone());
+                next.run(request).await
+            }
+        },
+    ));
+    let service = TowerToHyperService::new(service);
+    let silent = async {
+        let heard = first_head.wait_for(|asked| *asked);
+        if timeout(FIRST_HEAD_TIMEOUT, heard).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -132,6 +148,9 @@ async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Rece
     let ended = tokio::select! {
         result = connection.as_mut() => Some(result),
         () = sleep(LIFETIME) => None,
+        // Both are closed at once: there is no answer under way that its client would read.
+        () = place.must_leave() => return,
+        () = silent => return,
         // The answer is a lock guard, which must not live across an await.
         () = async { drop(shutdown.wait_for(|stop| *stop).await) } => None,
     };
@@ -160,11 +179,13 @@ pub(super) fn router(shared: HandlerState) -> Router {
         .with_state(shared)
 }
 
-async fn metrics(Shared(store): Shared<StateStore>) -> Response {
-    let text = store
-        .metrics()
-        .expose(&store.watch_numbers(), store.not_ready().is_empty());
-    ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
+async fn metrics(Shared(store): Shared<StateStore>, headers: HeaderMap) -> Response {
+    let format = exposition::wanted(&headers);
+    let fields = [
+        (header::CONTENT_TYPE, format.content_type()),
+        (header::VARY, "Accept"),
+    ];
+    (fields, store.expose(format)).into_response()
 }
 
 async fn livez(Shared(store): Shared<StateStore>) -> (StatusCode, String) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dcs_watch::HostPort;
 use dcs_watch::client::{Settings, Views, spawn};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -64,7 +64,7 @@ async fn serving(store: &StateStore, with: Option<&str>) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
     let (stop, stopping) = watch::channel(false);
-    let (store, with) = (store.clone(), with.map(token));
+    let (store, with) = (store.clone(), watch::channel(with.map(token)).1);
     let task = tokio::spawn(async move {
         serve(listener, store, with, stopping).await.unwrap();
     });
@@ -111,7 +111,7 @@ fn reconciler(
 /// The status code of a request as it is written here.
 async fn raw(url: &str, request: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(url).await.unwrap();
+    let mut stream = TcpStream::connect(url).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     tokio::time::timeout(SOON, stream.read_to_string(&mut text))
@@ -166,7 +166,7 @@ async fn every_outcome_has_its_status() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_reaches_the_reconciler_of_the_group_or_scope() {
+async fn a_request_reaches_the_reconciler_of_its_group_or_scope() {
     let store = store(&["cn"]);
     let mut one = reconciler(store.listen("cn", 1, "citus/1"), HoldOutcome::Held);
     let mut two = reconciler(store.listen("cn", 2, "citus/2"), HoldOutcome::Released);
@@ -289,6 +289,8 @@ async fn a_malformed_request_is_refused_with_the_reason() {
         (HOLD_1, "{", 400),
         (HOLD_1, "{\"membre\": \"a\"}", 400),
         (HOLD_1, "{\"timeout_ms\": 0}", 400),
+        (HOLD_1, "{\"member\": \"\"}", 400),
+        (HOLD_1, "{\"member\": \" \\t\"}", 400),
         (HOLD_1, &long, 413),
         ("/api/v1/groups/1/hold?formaton=a", "", 400),
         ("/api/v1/groups/%ff/hold", "", 400),
@@ -412,4 +414,77 @@ async fn a_body_that_never_comes_is_given_up() {
     );
     let (status, body) = raw(&server.url, &half).await;
     assert_eq!(status, 408, "{body}");
+}
+
+/// Connections from this address of loopback, on which `sent` is all that is ever sent.
+async fn connections(url: &str, from: &str, count: usize, sent: &str) -> Vec<TcpStream> {
+    use tokio::io::AsyncWriteExt as _;
+    let mut open = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        let mut stream = socket.connect(url.parse().unwrap()).await.unwrap();
+        // The server may have closed it already.
+        let _ = stream.write_all(sent.as_bytes()).await;
+        open.push(stream);
+    }
+    open
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_keep_no_request_with_the_token_out() {
+    let half = "GET /livez HTTP/1.1\r\nHost: a";
+    let slow_body = format!(
+        "POST {HOLD_1} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer no\r\nContent-Length: 9\r\n\r\n"
+    );
+    for sent in ["", half, &slow_body] {
+        let store = store(&["cn"]);
+        let _reconciler = reconciler(store.listen("cn", 1, "wk1"), HoldOutcome::Held);
+        let server = serving(&store, Some(TOKEN)).await;
+        let mut silent = Vec::new();
+        for from in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
+            silent.extend(connections(&server.url, from, 140, sent).await);
+        }
+        let hold = Order::Hold(HoldRequest::default());
+        let patience = Duration::from_secs(4);
+        let called = call(&server.url, &token(TOKEN), (None, "1"), &hold, patience).await;
+        let expected = Called::Answer(answer(HoldOutcome::Held));
+        assert_eq!(called.unwrap(), expected, "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_the_token_that_waits_for_its_answer_outlives_any_crowd() {
+    let store = store(&["cn"]);
+    let mut heard = store.listen("cn", 1, "wk1");
+    let server = serving(&store, Some(TOKEN)).await;
+    let url = server.url.clone();
+    let asking = tokio::spawn(async move {
+        let hold = Order::Hold(HoldRequest::default());
+        call(&url, &token(TOKEN), (None, "1"), &hold, SOON).await
+    });
+    let Some(Command::Hold { reply, .. }) = heard.recv().await else {
+        panic!("a hold was asked for");
+    };
+    let _silent = connections(&server.url, "127.0.0.1", 300, "").await;
+    // The last of them was accepted when another client is answered.
+    let get = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(&server.url, get).await.0, 200);
+    reply.send(answer(HoldOutcome::Held)).unwrap();
+    let held = Called::Answer(answer(HoldOutcome::Held));
+    assert_eq!(asking.await.unwrap().unwrap(), held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_sends_a_request_is_closed_after_some_seconds() {
+    use tokio::io::AsyncReadExt as _;
+    let store = store(&["cn"]);
+    let server = serving(&store, None).await;
+    let started = tokio::time::Instant::now();
+    for sent in ["", "GET / HT"] {
+        let mut silent = connections(&server.url, "127.0.0.1", 1, sent).await;
+        // Its end, or a reset.
+        let _ = silent[0].read_to_end(&mut Vec::new()).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(15));
 }

@@ -1,7 +1,12 @@
-//! What the numbers are told apart by.
+//! The labels of the metrics, and how each set of them is made from the group that an event happened
+//! to.
 
 use std::fmt::Write as _;
 
+use citus_core::event::Whose;
+use citus_core::plan::Step;
+use citus_core::report::{Phase, ReachReport};
+use dcs_watch::HostPort;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 /// What was done to a row; labels latency and outcome alike.
@@ -12,6 +17,18 @@ pub enum Operation {
     Exchange,
     Register,
     Repair,
+}
+
+impl Operation {
+    /// What a step does to a row.
+    pub fn of(step: &Step) -> Self {
+        match step {
+            Step::Exchange(_) => Self::Exchange,
+            Step::Register(_) => Self::Register,
+            Step::Repair(_) => Self::Repair,
+            _ => Self::Move,
+        }
+    }
 }
 
 /// How it ended.
@@ -62,12 +79,36 @@ pub struct StepLabels {
     pub outcome: Outcome,
 }
 
+impl StepLabels {
+    /// Of one step in one database.
+    pub fn of(whose: &Whose, database: &str, operation: Operation, outcome: Outcome) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            database: database.to_owned(),
+            operation,
+            outcome,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct RowLabels {
     pub formation: String,
     pub group: i32,
     pub database: String,
+}
+
+impl RowLabels {
+    /// Of the group's row in one database.
+    pub fn of(whose: &Whose, database: &str) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            database: database.to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,11 +119,32 @@ pub struct GroupLabels {
     pub scope: String,
 }
 
+impl GroupLabels {
+    /// Of the group.
+    pub fn of(whose: &Whose) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            scope: whose.scope.clone(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct DatabaseLabels {
     pub formation: String,
     pub database: String,
+}
+
+impl DatabaseLabels {
+    /// Of one database of the formation.
+    pub fn of(whose: &Whose, database: &str) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            database: database.to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,6 +168,17 @@ pub enum HoldEnd {
     Lost,
 }
 
+impl HoldEnd {
+    /// Every way.
+    pub const ALL: [Self; 5] = [
+        Self::Released,
+        Self::Followed,
+        Self::Expired,
+        Self::Failed,
+        Self::Lost,
+    ];
+}
+
 impl EncodeLabelValue for HoldEnd {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         encoder.write_str(match self {
@@ -126,12 +199,34 @@ pub struct HoldLabels {
     pub outcome: HoldEnd,
 }
 
+impl HoldLabels {
+    /// Of a hold of the group.
+    pub fn of(whose: &Whose, outcome: HoldEnd) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            outcome,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct EntryNodeLabels {
     pub formation: String,
     pub database: String,
     pub entry_node: String,
+}
+
+impl EntryNodeLabels {
+    /// Of one entry node, in one database of the formation.
+    pub fn of(whose: &Whose, database: &str, entry_node: &HostPort) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            database: database.to_owned(),
+            entry_node: entry_node.to_string(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -145,8 +240,30 @@ pub struct ReachLabels {
     pub address: String,
 }
 
+impl ReachLabels {
+    /// Of one way of the coordinator to a member, or to the row.
+    pub fn of(whose: &Whose, report: &ReachReport) -> Self {
+        Self {
+            formation: whose.formation.clone(),
+            group: whose.group,
+            database: report.database.clone(),
+            member: report.member.clone().unwrap_or_default(),
+            address: report.address.to_string(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct PhaseLabels {
     pub phase: &'static str,
+}
+
+impl PhaseLabels {
+    /// Of one phase of a transition.
+    pub fn of(phase: Phase) -> Self {
+        Self {
+            phase: phase.name(),
+        }
+    }
 }

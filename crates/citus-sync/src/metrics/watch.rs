@@ -1,4 +1,4 @@
-//! The numbers of the watch on etcd. It counts them itself; they are read when somebody looks.
+//! The numbers of the watch on etcd. The watch counts them itself; they are read when `/metrics` is.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

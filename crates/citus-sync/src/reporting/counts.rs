@@ -11,29 +11,6 @@ use crate::metrics::{
     OperationLabels, Outcome, PhaseLabels, ReachLabels, RowLabels, StepLabels,
 };
 
-fn group_labels(whose: &Whose) -> GroupLabels {
-    GroupLabels {
-        formation: whose.formation.clone(),
-        group: whose.group,
-        scope: whose.scope.clone(),
-    }
-}
-
-fn row_labels(whose: &Whose, database: &str) -> RowLabels {
-    RowLabels {
-        formation: whose.formation.clone(),
-        group: whose.group,
-        database: database.to_owned(),
-    }
-}
-
-fn database_labels(whose: &Whose, database: &str) -> DatabaseLabels {
-    DatabaseLabels {
-        formation: whose.formation.clone(),
-        database: database.to_owned(),
-    }
-}
-
 /// A moment ahead, in seconds since 1970.
 fn seconds_in(ahead: Duration) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -48,55 +25,33 @@ pub(super) fn count(metrics: &Metrics, whose: &Whose, event: &Event) {
             metrics.violations.inc();
         }
         Event::LeaderWritable { after } => metrics.promotion.observe(after.as_secs_f64()),
-        Event::Held { left, .. } => {
-            let labels = group_labels(whose);
-            metrics.holding.get_or_create(&labels).set(1);
-            let deadline = seconds_in(*left);
-            metrics.hold_deadline.get_or_create(&labels).set(deadline);
-        }
-        Event::HoldFailed { .. } => hold_ended(metrics, whose, HoldEnd::Failed),
-        Event::HoldLost { .. } => hold_ended(metrics, whose, HoldEnd::Lost),
-        Event::HoldExpired { .. } => hold_ended(metrics, whose, HoldEnd::Expired),
-        Event::WritesGoOn { after, end, .. } => {
-            metrics.held.observe(after.as_secs_f64());
-            let labels = group_labels(whose);
-            metrics.holding.get_or_create(&labels).set(0);
-            metrics.hold_deadline.get_or_create(&labels).set(0);
-            match end {
-                event::HoldEnd::Released => hold_ended(metrics, whose, HoldEnd::Released),
-                event::HoldEnd::Followed => hold_ended(metrics, whose, HoldEnd::Followed),
-                // Counted when it did.
-                event::HoldEnd::Expired => {}
-            }
-        }
-        Event::EntryNodeSkipped { database, skipped } => {
-            let labels = EntryNodeLabels {
-                formation: whose.formation.clone(),
-                database: database.clone(),
-                entry_node: skipped.node.to_string(),
-            };
-            metrics.entry_nodes_skipped.get_or_create(&labels).inc();
-        }
-        Event::SessionsTerminated { database, count } => {
-            let labels = row_labels(whose, database);
-            metrics
-                .terminated
-                .get_or_create(&labels)
-                .inc_by(*count as u64);
-        }
-        Event::ReadsMoved { database, .. } => {
-            let labels = row_labels(whose, database);
-            metrics.read_moves.get_or_create(&labels).inc();
-        }
+        Event::Held { .. }
+        | Event::HoldFailed { .. }
+        | Event::HoldLost { .. }
+        | Event::HoldExpired { .. }
+        | Event::WritesGoOn { .. } => holds(metrics, whose, event),
         Event::RowChanged { .. } | Event::RowSuperseded { .. } | Event::Failed { .. } => {
             steps(metrics, whose, event);
         }
+        Event::EntryNodeSkipped { database, skipped } => {
+            let labels = EntryNodeLabels::of(whose, database, &skipped.node);
+            metrics.entry_nodes_skipped.get_or_create(&labels).inc();
+        }
+        Event::SessionsTerminated { database, count } => {
+            let terminated = RowLabels::of(whose, database);
+            let terminated = metrics.terminated.get_or_create(&terminated);
+            terminated.inc_by(*count as u64);
+        }
+        Event::ReadsMoved { database, .. } => {
+            let labels = RowLabels::of(whose, database);
+            metrics.read_moves.get_or_create(&labels).inc();
+        }
         Event::Retried { database } => {
-            let labels = row_labels(whose, database);
+            let labels = RowLabels::of(whose, database);
             metrics.retries.get_or_create(&labels).inc();
         }
         Event::Recovered { database, count } => {
-            let labels = database_labels(whose, database);
+            let labels = DatabaseLabels::of(whose, database);
             metrics.recovered.get_or_create(&labels).inc_by(*count);
         }
         Event::TransitionOver(transition) => phases(metrics, transition),
@@ -114,16 +69,40 @@ pub(super) fn count(metrics: &Metrics, whose: &Whose, event: &Event) {
     }
 }
 
-fn hold_ended(metrics: &Metrics, whose: &Whose, outcome: HoldEnd) {
-    let labels = HoldLabels {
-        formation: whose.formation.clone(),
-        group: whose.group,
-        outcome,
+/// Whether writes are held, until when, and how each hold ended.
+fn holds(metrics: &Metrics, whose: &Whose, event: &Event) {
+    let end = match event {
+        Event::Held { left, .. } => {
+            holding(metrics, whose, 1, seconds_in(*left));
+            return;
+        }
+        Event::HoldFailed { .. } => HoldEnd::Failed,
+        Event::HoldLost { .. } => HoldEnd::Lost,
+        Event::HoldExpired { .. } => HoldEnd::Expired,
+        Event::WritesGoOn { after, end, .. } => {
+            metrics.held.observe(after.as_secs_f64());
+            holding(metrics, whose, 0, 0);
+            match end {
+                event::HoldEnd::Released => HoldEnd::Released,
+                event::HoldEnd::Followed => HoldEnd::Followed,
+                // Counted when the deadline passed.
+                event::HoldEnd::Expired => return,
+            }
+        }
+        _ => return,
     };
+    let labels = HoldLabels::of(whose, end);
     metrics.holds.get_or_create(&labels).inc();
 }
 
-/// Steps that change a row are counted by what came of them, and how soon the leader was followed.
+/// Sets whether the group is held, and the Unix time at which that ends by itself.
+fn holding(metrics: &Metrics, whose: &Whose, held: i64, deadline: i64) {
+    let labels = GroupLabels::of(whose);
+    metrics.holding.get_or_create(&labels).set(held);
+    metrics.hold_deadline.get_or_create(&labels).set(deadline);
+}
+
+/// What came of the steps that change a row, and how soon the row followed its leader.
 fn steps(metrics: &Metrics, whose: &Whose, event: &Event) {
     let (database, step, outcome) = match event {
         Event::RowChanged {
@@ -132,13 +111,10 @@ fn steps(metrics: &Metrics, whose: &Whose, event: &Event) {
             times,
             phases,
         } => {
-            let operation = operation_of(step);
             let follow = times.started.saturating_sub(times.writable) + phases.committed;
-            let labels = OperationLabels { operation };
-            metrics
-                .follow
-                .get_or_create(&labels)
-                .observe(follow.as_secs_f64());
+            let operation = Operation::of(step);
+            let follows = metrics.follow.get_or_create(&OperationLabels { operation });
+            follows.observe(follow.as_secs_f64());
             let outcome = if phases.forced {
                 Outcome::Forced
             } else {
@@ -149,56 +125,28 @@ fn steps(metrics: &Metrics, whose: &Whose, event: &Event) {
         Event::RowSuperseded { database, step } => (database, step, Outcome::Superseded),
         Event::Failed {
             database,
-            step: step @ (Step::Move(_) | Step::Register(_) | Step::Repair(_)),
-            ambiguous,
+            step: step @ (Step::Move(_) | Step::Exchange(_) | Step::Register(_) | Step::Repair(_)),
+            ambiguous: true,
             ..
-        } => {
-            let outcome = if *ambiguous {
-                Outcome::Ambiguous
-            } else {
-                Outcome::Failed
-            };
-            (database, step, outcome)
-        }
+        } => (database, step, Outcome::Ambiguous),
+        Event::Failed {
+            database,
+            step: step @ (Step::Move(_) | Step::Exchange(_) | Step::Register(_) | Step::Repair(_)),
+            ambiguous: false,
+            ..
+        } => (database, step, Outcome::Failed),
         _ => return,
     };
-    let labels = StepLabels {
-        formation: whose.formation.clone(),
-        group: whose.group,
-        database: database.clone(),
-        operation: operation_of(step),
-        outcome,
-    };
+    let labels = StepLabels::of(whose, database, Operation::of(step), outcome);
     metrics.steps.get_or_create(&labels).inc();
-}
-
-fn operation_of(step: &Step) -> Operation {
-    match step {
-        Step::Exchange(_) => Operation::Exchange,
-        Step::Register(_) => Operation::Register,
-        Step::Repair(_) => Operation::Repair,
-        _ => Operation::Move,
-    }
 }
 
 fn phases(metrics: &Metrics, transition: &Transition) {
     for (phase, time) in transition.phases.happened() {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of one transition")]
         let seconds = time as f64 / 1e6;
-        let labels = PhaseLabels {
-            phase: phase.name(),
-        };
+        let labels = PhaseLabels::of(phase);
         metrics.phases.get_or_create(&labels).observe(seconds);
-    }
-}
-
-fn reach_labels(whose: &Whose, report: &ReachReport) -> ReachLabels {
-    ReachLabels {
-        formation: whose.formation.clone(),
-        group: whose.group,
-        database: report.database.clone(),
-        member: report.member.clone().unwrap_or_default(),
-        address: report.address.to_string(),
     }
 }
 
@@ -211,24 +159,34 @@ pub(super) fn reach(metrics: &Metrics, whose: &Whose, before: &[ReachReport], no
     };
     for gone in before {
         if !now.iter().any(|report| same(report, gone)) {
-            metrics.reach.remove(&reach_labels(whose, gone));
+            metrics.reach.remove(&ReachLabels::of(whose, gone));
         }
     }
     for report in now {
         let reached = i64::from(report.why.is_none());
-        let labels = reach_labels(whose, report);
+        let labels = ReachLabels::of(whose, report);
         metrics.reach.get_or_create(&labels).set(reached);
     }
 }
 
 pub(super) fn gauge(metrics: &Metrics, whose: &Whose, report: &GroupReport) {
-    let labels = group_labels(whose);
+    let labels = GroupLabels::of(whose);
     let writable = i64::from(report.writable);
     metrics.leader_writable.get_or_create(&labels).set(writable);
     let paused = i64::from(report.paused);
     metrics.paused.get_or_create(&labels).set(paused);
+    // What did not happen yet is counted, too: an alert compares with 0, and not with nothing.
+    drop(metrics.holding.get_or_create(&labels));
+    drop(metrics.hold_deadline.get_or_create(&labels));
+    for outcome in HoldEnd::ALL {
+        let labels = HoldLabels::of(whose, outcome);
+        drop(metrics.holds.get_or_create(&labels));
+    }
     for (name, database) in &report.databases {
-        let labels = row_labels(whose, name);
+        let labels = RowLabels::of(whose, name);
+        drop(metrics.retries.get_or_create(&labels));
+        drop(metrics.read_moves.get_or_create(&labels));
+        drop(metrics.terminated.get_or_create(&labels));
         let disagrees = match (&database.row, &report.address) {
             (Some(row), Some(leader)) => row != leader && !database.in_sync,
             _ => false,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use citus_core::event::{Event, Whose};
-use citus_core::plan::Rule;
+use citus_core::plan::{Reason, Rule};
 use citus_core::report::{Phase, Transition, TransitionOutcome};
 use dcs_watch::HostPort;
 use tracing::{debug, error, info, warn};
@@ -17,42 +17,19 @@ fn address(address: Option<&HostPort>) -> String {
     address.map_or("none".to_owned(), ToString::to_string)
 }
 
-fn reach(whose: &Whose, event: &Event) {
-    let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
-    match event {
-        Event::OutOfReach {
-            database,
-            address,
-            why,
-            row: true,
-            ..
-        } => error!(
-            formation, group, %scope, database, %address,
-            "the coordinator does not reach the address of this group's row, so its queries fail: {why}; \
-             open the way from the coordinator to it, or map it under `addresses`"
-        ),
-        Event::OutOfReach {
-            database,
-            member,
-            address,
-            why,
-            row: false,
-        } => warn!(
-            formation, group, %scope, database, %address,
-            member = member.as_deref().unwrap_or("none"),
-            "the coordinator does not reach this address: a row that works is not moved there, nor are \
-             reads of a hold: {why}"
-        ),
-        Event::ReachedAgain { database, address } => info!(
-            formation,
-            group, %scope, database, %address, "the coordinator reaches this address again"
-        ),
-        _ => {}
-    }
+/// A line about one group; its first fields say which.
+macro_rules! tell {
+    ($level:ident, $whose:expr, $($rest:tt)+) => {
+        $level!(
+            formation = $whose.formation,
+            group = $whose.group,
+            scope = %$whose.scope,
+            $($rest)+
+        )
+    };
 }
 
 pub(super) fn write(whose: &Whose, event: &Event) {
-    let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
     match event {
         Event::Decided {
             rule,
@@ -63,71 +40,32 @@ pub(super) fn write(whose: &Whose, event: &Event) {
             let leader = leader.as_deref().unwrap_or("none");
             decided(whose, *rule, leader, *has_address, waits);
         }
-        Event::Violation { what } => error!(
-            formation,
-            group,
-            %scope,
+        Event::Violation { what } => tell!(
+            error,
+            whose,
             "a decision was stopped, nothing is changed; please report this as a bug: {what}"
         ),
-        Event::HoldRequested { member, timeout } => info!(
-            formation,
-            group,
-            %scope,
+        Event::HoldRequested { member, timeout } => tell!(
+            info,
+            whose,
             member = member.as_deref().unwrap_or("not told"),
             timeout_ms = timeout.as_millis(),
             "`citus-sync hold`: writes are to be held"
         ),
-        Event::ReleaseRequested => info!(
-            formation,
-            group, %scope, "`citus-sync release`: the hold is let go"
-        ),
-        Event::RowSuperseded { database, step } => info!(
-            formation,
-            group, %scope, database, "skipped: superseded by newer state: {step}"
-        ),
-        Event::Failed {
-            database,
-            step,
-            error,
-            failures: Some(failures),
-            ..
-        } => warn!(
-            formation,
-            group, %scope, database, failures, "failed, will be tried again: {step}: {error}"
-        ),
-        Event::Recovered { database, count } => info!(
-            formation,
-            group,
-            %scope,
-            database,
-            count,
-            "recovered prepared transactions that a lost session left"
-        ),
-        Event::NotRecovered { database, error } => debug!(
-            formation,
-            group, %scope, database, "recover_prepared_transactions: {error}"
-        ),
+        Event::ReleaseRequested => tell!(info, whose, "`citus-sync release`: the hold is let go"),
         Event::CoordinatorNotAsked {
             address,
             failures,
             error,
-        } => warn!(
-            formation, group, %scope, %address, failures,
+        } => tell!(
+            warn, whose, %address, failures,
             "the coordinator could not be asked whether it reaches a lost member, so reads stay where \
              they are; it is asked again: {error}"
         ),
-        Event::ClonesRowMoved {
-            database,
-            nodeid,
-            from,
-            to,
-        } => warn!(
-            formation, group, %scope, database,
-            "the row of clone node {nodeid} was at {from}, where the group's row points now: it is at \
-             {to}, and the clone is to be registered anew before Citus promotes it \
-             (citus_remove_clone_node, citus_add_clone_node)"
-        ),
-        Event::OutOfReach { .. } | Event::ReachedAgain { .. } => reach(whose, event),
+        Event::ClonesRowMoved { .. } | Event::OutOfReach { .. } | Event::ReachedAgain { .. } => {
+            addresses(whose, event);
+        }
+        Event::Recovered { .. } | Event::NotRecovered { .. } => recoveries(whose, event),
         Event::TransitionOver(transition) => transition_over(transition),
         Event::EntryNodeSkipped { .. }
         | Event::EntryNodesJoined { .. }
@@ -138,42 +76,102 @@ pub(super) fn write(whose: &Whose, event: &Event) {
         | Event::HoldLost { .. }
         | Event::HoldExpired { .. }
         | Event::WritesGoOn { .. } => holds(whose, event),
-        Event::ReadsMoved { .. } | Event::RowChanged { .. } => moves(whose, event),
-        Event::Failed { failures: None, .. }
-        | Event::LeaderWritable { .. }
-        | Event::SessionsTerminated { .. }
-        | Event::Retried { .. } => {}
+        Event::ReadsMoved { .. }
+        | Event::RowChanged { .. }
+        | Event::RowSuperseded { .. }
+        | Event::Failed { .. } => rows(whose, event),
+        Event::LeaderWritable { .. } | Event::SessionsTerminated { .. } | Event::Retried { .. } => {
+        }
     }
 }
 
-/// Not told here: a move, whose end is the event; a stale view, which the watcher tells of once for all
-/// groups; an answer that is being waited for this very moment; and holds, which tell of themselves.
+/// What the coordinator reaches, and whose row had an address.
+fn addresses(whose: &Whose, event: &Event) {
+    match event {
+        Event::OutOfReach {
+            database,
+            address,
+            why,
+            row: true,
+            ..
+        } => tell!(
+            error, whose, database, %address,
+            "the coordinator does not reach the address of this group's row, so its queries fail: \
+             {why}; open the way from the coordinator to it, or map it under `addresses`"
+        ),
+        Event::OutOfReach {
+            database,
+            member,
+            address,
+            why,
+            row: false,
+        } => tell!(
+            warn, whose, database, %address,
+            member = member.as_deref().unwrap_or("none"),
+            "the coordinator does not reach this address: a row that works is not moved there, nor \
+             are reads of a hold: {why}"
+        ),
+        Event::ReachedAgain { database, address } => tell!(
+            info, whose, database, %address, "the coordinator reaches this address again"
+        ),
+        Event::ClonesRowMoved {
+            database,
+            nodeid,
+            from,
+            to,
+        } => tell!(
+            warn,
+            whose,
+            database,
+            "the row of clone node {nodeid} was at {from}, where the group's row points now: it is \
+             at {to}, and the clone is to be registered anew before Citus promotes it \
+             (citus_remove_clone_node, citus_add_clone_node)"
+        ),
+        _ => {}
+    }
+}
+
+/// These have no line here: a move, whose end is an event; a stale view, which the watcher logs
+/// once for all groups; an answer that is due any moment; and holds, which are events of their own.
 fn decided(whose: &Whose, rule: Rule, leader: &str, has_address: bool, waits: &str) {
-    let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
     match rule {
-        Rule::InSync => info!(formation, group, %scope, leader, "in sync"),
+        Rule::InSync => tell!(info, whose, leader, "in sync"),
         Rule::Promoting | Rule::LeaderGone if !waits.is_empty() => {
-            info!(formation, group, %scope, leader, "waiting: {waits}");
+            tell!(info, whose, leader, "waiting: {waits}");
         }
-        Rule::Unreachable => {
-            warn!(formation, group, %scope, leader, "waiting: {waits}");
-        }
-        Rule::Blocked if !waits.is_empty() => {
-            warn!(formation, group, %scope, leader, "waiting: {waits}");
+        Rule::Unreachable => tell!(warn, whose, leader, "waiting: {waits}"),
+        Rule::Blocked | Rule::Foreign if !waits.is_empty() => {
+            tell!(warn, whose, leader, "waiting: {waits}");
         }
         // Without an address no member can be asked: that lasts.
-        Rule::Unproven if !has_address => {
-            warn!(formation, group, %scope, leader, "waiting: {waits}");
-        }
+        Rule::Unproven if !has_address => tell!(warn, whose, leader, "waiting: {waits}"),
+        _ => {}
+    }
+}
+
+fn recoveries(whose: &Whose, event: &Event) {
+    match event {
+        Event::Recovered { database, count } => tell!(
+            info,
+            whose,
+            database,
+            count,
+            "recovered prepared transactions that a lost session left"
+        ),
+        Event::NotRecovered { database, error } => tell!(
+            debug,
+            whose,
+            database,
+            "recover_prepared_transactions: {error}"
+        ),
         _ => {}
     }
 }
 
 fn entry_nodes(whose: &Whose, event: &Event) {
-    let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
     match event {
-        Event::EntryNodeSkipped { database, skipped } => warn!(
-            formation, group, %scope, database, entry_node = %skipped.node,
+        Event::EntryNodeSkipped { database, skipped } => tell!(
+            warn, whose, database, entry_node = %skipped.node,
             "skipped an entry node: its clients are not held, and go by its own metadata until Citus \
              has told it: {}", skipped.error
         ),
@@ -182,10 +180,9 @@ fn entry_nodes(whose: &Whose, event: &Event) {
             held,
             skipped,
             terminated,
-        } => info!(
-            formation,
-            group,
-            %scope,
+        } => tell!(
+            info,
+            whose,
             database,
             entry_nodes = held,
             skipped,
@@ -196,17 +193,17 @@ fn entry_nodes(whose: &Whose, event: &Event) {
             database,
             node,
             there,
-        } => info!(
-            formation, group, %scope, database, entry_node = %node,
-            "an entry node was not told of a move: it has this group at {}; Citus is made to tell it",
+        } => tell!(
+            info, whose, database, entry_node = %node,
+            "an entry node has this group at {}: it missed a move, and gets the row by a resync",
             there.as_ref().map_or("no address".to_owned(), ToString::to_string)
         ),
         Event::EntryNodeNotAsked {
             database,
             node,
             error,
-        } => debug!(
-            formation, group, %scope, database, entry_node = %node,
+        } => tell!(
+            debug, whose, database, entry_node = %node,
             "asked an entry node where it has this group: {error}"
         ),
         _ => {}
@@ -214,7 +211,6 @@ fn entry_nodes(whose: &Whose, event: &Event) {
 }
 
 fn holds(whose: &Whose, event: &Event) {
-    let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
     match event {
         Event::Held {
             database,
@@ -224,10 +220,9 @@ fn holds(whose: &Whose, event: &Event) {
             skipped,
             terminated,
             left,
-        } => info!(
-            formation,
-            group,
-            %scope,
+        } => tell!(
+            info,
+            whose,
             database,
             held_ms = millis(*after),
             entry_nodes,
@@ -240,18 +235,16 @@ fn holds(whose: &Whose, event: &Event) {
             database,
             error,
             failures: Some(failures),
-        } => warn!(
-            formation,
-            group,
-            %scope,
+        } => tell!(
+            warn,
+            whose,
             database,
             failures,
             "could not hold writes, will try again while there is a reason: {error}"
         ),
-        Event::HoldLost { database } => warn!(
-            formation,
-            group,
-            %scope,
+        Event::HoldLost { database } => tell!(
+            warn,
+            whose,
             database,
             "lost a hold: the coordinator closed the session; its entry nodes stay held, and it is \
              taken again while there is a reason"
@@ -260,26 +253,10 @@ fn holds(whose: &Whose, event: &Event) {
             reason,
             taken,
             after,
-        } => {
-            let what = if *taken {
-                "the hold reached its deadline and is let go: writes go on, and fail where the \
-                 leader takes none"
-            } else {
-                "writes could not be held, and that is not tried any longer"
-            };
-            warn!(
-                formation,
-                group,
-                %scope,
-                held_s = after.as_secs(),
-                "{what}; it was for: {reason}. It is not held again for this; look at Patroni's log \
-                 of {scope}"
-            );
-        }
-        Event::WritesGoOn { leader, after, .. } => info!(
-            formation,
-            group,
-            %scope,
+        } => hold_expired(whose, reason, *taken, *after),
+        Event::WritesGoOn { leader, after, .. } => tell!(
+            info,
+            whose,
             leader = leader.as_deref().unwrap_or("none"),
             held_ms = millis(*after),
             "writes go on"
@@ -288,8 +265,23 @@ fn holds(whose: &Whose, event: &Event) {
     }
 }
 
-fn moves(whose: &Whose, event: &Event) {
-    let (formation, group, scope) = (&whose.formation, whose.group, whose.scope.as_str());
+fn hold_expired(whose: &Whose, reason: &Reason, taken: bool, after: Duration) {
+    let what = if taken {
+        "the hold reached its deadline and is let go: writes go on, and fail where the leader takes \
+         none"
+    } else {
+        "writes could not be held, and that is not tried any longer"
+    };
+    tell!(
+        warn,
+        whose,
+        held_s = after.as_secs(),
+        "{what}; it was for: {reason}. It is not held again for this; look at Patroni's log of {}",
+        whose.scope
+    );
+}
+
+fn rows(whose: &Whose, event: &Event) {
     match event {
         Event::ReadsMoved {
             database,
@@ -297,8 +289,8 @@ fn moves(whose: &Whose, event: &Event) {
             to,
             after,
             took,
-        } => info!(
-            formation, group, %scope, database, %from, %to,
+        } => tell!(
+            info, whose, database, %from, %to,
             after_ms = after.map(millis),
             took_ms = millis(*took),
             "reads are moved"
@@ -308,16 +300,34 @@ fn moves(whose: &Whose, event: &Event) {
             step,
             times,
             phases,
-        } => info!(
-            formation,
-            group,
-            %scope,
+        } => tell!(
+            info,
+            whose,
             database,
             writable_ms = millis(times.writable),
             locked_ms = millis(times.started + phases.locked),
             committed_ms = millis(times.started + phases.committed),
             forced = phases.forced,
             "done: {step}"
+        ),
+        Event::RowSuperseded { database, step } => tell!(
+            info,
+            whose,
+            database,
+            "skipped: superseded by newer state: {step}"
+        ),
+        Event::Failed {
+            database,
+            step,
+            error,
+            failures: Some(failures),
+            ..
+        } => tell!(
+            warn,
+            whose,
+            database,
+            failures,
+            "failed, will be tried again: {step}: {error}"
         ),
         _ => {}
     }
@@ -347,5 +357,71 @@ fn transition_over(transition: &Transition) {
             formation,
             group, %scope, from, to, "{kind} over, {outcome}: {phases}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::*;
+
+    /// What is logged, without the time.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(event: &Event) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let whose = Whose {
+            formation: "cn".to_owned(),
+            group: 1,
+            scope: "wk1".to_owned(),
+        };
+        tracing::subscriber::with_default(subscriber, || write(&whose, event));
+        let lines = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&lines).trim().to_owned()
+    }
+
+    #[test]
+    fn a_line_says_what_happened_to_which_formation_group_scope_and_database() {
+        let failed = Event::HoldFailed {
+            database: "app".to_owned(),
+            error: "no connection".to_owned(),
+            failures: Some(1),
+        };
+        assert_eq!(
+            logged(&failed),
+            "WARN could not hold writes, will try again while there is a reason: no connection \
+             formation=\"cn\" group=1 scope=wk1 database=\"app\" failures=1"
+        );
+    }
+
+    #[test]
+    fn a_failure_that_is_not_worth_a_line_has_none() {
+        let failed = Event::HoldFailed {
+            database: "app".to_owned(),
+            error: "no connection".to_owned(),
+            failures: None,
+        };
+        assert_eq!(logged(&failed), "");
     }
 }

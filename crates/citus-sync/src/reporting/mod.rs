@@ -1,8 +1,10 @@
-//! Who is told what happens to a group: the log, the metrics, the history and the state store. Each event
-//! is published once, by the group reconciler.
+//! The subscribers to what happens to a group: the log, the metrics, the history and the state store.
+//! The group reconciler publishes each event once.
 
 mod counts;
 mod log;
+#[cfg(test)]
+mod tests;
 
 use citus_core::event::{Event, Whose};
 use citus_core::report::{GroupReport, ReachReport};
@@ -27,7 +29,7 @@ impl Reporting {
         }
     }
 
-    /// Tells each subscriber.
+    /// Hands an event to each subscriber.
     pub fn publish(&self, event: Event) {
         log::write(&self.whose, &event);
         counts::count(self.store.metrics(), &self.whose, &event);

@@ -72,7 +72,9 @@ fn parse_row(row: &AnswerRow) -> Result<Row, SqlError> {
         groupid: number(row, 1)?,
         address: HostPort {
             host: text(row, 2)?,
-            port: number(row, 3)?,
+            // The column is an int4. A port that none can be is shown as 0: this row is never right,
+            // and the others are read all the same.
+            port: u16::try_from(number::<i32>(row, 3)?).unwrap_or(0),
         },
         role: NodeRole::from_text(&text(row, 4)?),
         cluster: text(row, 5)?,

@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use citus_core::sql::{APPLICATION, VERIFY, rename};
-use dcs_watch::HostPort;
+use citus_core::sql::{APPLICATION, SYSTEM, VERIFY, rename};
 use dcs_watch::text::excerpt;
+use dcs_watch::{HostPort, SystemId};
 use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -91,7 +91,8 @@ async fn drive(
     Ok(())
 }
 
-/// Opens a session at the first of the host's addresses that lets us in, or says what the last one said.
+/// Opens a session at the first of the host's addresses that lets us in, or says what the last one
+/// said.
 async fn open_at_one(
     config: &Config,
     login: &Login,
@@ -131,7 +132,8 @@ impl Connection {
             .dbname(database)
             .application_name(&login.application_name)
             .options(login.settings());
-        if let Some(password) = login.password_for(&advertised, database)? {
+        let password = &login.password;
+        if let Some(password) = password.for_login(&advertised, database, &login.user)? {
             config.password(password);
         }
         // Boxed: the handshake's state is large, and would stay in every idle session's task.
@@ -181,7 +183,7 @@ impl Connection {
     ) -> Result<(), SqlError> {
         self.under_way = true;
         let answer = timeout(deadline, self.client.batch_execute(batch)).await;
-        self.settle(answer, deadline)
+        self.finish(answer, deadline)
     }
 
     /// The same on a session that bears `name` in `pg_stat_activity` from now on, until it is
@@ -204,7 +206,7 @@ impl Connection {
         let both = async { tokio::join!(named, self.client.batch_execute(batch)) };
         let answer = timeout(deadline, both).await;
         let answer = answer.map(|(named, ran)| named.and(ran));
-        self.settle(answer, deadline)
+        self.finish(answer, deadline)
     }
 
     /// [`Connection::run_named_within`] the deadline of a statement.
@@ -234,7 +236,7 @@ impl Connection {
     ) -> Result<Vec<AnswerRow>, SqlError> {
         self.under_way = true;
         let answer = timeout(deadline, self.client.simple_query(query)).await;
-        let messages = self.settle(answer, deadline)?;
+        let messages = self.finish(answer, deadline)?;
         Ok(messages
             .into_iter()
             .filter_map(|message| match message {
@@ -266,6 +268,19 @@ impl Connection {
             answer.ok_or_else(|| SqlError::Answer(format!("nothing usable to {VERIFY}")))?;
         self.pid = pid;
         Ok(in_recovery)
+    }
+
+    /// Asks for the server's system identifier; `None` where our role may not ask.
+    ///
+    /// # Errors
+    ///
+    /// Anything else that keeps it from answering.
+    pub async fn system(&mut self) -> Result<Option<SystemId>, SqlError> {
+        match self.rows(SYSTEM).await {
+            Ok(rows) => system_of(rows.first()).map(Some),
+            Err(error) if error.is_about_a_function() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs one query that answers one boolean.
@@ -304,7 +319,9 @@ impl Connection {
         SqlError::Io(why)
     }
 
-    fn settle<T>(
+    /// What came of a statement: its answer, or why there is none. A connection that cannot be used
+    /// again is marked.
+    fn finish<T>(
         &mut self,
         answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
         deadline: Duration,
@@ -326,6 +343,13 @@ impl Connection {
         }
         result
     }
+}
+
+/// The system identifier in the answer to [`SYSTEM`].
+pub(super) fn system_of(row: Option<&AnswerRow>) -> Result<SystemId, SqlError> {
+    let text = row.and_then(|row| row.get(0));
+    let number = text.and_then(|text| text.parse().ok());
+    number.ok_or_else(|| SqlError::unexpected(text, SYSTEM))
 }
 
 impl Drop for Connection {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dcs_watch::client::Retry;
 use dcs_watch::{Freshness, HostPort, ScopeView};
+use futures_util::future::join;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -17,10 +18,11 @@ use tracing::{info, warn};
 use super::catalogue::{detect, read_rows};
 use super::connect::Connection;
 use super::error::SqlError;
-use super::login::SharedLogin;
+use super::login::{Login, SharedLogin};
 use super::pool::{Leased, Pool};
 use super::reference_tables::ReferenceTables;
 use super::server::{Server, leader_of};
+use super::writer_lock::WriterLock;
 use citus_core::plan::{Row, Rows};
 use citus_core::policy::Policy;
 use citus_core::sql::{Dialect, FAULT_FIXED_BY};
@@ -34,6 +36,8 @@ pub struct DatabaseState {
     pub dialect: Option<Arc<Dialect>>,
     /// The verified coordinator leader, while connected.
     pub server: Option<Server>,
+    /// Another daemon is the writer there, in words.
+    pub other_writer: Option<String>,
 }
 
 /// A handle to one database; cheap to clone.
@@ -65,6 +69,7 @@ impl Database {
             rows: Rows::Unknown(why),
             dialect: None,
             server: None,
+            other_writer: None,
         };
         let name: Arc<str> = name.into();
         Self {
@@ -110,9 +115,11 @@ impl Database {
 
     fn publish(&self, change: impl FnOnce(&mut DatabaseState)) {
         let news = self.shared.state.send_if_modified(|state| {
-            let before = (state.rows.clone(), state.server.clone());
+            let before = state.clone();
             change(state);
-            before != (state.rows.clone(), state.server.clone())
+            before.rows != state.rows
+                || before.server != state.server
+                || before.other_writer != state.other_writer
         });
         if news {
             self.shared.changed.send_replace(());
@@ -183,6 +190,18 @@ impl Database {
         Ok((Leased::new(session, permit), dialect))
     }
 
+    /// The same for a question, out of a supply of its own: a member that is silent keeps it for a
+    /// second, and no step waits for that.
+    pub(super) async fn acquire_for_question(&self) -> Result<(Leased, Arc<Dialect>), SqlError> {
+        let permit = self
+            .shared
+            .pool
+            .question_permit(self.shared.login.statement_timeout)
+            .await?;
+        let (session, dialect) = self.session(false).await?;
+        Ok((Leased::new(session, permit), dialect))
+    }
+
     /// A session out of no supply, for what is itself bounded in number, or brief.
     pub(crate) async fn aside(&self) -> Result<(Connection, Arc<Dialect>), SqlError> {
         self.session(false).await
@@ -229,11 +248,41 @@ impl Database {
         self.publish(|state| {
             state.rows = Rows::Unknown(why);
             state.server = None;
+            state.other_writer = None;
+        });
+    }
+
+    /// Another daemon is the writer: nothing is known here, so nothing is changed.
+    fn observe(&self, other: String, lasts: bool) {
+        self.publish(|state| {
+            state.rows =
+                Rows::Unknown(format!("{other}; this one observes until that one is gone"));
+            state.server = None;
+            state.other_writer = lasts.then_some(other);
         });
     }
 
     /// Keeps this database known until its future is dropped.
-    pub async fn run(self, mut coordinator: watch::Receiver<Arc<ScopeView>>, policy: Policy) {
+    pub async fn run(self, coordinator: watch::Receiver<Arc<ScopeView>>, policy: Policy) {
+        self.run_with(coordinator, policy, &mut Writer::Any).await;
+    }
+
+    /// The same, and known only while no other daemon may write there.
+    pub async fn run_as_the_writer(
+        self,
+        coordinator: watch::Receiver<Arc<ScopeView>>,
+        policy: Policy,
+    ) {
+        self.run_with(coordinator, policy, &mut Writer::Only(None))
+            .await;
+    }
+
+    async fn run_with(
+        self,
+        mut coordinator: watch::Receiver<Arc<ScopeView>>,
+        policy: Policy,
+        writer: &mut Writer,
+    ) {
         let mut retry = Retry::new(Duration::from_millis(20), Duration::from_secs(5));
         // In a row, at this server.
         let mut failures = 0_u32;
@@ -252,18 +301,9 @@ impl Database {
             };
             let verifying = format!("verifying coordinator leader {}", target.member);
             self.forget(verifying, Some(&target.address));
-            let other = async |coordinator: &mut watch::Receiver<Arc<ScopeView>>| {
-                let still = |view: &Arc<ScopeView>| match leader_of(view) {
-                    Ok(server) => server == target,
-                    // A stale view is no reason to drop a good session: nothing is decided on it.
-                    Err(_) => view.freshness != Freshness::Fresh,
-                };
-                // An error means that the watcher is gone: the daemon is stopping.
-                let _ = coordinator.wait_for(|view| !still(view)).await;
-            };
             let result = tokio::select! {
-                result = self.serve(&target, &policy, &mut retry) => result,
-                () = other(&mut coordinator) => continue,
+                result = self.serve(&target, &policy, &mut retry, writer) => result,
+                () = another_leader(&mut coordinator, &target) => continue,
             };
             let Err(error) = result;
             let (database, scope) = (&self.name, &view.scope);
@@ -288,7 +328,7 @@ impl Database {
             );
             tokio::select! {
                 () = sleep(pause) => {}
-                () = other(&mut coordinator) => {}
+                () = another_leader(&mut coordinator, &target) => {}
             }
         }
     }
@@ -299,16 +339,36 @@ impl Database {
         target: &Server,
         policy: &Policy,
         retry: &mut Retry,
+        writer: &mut Writer,
     ) -> Result<std::convert::Infallible, SqlError> {
-        let mut session = match self.shared.pool.take_at(&target.address) {
-            Some(session) => session,
-            None => Connection::open(&self.shared.login, &target.address, &self.name).await?,
+        let (login, address) = (&self.shared.login, &target.address);
+        let session = async {
+            match self.shared.pool.take_at(address) {
+                Some(session) => Ok(session),
+                None => Connection::open(login, address, &self.name).await,
+            }
         };
+        let (session, prepared) = join(session, writer.prepare(login, address, &self.name)).await;
+        let mut session = session?;
+        prepared?;
         while session.verify().await? {
             let (member, address) = (&target.member, &target.address);
             let why = format!("coordinator leader {member} ({address}) is still in recovery");
             self.forget(why, None);
             sleep(policy.probe_interval).await;
+        }
+        let found = session.system().await?;
+        if let (Some(found), Some(expected)) = (found, target.system)
+            && found != expected
+        {
+            return Err(SqlError::Answer(format!(
+                "it is of another database cluster: its system identifier is {found}, that of the \
+                 scope {expected} (the initialize key); fix the member's connect_address, or find \
+                 out what was given its address"
+            )));
+        }
+        if let Writer::Only(Some(lock)) = writer {
+            self.become_the_writer(target, lock).await?;
         }
         let dialect = Arc::new(detect(&mut session).await?);
         let rows = read_rows(&mut session, &dialect).await?;
@@ -327,10 +387,41 @@ impl Database {
                 rows,
                 dialect,
                 server: Some(target.clone()),
+                other_writer: None,
             };
         });
         retry.succeeded();
-        self.keep(closing, &dialect, policy).await
+        tokio::select! {
+            result = self.keep(closing, &dialect, policy) => result,
+            error = writer.until_lost() => Err(error),
+        }
+    }
+
+    /// Waits until this daemon is the only writer of the database.
+    async fn become_the_writer(
+        &self,
+        target: &Server,
+        lock: &mut WriterLock,
+    ) -> Result<(), SqlError> {
+        let address = &target.address;
+        let mut told = None;
+        while let Some(other) = lock.take().await? {
+            let lasts = lock.is_worth_a_word();
+            if lasts && told.as_ref() != Some(&other) {
+                let (database, member) = (&self.name, &target.member);
+                warn!(
+                    %database, member, %address,
+                    "{other}: this one only observes, until that one is gone; run one instance"
+                );
+                told = Some(other.clone());
+            }
+            self.observe(other, lasts);
+            lock.pause().await;
+        }
+        if told.is_some() {
+            info!(database = %self.name, "the other citus-sync is gone: this one writes from now on");
+        }
+        Ok(())
     }
 
     fn until_next_look(&self, policy: &Policy) -> Duration {
@@ -370,8 +461,58 @@ impl Database {
     }
 }
 
-/// While Citus has not told every worker of a move yet: soon enough for `status` to be true, and as
-/// often as its metadata sync tries again (`citus.metadata_sync_retry_interval`).
+/// Waits until the coordinator has another leader than this one, or none.
+async fn another_leader(coordinator: &mut watch::Receiver<Arc<ScopeView>>, target: &Server) {
+    let still = |view: &Arc<ScopeView>| match leader_of(view) {
+        Ok(server) => server == *target,
+        // A stale view is no reason to drop a good session: nothing is decided on it.
+        Err(_) => view.freshness != Freshness::Fresh,
+    };
+    // An error means that the watcher is gone: the daemon is stopping.
+    let _ = coordinator.wait_for(|view| !still(view)).await;
+}
+
+/// Who may write to a database beside this daemon.
+enum Writer {
+    /// It is not asked, because this daemon does not write.
+    Any,
+    /// Nobody, while the lock is there.
+    Only(Option<Box<WriterLock>>),
+}
+
+impl Writer {
+    /// Opens the session for the lock, unless it stands at this address.
+    async fn prepare(
+        &mut self,
+        login: &Login,
+        address: &HostPort,
+        database: &str,
+    ) -> Result<(), SqlError> {
+        let Self::Only(lock) = self else {
+            return Ok(());
+        };
+        if !lock.as_ref().is_some_and(|lock| lock.stands_at(address)) {
+            *lock = None;
+            let opened = WriterLock::open(login, address, database).await?;
+            *lock = Some(Box::new(opened));
+        }
+        Ok(())
+    }
+
+    /// Waits until this daemon is not the only writer any more.
+    async fn until_lost(&mut self) -> SqlError {
+        let Self::Only(Some(lock)) = self else {
+            return std::future::pending().await;
+        };
+        let error = lock.until_lost().await;
+        *self = Self::Only(None);
+        error
+    }
+}
+
+/// The pause between two reads of the rows while some worker is not synced yet: soon enough for
+/// `status` to be true, and as often as its metadata sync tries again
+/// (`citus.metadata_sync_retry_interval`).
 const WHILE_UNSYNCED: Duration = Duration::from_secs(5);
 
 fn not_connected(rows: &Rows) -> String {

@@ -111,6 +111,12 @@ impl SqlError {
             || matches!(self, Self::Password(_))
     }
 
+    /// Whether our role may not call a function, or the server has no such function.
+    pub(super) fn is_about_a_function(&self) -> bool {
+        self.has_code(&SqlState::INSUFFICIENT_PRIVILEGE)
+            || self.has_code(&SqlState::UNDEFINED_FUNCTION)
+    }
+
     /// Whether the connection is of no use any more.
     pub fn breaks_the_connection(&self) -> bool {
         !matches!(self, Self::Server { code, .. } if !code.starts_with("57P"))

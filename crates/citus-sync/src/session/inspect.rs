@@ -10,24 +10,26 @@ use super::catalogue::{detect, read_rows};
 use super::connect::{AnswerRow, Connection};
 use super::error::SqlError;
 use super::login::Login;
+use super::member::{MemberAnswer, ask_first};
 use super::reachability::reach_on;
-use citus_core::plan::{Reach, Row};
-use citus_core::sql::{Dialect, IN_RECOVERY, STARTED};
+use super::shards::count_shards;
+use citus_core::plan::{Reach, Row, ShardCount};
+use citus_core::sql::{Dialect, IN_RECOVERY};
 
-/// Asks a member whether it is in recovery. The databases are tried in turn while only the
-/// database is at fault: the question is about the server.
+/// Asks a member what it is. The databases are tried in turn while only the database is at fault: the
+/// question is about the server.
 ///
 /// # Errors
 ///
 /// What the last database tried said.
-pub async fn in_recovery(
+pub async fn member(
     login: &Login,
     address: &HostPort,
     databases: &[String],
-) -> Result<bool, SqlError> {
+) -> Result<MemberAnswer, SqlError> {
     let mut error = SqlError::Answer("no database is configured".to_owned());
     for database in databases {
-        match in_recovery_by(login, address, database).await {
+        match member_by(login, address, database).await {
             Err(found) if found.is_about_the_database() => error = found,
             answer => return answer,
         }
@@ -35,15 +37,29 @@ pub async fn in_recovery(
     Err(error)
 }
 
-async fn in_recovery_by(
+async fn member_by(
     login: &Login,
     address: &HostPort,
     database: &str,
-) -> Result<bool, SqlError> {
-    Connection::open(login, address, database)
-        .await?
-        .boolean(IN_RECOVERY)
-        .await
+) -> Result<MemberAnswer, SqlError> {
+    ask_first(&mut Connection::open(login, address, database).await?).await
+}
+
+/// Counts a group's shards at a server, in one database, by what the coordinator says belongs there.
+///
+/// # Errors
+///
+/// One of the two cannot be asked.
+pub async fn shards(
+    login: &Login,
+    coordinator: &HostPort,
+    server: &HostPort,
+    database: &str,
+    group: i32,
+) -> Result<ShardCount, SqlError> {
+    let mut coordinator = Connection::open(login, coordinator, database).await?;
+    let mut server = Connection::open(login, server, database).await?;
+    count_shards(&mut coordinator, &mut server, group).await
 }
 
 /// Reads the rows of one database of the coordinator leader.
@@ -125,7 +141,7 @@ pub struct EntryNodeFacts {
     pub locks: bool,
 }
 
-/// The settings that [`Facts`] tells.
+/// The settings that are in [`Facts`].
 const SETTINGS: &str = "SELECT name, COALESCE(setting, '') FROM pg_catalog.pg_settings \
      WHERE name IN ('citus.node_conninfo', 'citus.node_connection_timeout', \
      'default_transaction_read_only', 'idle_in_transaction_session_timeout', \
@@ -294,31 +310,4 @@ pub async fn reaches(
         return Ok(None);
     }
     reach_on(&mut session, &dialect, to).await.map(Some)
-}
-
-/// When a member was started, in microseconds since 1970 by its own clock: which server it is.
-///
-/// # Errors
-///
-/// What the last database tried said.
-pub async fn started(
-    login: &Login,
-    address: &HostPort,
-    databases: &[String],
-) -> Result<i64, SqlError> {
-    let mut error = SqlError::Answer("no database is configured".to_owned());
-    for database in databases {
-        match started_by(login, address, database).await {
-            Err(found) if found.is_about_the_database() => error = found,
-            answer => return answer,
-        }
-    }
-    Err(error)
-}
-
-async fn started_by(login: &Login, address: &HostPort, database: &str) -> Result<i64, SqlError> {
-    let mut session = Connection::open(login, address, database).await?;
-    let rows = session.rows(STARTED).await?;
-    let started = rows.first().and_then(|row| row.get(0)?.parse().ok());
-    started.ok_or_else(|| SqlError::unexpected(None, STARTED))
 }

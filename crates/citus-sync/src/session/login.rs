@@ -3,18 +3,16 @@
 //! In: the configuration of a formation. Out: the settings that bound every session and that our
 //! statements rely on.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use citus_core::config::{Password, passfile};
+use citus_core::config::Password;
 use citus_core::policy::Policy;
 use citus_core::sql::APPLICATION;
-use dcs_watch::HostPort;
 
 use super::address_book::AddressBook;
 use super::bounded::Bounds;
-use super::error::SqlError;
+use super::password::SharedPassword;
 use super::socket::Keepalive;
 
 /// The role that logs in, and the deadlines of its sessions.
@@ -23,7 +21,7 @@ pub struct Login {
     /// The role.
     pub user: String,
     /// Its password, or where to find it.
-    pub password: Password,
+    pub password: SharedPassword,
     /// Shown in `pg_stat_activity`.
     pub application_name: String,
     /// Overall deadline of one connect.
@@ -60,7 +58,7 @@ impl Login {
     pub fn new(user: &str, password: &Password, policy: &Policy) -> Self {
         Self {
             user: user.to_owned(),
-            password: password.clone(),
+            password: SharedPassword::new(password.clone()),
             application_name: APPLICATION.to_owned(),
             connect_timeout: policy.connect_timeout,
             statement_timeout: policy.statement_timeout,
@@ -81,18 +79,6 @@ impl Login {
             keepalive: Keepalive::WATCHFUL,
             bounds: Bounds::SMALL,
             ..self.clone()
-        }
-    }
-
-    pub(super) fn password_for(
-        &self,
-        address: &HostPort,
-        database: &str,
-    ) -> Result<Option<String>, SqlError> {
-        match &self.password {
-            Password::None => Ok(None),
-            Password::Literal(secret) => Ok(Some(secret.expose().to_owned())),
-            Password::Passfile(path) => look_up(path, address, database, &self.user),
         }
     }
 
@@ -136,21 +122,3 @@ const RELIED_ON: [(&str, &str); 5] = [
     ("default_transaction_deferrable", "off"),
     ("row_security", "on"),
 ];
-
-fn look_up(
-    path: &PathBuf,
-    address: &HostPort,
-    database: &str,
-    user: &str,
-) -> Result<Option<String>, SqlError> {
-    // Read at every connect: a rotated password is picked up without a restart.
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| SqlError::Password(format!("cannot read passfile {}: {e}", path.display())))?;
-    Ok(passfile::look_up(
-        &text,
-        &address.host,
-        address.port,
-        database,
-        user,
-    ))
-}

@@ -29,6 +29,10 @@ const AT_ONCE: usize = 16;
 /// own: a hold lasts seconds, and the move that ends another one must not wait for it (rule 7).
 const HELD_AT_ONCE: usize = 64;
 
+/// Questions whether the coordinator reaches a member that may be under way in one database at once.
+/// Each takes a second where the member is silent, and there may be as many as there are groups.
+const QUESTIONS_AT_ONCE: usize = 8;
+
 #[derive(Debug)]
 pub(super) struct Pool {
     database: Arc<str>,
@@ -36,6 +40,7 @@ pub(super) struct Pool {
     idle: WarmSessions,
     steps: Arc<Semaphore>,
     holds: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
 }
 
 /// The coordinator leader whose sessions are kept.
@@ -57,6 +62,7 @@ impl Pool {
             idle: WarmSessions::new(KEPT_WARM),
             steps: Arc::new(Semaphore::new(AT_ONCE)),
             holds: Arc::new(Semaphore::new(HELD_AT_ONCE)),
+            questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
         }
     }
 
@@ -69,13 +75,15 @@ impl Pool {
         &self,
         patience: Duration,
     ) -> Result<OwnedSemaphorePermit, SqlError> {
-        match timeout(patience, self.steps.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(SqlError::Deadline {
-                what: "waiting for a free session",
-                after: patience,
-            }),
-        }
+        permit(&self.steps, patience).await
+    }
+
+    /// The place of a question; waits for one for as long as a statement may take.
+    pub(super) async fn question_permit(
+        &self,
+        patience: Duration,
+    ) -> Result<OwnedSemaphorePermit, SqlError> {
+        permit(&self.questions, patience).await
     }
 
     /// A hold's place. No hold waits for one, because the others keep theirs for long.
@@ -149,6 +157,19 @@ impl Pool {
     fn retain(&self, current: &mut Current, keep: impl Fn(&Connection) -> bool) {
         self.idle.retain(&keep);
         current.watched = current.watched.take().filter(keep);
+    }
+}
+
+async fn permit(
+    places: &Arc<Semaphore>,
+    patience: Duration,
+) -> Result<OwnedSemaphorePermit, SqlError> {
+    match timeout(patience, places.clone().acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(SqlError::Deadline {
+            what: "waiting for a free session",
+            after: patience,
+        }),
     }
 }
 

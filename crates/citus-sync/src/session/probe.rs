@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dcs_watch::HostPort;
 use dcs_watch::client::Retry;
-use dcs_watch::{HostPort, Lsn};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep};
 use super::connect::Connection;
 use super::error::SqlError;
 use super::login::SharedLogin;
+use super::member::{MemberAnswer, ask_again, ask_first};
 use super::warm::LINGER;
-use citus_core::plan::{Ask, Position, Probe, ProbeState};
-use citus_core::sql::{WHERE_IT_IS, WHERE_IT_IS_NOW};
+use citus_core::plan::{Ask, Identity, Position, Probe, ProbeState};
 
 /// The latest answer of each member, and a signal for a new one. Small on purpose: there is one for
 /// each of hundreds of groups.
@@ -209,7 +209,7 @@ impl Asker {
             } else {
                 ProbeState::Unreachable(error.to_string())
             };
-            self.say(&order, state, Whereabouts::default());
+            self.say(&order, state, None);
             let pause = retry.pause();
             let pause = if order.hurry {
                 pause.min(HURRIED_PAUSE)
@@ -232,19 +232,22 @@ impl Asker {
     ) -> Result<(), SqlError> {
         let name = &self.databases[database];
         let mut session = Connection::open(&self.login, &self.address, name).await?;
-        let mut question = WHERE_IT_IS;
+        let mut last: Option<MemberAnswer> = None;
         loop {
             let order = orders.borrow_and_update().clone();
-            let (in_recovery, whereabouts) = look(&mut session, question).await?;
-            question = WHERE_IT_IS_NOW;
+            let answer = match &last {
+                None => ask_first(&mut session).await?,
+                Some(last) => ask_again(&mut session, last).await?,
+            };
+            last = Some(answer);
             retry.succeeded();
-            let state = if in_recovery {
+            let state = if answer.in_recovery {
                 ProbeState::InRecovery
             } else {
                 ProbeState::Writable
             };
-            self.say(&order, state, whereabouts);
-            let pause = if in_recovery && order.eager {
+            self.say(&order, state, Some(&answer));
+            let pause = if answer.in_recovery && order.eager {
                 self.interval
             } else {
                 IDLE_INTERVAL
@@ -259,41 +262,15 @@ impl Asker {
         }
     }
 
-    fn say(&self, order: &Order, state: ProbeState, whereabouts: Whereabouts) {
+    fn say(&self, order: &Order, state: ProbeState, answer: Option<&MemberAnswer>) {
         self.answers.put(Probe {
             address: self.address.clone(),
             leader_revision: order.leader_revision,
             round: order.round,
             state,
-            position: whereabouts.position,
-            started: whereabouts.started,
+            position: answer.map_or_else(Position::default, |answer| answer.position),
+            started: answer.and_then(|answer| answer.started),
+            identity: answer.map_or_else(Identity::default, |answer| answer.identity),
         });
     }
-}
-
-/// Beside whether it takes writes.
-#[derive(Clone, Copy, Default)]
-struct Whereabouts {
-    position: Position,
-    started: Option<i64>,
-}
-
-/// Whether the server is in recovery, and where it is.
-async fn look(session: &mut Connection, question: &str) -> Result<(bool, Whereabouts), SqlError> {
-    let rows = session.rows(question).await?;
-    let answer = rows.first();
-    let text = |column| answer.and_then(|row| row.get(column));
-    let in_recovery = match text(0) {
-        Some("t") => true,
-        Some("f") => false,
-        other => return Err(SqlError::unexpected(other, question)),
-    };
-    let lsn = |column| text(column).and_then(|text| text.parse::<Lsn>().ok());
-    let position = Position {
-        written: lsn(1),
-        replayed: lsn(2),
-        exhausted: text(4) == Some("t"),
-    };
-    let started = text(3).and_then(|text| text.parse().ok());
-    Ok((in_recovery, Whereabouts { position, started }))
 }

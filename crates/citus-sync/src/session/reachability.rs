@@ -23,9 +23,9 @@ const ANSWER: Duration = Duration::from_millis(1200);
 ///
 /// The question could not be put, which says nothing about the address.
 pub async fn can_reach(database: &Database, address: &HostPort) -> Result<bool, SqlError> {
-    let (mut session, dialect) = database.aside().await?;
+    let (mut session, dialect) = database.acquire_for_question().await?;
     let Some(question) = dialect.check_connection_within(address, TRY) else {
-        database.put_back(session);
+        database.release(session);
         return Err(SqlError::Answer(format!(
             "{} cannot say whether it reaches a node (Citus 10.2 and later can)",
             dialect.version
@@ -35,7 +35,7 @@ pub async fn can_reach(database: &Database, address: &HostPort) -> Result<bool, 
     if answer.is_err() && session.is_usable() {
         session.run_within("ROLLBACK", ANSWER).await?;
     }
-    database.put_back(session);
+    database.release(session);
     match answer?.last().and_then(|row| row.get(0)) {
         Some("t") => Ok(true),
         Some("f") => Ok(false),

@@ -184,7 +184,8 @@ impl ReferenceTables {
     }
 
     /// Sets anew when the server ends the session: at the latest of the deadlines. Every statement
-    /// starts its clock anew, so the server is told what is left. Whether the session is alive.
+    /// starts its clock anew, so the server gets what is left of it. Returns whether the session is
+    /// alive.
     async fn set_end(self, database: String) -> bool {
         let (mut held, until) = {
             let mut state = self.state();

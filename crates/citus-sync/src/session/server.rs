@@ -1,7 +1,7 @@
 //! The coordinator leader that sessions are opened to. In: the view of the coordinator's scope.
 //! Out: the member that leads it, or why there is none to speak to.
 
-use dcs_watch::{Freshness, HostPort, ScopeView};
+use dcs_watch::{Freshness, HostPort, ScopeView, SystemId};
 
 /// The coordinator leader as this database's sessions know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Server {
     pub address: HostPort,
     /// `mod_revision` of the leader key it was verified for.
     pub leader_revision: i64,
+    /// The system identifier of its scope, if etcd has one.
+    pub system: Option<SystemId>,
 }
 
 /// The member that holds the coordinator's leader key, or why there is none to speak to.
@@ -37,5 +39,6 @@ pub(super) fn leader_of(view: &ScopeView) -> Result<Server, String> {
         member: leader.value.clone(),
         address: address.clone(),
         leader_revision: leader.mod_revision,
+        system: view.system.as_ref().map(|system| system.value),
     })
 }

@@ -1,5 +1,5 @@
-//! What the daemon knows, for all that read it: HTTP today, pages and sinks later; and the way to each
-//! group's reconciler.
+//! What the daemon knows, for all that read it: HTTP today, pages and sinks later; and the way to
+//! each group's reconciler.
 //!
 //! `store` uses `group_handle`.
 

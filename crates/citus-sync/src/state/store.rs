@@ -1,5 +1,5 @@
-//! The state store: the tasks put in what they know, HTTP and metrics read it, and HTTP finds the handle
-//! of a group's reconciler.
+//! The state store: the tasks put in what they know, HTTP and metrics read it, and HTTP finds the
+//! handle of a group's reconciler.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -13,11 +13,11 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
 
 use super::group_handle::{self, Command, GroupHandle, LookupError};
-use crate::metrics::{Metrics, WatchNumbers};
+use crate::metrics::{DatabaseLabels, Format, Metrics, WatchNumbers};
 use crate::session::Database;
 use citus_core::plan::{Rows, Writes};
 use citus_core::report::{
-    DatabaseReport, EtcdReport, FormationReport, GroupReport, State, Transition,
+    DatabaseReport, EtcdReport, FormationReport, GroupReport, ReloadReport, State, Transition,
 };
 
 /// A loop that has not turned for this long is stuck: its longest sleep is a few seconds.
@@ -39,6 +39,7 @@ struct Inner {
     formations: Vec<FormationState>,
     heartbeat: Mutex<Instant>,
     transitions: Mutex<VecDeque<Transition>>,
+    reload: Mutex<Option<ReloadReport>>,
 }
 
 /// What is known of one formation.
@@ -95,6 +96,7 @@ impl StateStore {
             formations,
             heartbeat,
             transitions: Mutex::default(),
+            reload: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -127,10 +129,10 @@ impl StateStore {
         }
     }
 
-    /// Where a group's reconciler hears what it is told. Takes the place of what an earlier reconciler of
-    /// the group heard from.
+    /// The commands for a group's reconciler. An earlier reconciler of the group gets no more of
+    /// them.
     pub fn listen(&self, formation: &str, group: i32, scope: &str) -> mpsc::Receiver<Command> {
-        let (reconciler, heard) = mpsc::channel(group_handle::WAITING);
+        let (reconciler, commands) = mpsc::channel(group_handle::WAITING);
         let handle = GroupHandle {
             formation: formation.to_owned(),
             group,
@@ -140,7 +142,7 @@ impl StateStore {
         if let Some(formation) = self.formation(formation) {
             formation.groups().handles.insert(group, handle);
         }
-        heard
+        commands
     }
 
     /// The way to the reconciler of a group, which is named by its number or its scope.
@@ -202,6 +204,22 @@ impl StateStore {
         transitions.push_back(transition);
     }
 
+    /// The configuration was read again; counted and dated here.
+    pub fn reloaded(&self, report: ReloadReport) {
+        let mut last = self.reload();
+        let count = last.as_ref().map_or(0, |last| last.count) + 1;
+        *last = Some(ReloadReport {
+            count,
+            at: now_text(),
+            ..report
+        });
+    }
+
+    fn reload(&self) -> std::sync::MutexGuard<'_, Option<ReloadReport>> {
+        let reload = &self.inner.reload;
+        reload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The transitions that are over, oldest first.
     pub fn history(&self) -> Vec<Transition> {
         self.transitions().iter().cloned().collect()
@@ -243,6 +261,23 @@ impl StateStore {
                 age.as_secs()
             ))
         }
+    }
+
+    /// The metrics as they are now.
+    pub fn expose(&self, format: Format) -> String {
+        let metrics = self.metrics();
+        for formation in &self.inner.formations {
+            for database in &formation.databases {
+                let labels = DatabaseLabels {
+                    formation: formation.name.clone(),
+                    database: database.name.to_string(),
+                };
+                let up = matches!(database.rows(), Rows::Known(_));
+                let gauge = metrics.database_up.get_or_create(&labels);
+                gauge.set(i64::from(up));
+            }
+        }
+        metrics.expose(format, &self.watch_numbers(), self.not_ready().is_empty())
     }
 
     /// What the watch on etcd has counted.
@@ -301,6 +336,15 @@ impl StateStore {
         reasons
     }
 
+    /// Whether nothing is to be waited for before the daemon counts as started: it is ready, or another
+    /// one is the writer, which may be so for long.
+    pub fn is_started(&self) -> bool {
+        let databases = self.inner.formations.iter();
+        let mut databases = databases.flat_map(|formation| &formation.databases);
+        databases.any(|database| database.state().other_writer.is_some())
+            || self.not_ready().is_empty()
+    }
+
     /// Everything, as `/api/v1/state` shows it.
     pub fn state(&self) -> State {
         let health = self.inner.views.health().borrow().clone();
@@ -324,6 +368,7 @@ impl StateStore {
             not_ready,
             etcd,
             formations,
+            reload: self.reload().clone(),
         }
     }
 }

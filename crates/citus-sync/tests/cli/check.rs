@@ -3,7 +3,7 @@
 use crate::fixture::{FIXTURE, File, Ran, black_hole, command, file, native, run, with_file};
 
 #[test]
-fn what_patroni_left_broken_is_listed_by_scope() {
+fn broken_keys_of_patroni_are_listed_by_scope() {
     let kv = FIXTURE.etcd.kv();
     let (_listener, port) = black_hole();
     FIXTURE.put_scope("broken", "cn", &[("cn-1", port), ("cn-2", port)]);
@@ -19,7 +19,7 @@ fn what_patroni_left_broken_is_listed_by_scope() {
     )
     .unwrap();
     kv.put("/broken/wk2/leader", "b").unwrap();
-    kv.put("/broken/wk3/leader", "nobody").unwrap();
+    kv.put("/broken/wk3/leader", "ghost").unwrap();
     kv.put("/broken/wk3/members/c", "{no json").unwrap();
     let file = FIXTURE.file(
         "broken",
@@ -39,7 +39,7 @@ fn what_patroni_left_broken_is_listed_by_scope() {
     assert!(line.contains("connect_address"), "{line}");
     ran.line(
         "fail",
-        "nobody holds the leader key but has no readable member key",
+        "ghost holds the leader key but has no readable member key",
     );
     ran.line("warn", "/broken/wk3/members/c");
     let line = ran.line("fail", &format!("address 127.0.0.1:{port}"));
@@ -160,7 +160,7 @@ fn a_wrong_password_is_named_by_its_source_and_never_shown() {
                 line.contains("role scram_only") && line.contains("PGPASSWORD"),
                 "{line}"
             );
-            ran.line("warn", "not looked at: the leader of cn cannot be asked");
+            ran.line("fail", "could not be looked at: no session");
         }
     }
     // No password at all.
@@ -170,6 +170,34 @@ fn a_wrong_password_is_named_by_its_source_and_never_shown() {
     assert!(
         line.contains("needs a password") && line.contains("passfile"),
         "{line}"
+    );
+}
+
+#[test]
+fn a_coordinator_with_one_free_connection_is_no_pass() {
+    FIXTURE.citus_database("crowded");
+    FIXTURE.put_both("crowded");
+    let role = "CREATE ROLE one_session LOGIN CONNECTION LIMIT 1";
+    FIXTURE.coordinator.execute("postgres", role).unwrap();
+    let endpoint = FIXTURE.etcd.endpoint();
+    let workers = [(1, "wk1")];
+    let text = native(
+        &endpoint,
+        "crowded",
+        "one_session",
+        &["crowded"],
+        &workers,
+        "",
+    );
+    let ran = with_file(&["check"], &file(&text));
+    ran.ended(1);
+    // Which of the two has the connection is not ours to say.
+    let told = ["could not be looked at", "leader of cn"];
+    let failed = |line: &str| line.starts_with("fail") && told.iter().any(|one| line.contains(one));
+    let full = |line: &str| line.contains("too many connections for role");
+    assert!(
+        ran.stdout.lines().any(|line| failed(line) && full(line)),
+        "{ran:?}"
     );
 }
 

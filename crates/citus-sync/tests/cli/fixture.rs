@@ -70,9 +70,20 @@ impl Fixture {
             kv.put(&format!("{folder}/members/{name}"), &member)
                 .unwrap();
         }
-        kv.put(&format!("{folder}/initialize"), "7384734872364872364")
-            .unwrap();
+        kv.put(
+            &format!("{folder}/initialize"),
+            &self.system_at(members[0].1),
+        )
+        .unwrap();
         kv.put(&format!("{folder}/leader"), members[0].0).unwrap();
+    }
+
+    /// The system identifier of the server at a port; some other where there is no server of ours.
+    fn system_at(&self, port: u16) -> String {
+        let servers = [&self.coordinator, &self.worker];
+        let server = servers.into_iter().find(|server| server.port() == port);
+        let other = || "7384734872364872364".to_owned();
+        server.map_or_else(other, |server| server.system().unwrap())
     }
 
     /// Scopes `cn` and `wk1` at the two servers.

@@ -40,7 +40,7 @@ fn each_outcome_has_its_line_and_its_exit_code() {
 }
 
 #[test]
-fn what_is_asked_for_is_what_the_daemon_receives() {
+fn the_daemon_receives_what_the_command_line_asks_for() {
     let daemon = Fake::says(200, &answer("held"));
     let hold = [
         "hold",
@@ -178,7 +178,7 @@ fn a_daemon_that_says_nothing_delays_only_itself() {
 }
 
 #[test]
-fn a_daemon_that_needs_its_time_is_heard_out_while_the_next_is_asked() {
+fn a_slow_daemon_is_waited_for_while_the_next_is_asked() {
     let slow = Fake::does(|stream, _| {
         use std::io::Write as _;
         std::thread::sleep(Duration::from_millis(1500));
@@ -201,7 +201,7 @@ fn a_daemon_that_needs_its_time_is_heard_out_while_the_next_is_asked() {
 /// Whatever hangs, the process ends by itself: `run` waits longer than any `--wait` here, and
 /// nothing of what hangs ever ends.
 #[test]
-fn it_ends_in_time_whatever_hangs() {
+fn the_command_ends_within_its_wait_whatever_hangs() {
     let (_silent, port) = black_hole();
     let silent = format!("http://127.0.0.1:{port}");
     let half = Fake::does(|stream, _| {
@@ -220,9 +220,9 @@ fn it_ends_in_time_whatever_hangs() {
         assert!(ran.stderr.contains("`listen`"), "the fix: {ran:?}");
     }
 
-    // A token file on a disk that does not answer.
+    // A file on a disk that does not answer.
     let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("token");
+    let pipe = folder.path().join("citus-sync.yml");
     assert!(
         Command::new("mkfifo")
             .arg(&pipe)
@@ -232,13 +232,7 @@ fn it_ends_in_time_whatever_hangs() {
     );
     let path = pipe.to_str().unwrap();
     let ran = run(command(&[
-        "hold",
-        "--group",
-        "1",
-        "--wait",
-        "500ms",
-        "--token-file",
-        path,
+        "hold", "--group", "1", "--wait", "500ms", "-c", path,
     ]));
     ran.ended(1);
     assert_eq!(ran.stdout, "citus-sync: not held, no answer in time\n");
@@ -249,7 +243,7 @@ fn it_ends_in_time_whatever_hangs() {
 }
 
 #[test]
-fn a_name_server_that_never_answers_does_not_hold_it_up() {
+fn a_name_server_that_never_answers_does_not_delay_the_command() {
     // What the C library does with such a server, without one: it blocks its thread.
     let folder = tempfile::tempdir().unwrap();
     let (source, library) = (folder.path().join("dns.c"), folder.path().join("dns.so"));
@@ -364,7 +358,7 @@ fn a_wrong_argument_is_refused_with_what_is_expected() {
 }
 
 #[test]
-fn the_daemons_own_file_says_where_it_is_and_its_token() {
+fn the_daemons_configuration_gives_its_address_and_token() {
     let daemon = Fake::says(200, &answer("held"));
     let token = token();
     let text = |more: &str| {

@@ -91,7 +91,7 @@ fn nothing_changes_while_etcd_is_away() {
     })
     .expect("stale");
 
-    // A row changed by hand is seen, and stays: on a stale view nobody knows what is right.
+    // A row changed by hand is seen, and stays: on a stale view it is not known what is right.
     let spoil = format!(
         "UPDATE pg_dist_node SET nodeport = {} WHERE groupid = 1",
         other.port()
@@ -118,7 +118,7 @@ fn nothing_changes_while_etcd_is_away() {
 }
 
 #[test]
-fn what_happened_while_the_watch_was_cut_off_is_found_though_etcd_has_compacted_it() {
+fn a_failover_during_a_cut_off_watch_is_found_although_etcd_has_compacted_it() {
     let bare = Bare::start();
     let [old, new] = &bare.members;
     bare.put_leader("wk1", old);

@@ -13,9 +13,10 @@ use crate::daemon::{Daemon, SOON};
 /// Where a request for a failover or switchover of the group is.
 const REQUEST: &str = "/service/wk1/failover";
 
-/// A coordinator and the two members of group 1, both of which take writes.
+/// A coordinator and the two members of group 1, both of which take writes: the second is a copy of the
+/// first, promoted.
 pub(crate) struct Bare {
-    sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     pub(crate) etcd: Etcd,
     pub(crate) coordinator: Postgres,
     pub(crate) members: [Postgres; 2],
@@ -32,7 +33,10 @@ impl Bare {
                 .expect("Citus or its stand-in");
             server
         };
-        let (coordinator, members) = (server("cn1"), [server("pg1"), server("pg2")]);
+        let (coordinator, first) = (server("cn1"), server("pg1"));
+        let second = first.standby("pg2").expect("a copy of pg1");
+        second.promote().expect("pg2 takes writes");
+        let members = [first, second];
         let bare = Self {
             sandbox,
             etcd,
@@ -54,9 +58,14 @@ impl Bare {
         bare
     }
 
-    fn put_member(&self, scope: &str, server: &Postgres) {
+    pub(crate) fn put_member(&self, scope: &str, server: &Postgres) {
+        self.put_member_at(scope, server, &server.address());
+    }
+
+    /// Its member key says that it is at this address.
+    pub(crate) fn put_member_at(&self, scope: &str, server: &Postgres, address: &str) {
         let value = json!({
-            "conn_url": format!("postgres://{}/postgres", server.address()),
+            "conn_url": format!("postgres://{address}/postgres"),
             "state": "running", "role": "replica", "version": "4.1.5",
         });
         let key = format!("/service/{scope}/members/{}", server.name());
@@ -73,6 +82,15 @@ impl Bare {
             .expect("a leader");
     }
 
+    /// The scope's cluster is that of this server.
+    pub(crate) fn put_system(&self, scope: &str, server: &Postgres) {
+        let system = server.system().expect("its system identifier");
+        self.etcd
+            .kv()
+            .put(&format!("/service/{scope}/initialize"), &system)
+            .expect("an identifier");
+    }
+
     /// What `patronictl switchover` and its kin write.
     pub(crate) fn request(&self, request: &Value) {
         self.etcd
@@ -81,7 +99,7 @@ impl Bare {
             .expect("a request");
     }
 
-    /// As somebody does who thinks better of it.
+    /// Withdraws the request.
     pub(crate) fn withdraw(&self) {
         self.etcd.kv().delete(REQUEST).expect("deleted");
     }
@@ -97,8 +115,8 @@ impl Bare {
             .expect("a distributed table");
     }
 
-    /// A session that takes the locks which a writer takes, and keeps them until its `COMMIT`; it waits
-    /// where a writer would wait.
+    /// A session that takes the locks which a writer takes, and keeps them until its `COMMIT`; it
+    /// waits where a writer would wait.
     pub(crate) fn writer(&self) -> thread::JoinHandle<Client> {
         let mut writer = self.coordinator.connect("postgres").expect("a writer");
         thread::spawn(move || {
@@ -142,7 +160,7 @@ impl Bare {
         self.wait_row(daemon, leader);
         daemon.wait_let_go(1);
         let mut observer = self.coordinator.connect("postgres").expect("an observer");
-        let gone = wait_for("nobody to hold", SOON, || {
+        let gone = wait_for("no session to hold", SOON, || {
             let holders = "SELECT count(*) FROM pg_stat_activity \
                  WHERE application_name LIKE 'citus-sync: %'";
             Ok(observer.query_one(holders, &[])?.get::<_, i64>(0) == 0)

@@ -21,8 +21,9 @@ const LOAD: Load = Load {
     patience: Duration::from_secs(120),
 };
 
-/// Clients of these groups: simple statements in one database and prepared ones in the other through
-/// the coordinator, and the other way round through the leader of `entry_node` where that has the metadata.
+/// Clients of these groups: simple statements in one database and prepared ones in the other
+/// through the coordinator, and the other way round through the leader of `entry_node` where that
+/// has the metadata.
 pub(crate) fn clients(lab: &Lab, groups: &[u32], entry_node: Option<&str>) -> Traffic {
     let mut builder = Traffic::builder(lab)
         .load(LOAD)
@@ -142,8 +143,8 @@ pub(crate) fn lost_nothing(mut traffic: Traffic, lab: &Lab) {
     assert!(checked > 0, "no write was acknowledged");
 }
 
-/// The transition was of this kind, ended so, and these things happened in it, in this order; nothing else
-/// did.
+/// The transition was of this kind, ended so, and these things happened in it, in this order;
+/// nothing else did.
 pub(crate) fn was(
     transition: &Transition,
     kind: TransitionKind,

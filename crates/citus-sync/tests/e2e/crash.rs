@@ -1,15 +1,17 @@
-//! The leader is lost without notice: reads go on at its standby long before anybody else may lead.
+//! The leader is lost without notice: reads go on at its standby long before another member may lead.
 
 use std::time::Instant;
 
 use citus_core::plan::{Stay, Wait};
 use citus_core::report::{TransitionKind, TransitionOutcome};
-use lab::{Lab, Scope, wait_for};
+use lab::{Lab, Member, Scope, wait_for};
 use serde_json::json;
 
 use crate::clients::{clients, lost_nothing, wait_reads_flow};
 use crate::daemon::{Daemon, SOON};
-use crate::fixture::{coordinator, in_sync, laboratory, make_whole, scope, succeed};
+use crate::fixture::{
+    coordinator, in_sync, laboratory, make_asynchronous, make_whole, scope, succeed,
+};
 
 /// Where the coordinator's primary row of group 1 points.
 fn row(lab: &Lab, database: &str) -> String {
@@ -39,7 +41,7 @@ fn reads_are_back_while_the_dead_leader_still_has_its_key() {
     }
 
     succeed(&lab, "wk1", victim);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     make_whole(&lab);
     in_sync(&lab, &daemon);
     lost_nothing(traffic, &lab);
@@ -69,7 +71,7 @@ fn reads_leave_a_leader_that_patroni_restarts_in_place_and_come_back() {
     leader.crash_postgres().expect("its death");
     wait_reads_flow(&traffic, &daemon, Instant::now());
     daemon.wait_logged(&["reads are moved", "scope=wk1"]);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     make_whole(&lab);
     in_sync(&lab, &daemon);
     lost_nothing(traffic, &lab);
@@ -111,13 +113,13 @@ fn a_host_that_falls_silent_is_noticed() {
     wait_reads_flow(&traffic, &daemon, Instant::now());
 
     succeed(&lab, "wk1", silent.name());
-    traffic.wait_flowing().expect("everybody is served");
-    // Somebody has the host booted. (A Patroni that was only suspended, and not told of the time, takes
+    traffic.wait_flowing().expect("every client is served");
+    // The host is booted by hand. (A Patroni that was only suspended, and not told of the time, takes
     // the key from its successor and so loses data: that is not what this scenario is about.)
     silent.crash().expect("the end of it");
     make_whole(&lab);
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     lost_nothing(traffic, &lab);
     let transition = daemon.transition(1);
     assert_eq!(
@@ -139,30 +141,8 @@ fn wait_stays(daemon: &Daemon, why: impl Fn(&Stay) -> bool) {
     daemon.expect(stays);
 }
 
-#[test]
-fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_when_it_lags() {
-    let lab = laboratory();
-    let wk1 = scope(&lab, "wk1");
-    wk1.configure(&json!({"synchronous_mode": false}))
-        .expect("asynchronous");
-    wait_for("nobody to be synchronous", SOON, || {
-        let sync = wk1.key("sync")?;
-        Ok(sync.is_none_or(|sync| {
-            let value: serde_json::Value = serde_json::from_str(&sync.value).unwrap_or_default();
-            value["sync_standby"]
-                .as_str()
-                .unwrap_or_default()
-                .is_empty()
-        }))
-    })
-    .expect("asynchronous");
-    let strict = Daemon::start(&lab);
-    in_sync(&lab, &strict);
-    let (leader, standby) = (
-        wk1.leader().expect("a leader"),
-        wk1.replicas().expect("replicas")[0],
-    );
-    // It receives everything, and shows its readers nothing of it.
+/// Has the standby receive four megabytes of WAL and replay nothing of it.
+fn make_lag(leader: &Member, standby: &Member) {
     standby.freeze_replay().expect("frozen");
     let mut writer = leader.connect("postgres").expect("the leader");
     let written: String = writer
@@ -170,7 +150,7 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
             "SELECT pg_logical_emit_message(false, 'scenario', repeat('x', 4000000))::text",
             &[],
         )
-        .expect("four megabytes of log")
+        .expect("four megabytes of WAL")
         .get(0);
     let mut session = standby.connect("postgres").expect("the standby");
     wait_for("the standby to receive it", SOON, || {
@@ -178,7 +158,20 @@ fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_
         Ok(session.query_one(&received, &[])?.get(0))
     })
     .expect("received");
+}
 
+#[test]
+fn an_asynchronous_standby_is_read_from_only_where_the_policy_says_so_and_never_when_it_lags() {
+    let lab = laboratory();
+    let wk1 = scope(&lab, "wk1");
+    make_asynchronous(wk1);
+    let strict = Daemon::start(&lab);
+    in_sync(&lab, &strict);
+    let (leader, standby) = (
+        wk1.leader().expect("a leader"),
+        wk1.replicas().expect("replicas")[0],
+    );
+    make_lag(leader, standby);
     let before = row(&lab, "postgres");
     leader.crash().expect("a crash");
     wait_stays(&strict, |stay| *stay == Stay::NoStandby);

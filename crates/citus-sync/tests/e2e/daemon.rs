@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 /// Generous: what is awaited takes milliseconds, and a loaded machine is no failure.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// What the daemon is shown by who has writes held, where the lab has no hook with a token of its own.
+/// What the daemon is shown by who has writes held, where the lab has no hook with a token of its
+/// own.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) struct Daemon {
@@ -111,7 +112,7 @@ impl Daemon {
         self.process.stop(SOON).expect("a clean stop")
     }
 
-    /// Its host is gone as far as anybody can tell: no packet for it arrives.
+    /// Its host is gone to all others: no packet for it arrives.
     pub(crate) fn vanish(&self) {
         self.process.vanish().expect("it was running");
     }

@@ -76,7 +76,7 @@ fn a_database_whose_locks_are_stuck_holds_up_no_other() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);
-    // Somebody holds group 1's shards in one database and never lets go.
+    // Another session holds group 1's shards in one database and never lets go.
     let mut holder = coordinator(&lab, "second");
     holder
         .batch_execute(
@@ -86,8 +86,8 @@ fn a_database_whose_locks_are_stuck_holds_up_no_other() {
         .expect("held");
     switch(&lab, "wk1");
     in_sync(&lab, &daemon);
-    // Terminated by the hold, if that had the time for it: a move does not need his locks. The other
-    // database had its hold, and nobody was in its way.
+    // Terminated by the hold, if that had the time for it: a move does not need its locks.
+    // The other database had its hold, and no session was in its way.
     let transition = daemon.transition(1);
     let (postgres, second) = (
         &transition.databases["postgres"],

@@ -1,7 +1,7 @@
 //! Rule 2: whatever becomes of the daemon, no hold outlives its deadline; the server sees to it.
 //!
-//! The first scenarios are told without read moves: where reads were sent to a standby, writes that go
-//! on are refused by it until the daemon is back, which the last scenario tells.
+//! The first scenarios are told without read moves: where reads were sent to a standby, writes that
+//! go on are refused by it until the daemon is back, which the last scenario tells.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn wait_until_writers_wait(lab: &Lab, daemon: &Daemon) {
     }
 }
 
-/// No session that holds is left on any leader, although nobody let go.
+/// No session that holds is left on any leader, although the daemon did not let go.
 fn let_go_by_the_servers(lab: &Lab, daemon: &Daemon) {
     let gone = wait_for("the servers to end the hold", SOON, || {
         Ok(holders(lab)?.is_empty())
@@ -51,7 +51,7 @@ fn writes_go_on_while_the_daemon_that_held_them_is_frozen() {
     daemon.hold(1);
     wait_until_writers_wait(&lab, &daemon);
     daemon.freeze();
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     let_go_by_the_servers(&lab, &daemon);
 
     daemon.thaw();
@@ -77,7 +77,7 @@ fn writes_go_on_when_the_host_of_the_daemon_that_held_them_vanishes() {
     daemon.hold(1);
     wait_until_writers_wait(&lab, &daemon);
     daemon.vanish();
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     let_go_by_the_servers(&lab, &daemon);
 
     // Back, it lets go of what it may still believe to hold.
@@ -88,11 +88,15 @@ fn writes_go_on_when_the_host_of_the_daemon_that_held_them_vanishes() {
     daemon.expect(fresh);
     daemon.release(1);
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
+    // The server has closed every session of ours meanwhile. Where that is seen for the leader's before
+    // the hold is over, the leader counts as away.
     let transition = daemon.transition(1);
-    assert_eq!(
-        (transition.kind, transition.outcome),
-        (TransitionKind::Hold, TransitionOutcome::Kept),
+    assert!(
+        matches!(
+            transition.kind,
+            TransitionKind::Hold | TransitionKind::Restart
+        ) && transition.outcome == TransitionOutcome::Kept,
         "{transition:#?}"
     );
     nothing_failed(&traffic.report(), &daemon);
@@ -108,7 +112,7 @@ fn writes_go_on_when_the_daemon_that_held_them_is_killed() {
     daemon.hold(1);
     wait_until_writers_wait(&lab, &daemon);
     daemon.kill();
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     let_go_by_the_servers(&lab, &daemon);
 
     daemon.start_again();
@@ -127,7 +131,7 @@ fn a_daemon_killed_while_reads_are_at_a_standby_sends_them_back_when_it_is_back(
     assert!(answer.reads_moved_to.is_some(), "{answer:?}");
     wait_until_writers_wait(&lab, &daemon);
     daemon.kill();
-    // Nobody waits any more: a write is refused by the standby, at once.
+    // No writer waits any more: the standby refuses writes at once.
     let refused = wait_for("writes to be answered", SOON, || {
         let report = traffic.report();
         let failures = report.failures(Kind::Write);
@@ -143,7 +147,7 @@ fn a_daemon_killed_while_reads_are_at_a_standby_sends_them_back_when_it_is_back(
 
     daemon.start_again();
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     none_failed(&traffic.report(), &daemon, Kind::Read, |_| true);
     lost_nothing(traffic, &lab);
 }
@@ -158,7 +162,7 @@ fn a_hold_ends_at_its_deadline_although_the_leader_is_there() {
     wait_until_writers_wait(&lab, &daemon);
     daemon.wait_let_go(1);
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     daemon.wait_logged(&["WARN", "the hold reached its deadline", "scope=wk1"]);
     daemon.wait_logged(&["WARN", "hold over, expired", "scope=wk1"]);
     let ended = |outcome: &str| {

@@ -1,4 +1,5 @@
-//! Entry nodes that cannot be reached: skipped at once, named and counted, and right again in the end.
+//! Entry nodes that cannot be reached: skipped at once, named and counted, and right again in the
+//! end.
 
 use citus_core::report::HoldAnswer;
 use lab::{Lab, Scope, wait_for};
@@ -19,7 +20,8 @@ fn has_entry_nodes(lab: &Lab) -> bool {
     entry_nodes.contains(&2)
 }
 
-/// The hold is complete but for this entry node, in these databases: in the answer, in the log, in the metrics.
+/// The hold is complete but for this entry node, in these databases: in the answer, in the log, in
+/// the metrics.
 fn did_without(daemon: &Daemon, answer: &HoldAnswer, entry_node: &str, databases: &[&str]) {
     assert_eq!(answer.held, ["postgres", "second"], "{answer:?}");
     assert_eq!(answer.skipped.len(), databases.len(), "{answer:?}");
@@ -57,7 +59,7 @@ fn wait_row_at(lab: &Lab, daemon: &Daemon, entry_node: &Scope, address: &str) {
 }
 
 #[test]
-fn a_frozen_entry_node_is_skipped_and_told_when_it_is_back() {
+fn a_frozen_entry_node_is_skipped_and_gets_the_row_when_it_is_back() {
     let lab = laboratory();
     if !has_entry_nodes(&lab) {
         return;
@@ -84,7 +86,7 @@ fn a_frozen_entry_node_is_skipped_and_told_when_it_is_back() {
         Ok(group.hold.is_none() && group.leader.is_some_and(|leader| leader != victim))
     });
     daemon.expect(followed);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     frozen.thaw();
     pause(false);
     let leader = scope(&lab, "wk1").leader_address().expect("a leader");

@@ -42,7 +42,7 @@ fn the_slow_timer_finds_a_row_that_was_changed_by_hand() {
 }
 
 #[test]
-fn nonsense_in_etcd_is_told_counted_and_harmless() {
+fn malformed_keys_in_etcd_are_logged_counted_and_harmless() {
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);
@@ -101,7 +101,7 @@ fn nonsense_in_etcd_is_told_counted_and_harmless() {
 }
 
 #[test]
-fn a_leader_key_that_names_nobody_moves_nothing() {
+fn a_leader_key_that_names_no_member_moves_nothing() {
     let lab = laboratory();
     let daemon = Daemon::start_with(&lab, |config| {
         // A scope of our own making beside the real ones: Patroni does not fight over its keys.
@@ -112,7 +112,7 @@ fn a_leader_key_that_names_nobody_moves_nothing() {
     });
     daemon.wait_ready();
     let kv = lab.etcd().kv();
-    for nonsense in ["nobody", "", "{\"a\":1}"] {
+    for nonsense in ["ghost", "", "{\"a\":1}"] {
         kv.put("/service/made/leader", nonsense).expect("put");
         wait_for("the group to be waited for", SOON, || {
             let group = daemon.group(9)?;

@@ -77,9 +77,10 @@ fn a_worker_that_failed_over_together_with_the_coordinator_is_followed() {
 
 #[test]
 fn a_frozen_worker_delays_no_other_group() {
-    // Citus's metadata sync, which every move starts, may wait 30 s at a worker that accepts and never
-    // answers, with pg_dist_node locked; `overtaken.rs` shows that certainly, this shows it whole.
-    // (The workers may hear of it only when that one is back: the row is what is followed here.)
+    // Citus's metadata sync, which every move starts, may wait 30 s at a worker that accepts and
+    // never answers, with pg_dist_node locked; `overtaken.rs` shows that certainly, this shows it
+    // whole. (The workers may hear of it only when that one is back: the row is what is followed
+    // here.)
     const SOONER_THAN_THE_SYNC_GIVES_UP: Duration = Duration::from_secs(20);
     let lab = laboratory();
     let daemon = Daemon::start(&lab);
@@ -197,7 +198,7 @@ fn a_daemon_killed_in_the_middle_finishes_the_transition_when_it_is_back() {
 }
 
 #[test]
-fn a_stop_is_clean() {
+fn the_daemon_stops_cleanly() {
     let lab = laboratory();
     let mut daemon = Daemon::start(&lab);
     assert_eq!(daemon.stop(), Some(0), "{}", daemon.log());

@@ -51,8 +51,8 @@ pub(crate) fn laboratory() -> MutexGuard<'static, Lab> {
     lab
 }
 
-/// A reference table, which has a shard in every group: what holds of several groups, and moves, could
-/// stand in each other's way at.
+/// A reference table, which has a shard in every group: what holds of several groups, and moves,
+/// could stand in each other's way at.
 fn tie_groups_together(lab: &Lab, database: &str) {
     let sql = "CREATE TABLE currencies (code int PRIMARY KEY, rate int); \
                SELECT create_reference_table('currencies')";
@@ -160,6 +160,24 @@ fn configure_anew(lab: &Lab, scope: &Scope) {
     kv.put(&key.key, &config.to_string()).expect("put");
 }
 
+/// No standby is synchronous any more, until the scope is [made whole](make_whole).
+pub(crate) fn make_asynchronous(scope: &Scope) {
+    scope
+        .configure(&json!({"synchronous_mode": false}))
+        .expect("asynchronous");
+    wait_for("nobody to be synchronous", SOON, || {
+        let sync = scope.key("sync")?;
+        Ok(sync.is_none_or(|sync| {
+            let value: Value = serde_json::from_str(&sync.value).unwrap_or_default();
+            value["sync_standby"]
+                .as_str()
+                .unwrap_or_default()
+                .is_empty()
+        }))
+    })
+    .expect("asynchronous");
+}
+
 /// Every primary row of `database` is its leader's.
 pub(crate) fn rows_are_leaders(lab: &Lab, database: &str) -> Result<()> {
     let (rows, leaders) = (lab.rows(database)?, lab.leaders()?);
@@ -197,8 +215,8 @@ pub(crate) fn holders(lab: &Lab) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The end of every scenario: in every database rows = leaders, on the coordinator and on every entry node;
-/// nothing is held anywhere; and deciding again says in sync.
+/// The end of every scenario: in every database rows = leaders, on the coordinator and on every
+/// entry node; nothing is held anywhere; and deciding again says in sync.
 pub(crate) fn in_sync(lab: &Lab, daemon: &Daemon) {
     let began = Instant::now();
     let in_sync = wait_for("rows = leaders, and nothing left to decide", SOON, || {
@@ -267,7 +285,7 @@ pub(crate) fn key_of_group(client: &mut Client, group: i32) -> i64 {
     row.expect("a key of the group").get(0)
 }
 
-/// A server lets nobody into the database `second` any more, and ends whoever is there.
+/// A server lets no session into the database `second` any more, and ends those that are there.
 pub(crate) fn close_second(admin: &mut Client) {
     admin
         .batch_execute("ALTER DATABASE second ALLOW_CONNECTIONS false")

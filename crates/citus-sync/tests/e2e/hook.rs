@@ -14,7 +14,8 @@ use serde_json::json;
 use crate::clients::{ALL_PHASES, clients, lost_nothing, nothing_failed, was};
 use crate::daemon::{Daemon, SOON};
 use crate::fixture::{
-    DATABASES, HookOn, in_sync, key_of_group, laboratory, make_whole, moves, scope, switch,
+    DATABASES, HookOn, in_sync, key_of_group, laboratory, make_asynchronous, make_whole, moves,
+    scope, switch,
 };
 
 /// The same leader is back, and the row with it.
@@ -52,13 +53,34 @@ fn clients_do_not_notice_a_planned_restart() {
     }
     scope(&lab, "wk1").restart().expect("a restart");
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
     assert_eq!(lab.rows("postgres").expect("rows"), before);
     was_a_restart(&daemon.transition(1));
     // Back to the leader, in each database.
     assert_eq!(moves(&daemon, 1), 2, "{}", daemon.log());
+}
+
+/// Patroni's default, and the older guides'.
+#[test]
+fn clients_do_not_notice_a_planned_restart_without_synchronous_standbys() {
+    let lab = laboratory();
+    let daemon = Daemon::start(&lab);
+    in_sync(&lab, &daemon);
+    let hook = HookOn::where_there_is_one(&lab);
+    let wk1 = scope(&lab, "wk1");
+    make_asynchronous(wk1);
+    let traffic = clients(&lab, &[1], Some("wk2"));
+    if hook.is_none() {
+        hold_by_hand(&lab, &daemon);
+    }
+    wk1.restart().expect("a restart");
+    in_sync(&lab, &daemon);
+    traffic.wait_flowing().expect("everybody is served");
+    nothing_failed(&traffic.report(), &daemon);
+    lost_nothing(traffic, &lab);
+    was_a_restart(&daemon.transition(1));
 }
 
 /// The hold begins when Patroni is about to stop its leader, and not with the request, before the
@@ -75,7 +97,7 @@ fn a_switchover_is_held_for_when_the_hook_asks() {
     }
     switch(&lab, "wk1");
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
     let transition = daemon.transition(1);
@@ -178,12 +200,12 @@ fn a_daemon_that_is_away_or_frozen_keeps_no_postgresql_from_stopping() {
         eprintln!("skipped: {} has no before_stop", lab.version());
         return;
     };
-    // Nobody listens.
+    // No daemon listens.
     scope(&lab, "wk2").restart().expect("a restart");
     let said = hook.log();
     assert!(said.contains("not held"), "{said}");
 
-    // Somebody listens and never answers. Thawed, it finds everything as it was.
+    // A daemon listens and never answers. Thawed, it finds everything as it was.
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);
     daemon.freeze();

@@ -80,7 +80,7 @@ impl<'a> Mallory<'a> {
                     .batch_execute(&makes_operators())
                     .expect("an ordinary role may");
             }
-            // What the owner of a database can do to whoever connects to it.
+            // What the owner of a database can do to every session that connects to it.
             let mut admin = scope.connect("second").expect("a server");
             admin
                 .batch_execute(&format!(
@@ -144,7 +144,7 @@ fn logs(lab: &Lab) -> Vec<PathBuf> {
 }
 
 /// The trap works: a session that looks like ours and sets no `search_path` is caught by it. This is
-/// what keeps the test from passing because nobody can fall in.
+/// what keeps the test from passing because the trap catches nothing.
 fn the_trap_catches(lab: &Lab) {
     let mut bait = scope(lab, "wk1").connect("second").expect("a session");
     let caught = bait.batch_execute(

@@ -40,8 +40,9 @@ impl Turn {
     }
 }
 
-/// The holds of a daemon that is killed end at once: what its clients send then fails until the new leader
-/// is there, or the next daemon. Nothing of what was acknowledged is lost, and no row stays behind.
+/// The holds of a daemon that is killed end at once: what its clients send then fails until the new
+/// leader is there, or the next daemon. Nothing of what was acknowledged is lost, and no row stays
+/// behind.
 #[test]
 fn a_daemon_killed_at_any_turn_of_a_switchover_leaves_no_trace() {
     let lab = laboratory();

@@ -63,11 +63,11 @@ fn a_request_that_is_withdrawn_lets_writes_go() {
 }
 
 #[test]
-fn a_request_that_nobody_fulfils_is_held_for_once() {
+fn a_request_that_is_never_fulfilled_is_held_for_once() {
     let (bare, daemon) = in_sync_group(&json!({"hold_timeout": "1s", "lock_cooldown": "100ms"}));
     let leader = &bare.members[0];
-    // Nobody of that name exists. Patroni would refuse it; this one stands.
-    let request = json!({"leader": leader.name(), "member": "nobody"});
+    // No member has that name. Patroni would refuse the request; written by hand it stays.
+    let request = json!({"leader": leader.name(), "member": "ghost"});
     bare.request(&request);
     daemon.wait_logged(&[
         "WARN",
@@ -96,7 +96,7 @@ fn a_request_that_nobody_fulfils_is_held_for_once() {
 }
 
 #[test]
-fn nobody_waits_for_a_request_that_patroni_does_not_act_on_now() {
+fn no_writes_are_held_for_a_request_that_patroni_does_not_act_on_now() {
     let (bare, daemon) = in_sync_group(&json!({}));
     let [leader, other] = &bare.members;
     let (leader, other) = (leader.name(), other.name());
@@ -105,7 +105,7 @@ fn nobody_waits_for_a_request_that_patroni_does_not_act_on_now() {
         json!({"leader": leader, "member": other, "scheduled_at": "2999-01-01T00:00:00+00:00"}),
         // Long overdue: Patroni drops it.
         json!({"leader": leader, "scheduled_at": "2001-01-01T00:00:00+00:00"}),
-        // Somebody else is to leave.
+        // Another member is to leave.
         json!({"leader": other}),
         // The leader is to lead.
         json!({"leader": leader, "member": leader}),
@@ -162,7 +162,7 @@ fn a_hold_ends_at_its_deadline_while_etcd_is_away() {
     });
     daemon.expect(stale);
     assert!(daemon.group(1).expect("a report").hold.is_some());
-    // Nobody can say whether it was withdrawn: it is kept, until its time is over.
+    // It cannot be known whether the request was withdrawn: the hold is kept until its deadline.
     daemon.wait_logged(&["WARN", "the hold reached its deadline"]);
     drop(bare.writer().join().expect("the writer goes on"));
     assert!(!daemon.state().expect("a state").etcd.fresh);

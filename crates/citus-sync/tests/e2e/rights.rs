@@ -21,7 +21,7 @@ fn a_role_that_may_not_update_pg_dist_node_holds_and_moves_no_reads() {
             )
             .expect("a role");
     }
-    // Citus lets nobody hold a table's shards but who might change it.
+    // Citus lets only roles that may change a table hold its shards.
     bare.coordinator
         .execute("postgres", "ALTER TABLE t OWNER TO app")
         .expect("its owner");

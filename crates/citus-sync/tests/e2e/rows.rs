@@ -25,6 +25,34 @@ fn one<T: for<'a> lab::postgres::types::FromSql<'a>>(lab: &lab::Lab, sql: &str) 
         .get(0)
 }
 
+/// The `nodeid` of group 1's row with this role.
+fn nodeid(lab: &lab::Lab, role: &str) -> i32 {
+    let which = format!("groupid = 1 AND noderole = '{role}'");
+    one(
+        lab,
+        &format!("SELECT nodeid FROM pg_dist_node WHERE {which}"),
+    )
+}
+
+/// Where the row with this `nodeid` points.
+fn address(lab: &lab::Lab, nodeid: i32) -> String {
+    let address = "SELECT nodename || ':' || nodeport FROM pg_dist_node";
+    one(lab, &format!("{address} WHERE nodeid = {nodeid}"))
+}
+
+/// Adds a secondary row of group 1 for the replica.
+fn add_secondary(lab: &lab::Lab, leader: &str, replica: &str) {
+    if !lab.flavour().is_citus() {
+        // It has no maintenance daemon, and adds no node while a worker is out of sync.
+        execute(lab, "postgres", "SELECT citus_stand_in_sync_metadata()");
+    }
+    let port = |address: &str| address.rsplit_once(':').expect("a port").1.to_owned();
+    let (leader, replica) = (port(leader), port(replica));
+    let arguments = format!("'127.0.0.1', {replica}, '127.0.0.1', {leader}");
+    let add = format!("SELECT citus_add_secondary_node({arguments})");
+    execute(lab, "postgres", &add);
+}
+
 #[test]
 fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids() {
     let lab = laboratory();
@@ -35,61 +63,30 @@ fn a_secondary_row_changes_places_with_its_primary_and_both_keep_their_nodeids()
         scope.leader_address().expect("a leader"),
         scope.replicas().expect("replicas")[0].address(),
     );
-    let port = replica.rsplit_once(':').expect("a port").1.to_owned();
-    let before: i32 = one(
-        &lab,
-        "SELECT nodeid FROM pg_dist_node WHERE groupid = 1 AND noderole = 'primary'",
-    );
-    if !lab.flavour().is_citus() {
-        // It has no maintenance daemon, and adds no node while a worker is out of sync.
-        execute(&lab, "postgres", "SELECT citus_stand_in_sync_metadata()");
-    }
-    let add = format!(
-        "SELECT citus_add_secondary_node('127.0.0.1', {port}, '127.0.0.1', {})",
-        leader.rsplit_once(':').expect("a port").1
-    );
-    execute(&lab, "postgres", &add);
-    let secondary: i32 = one(
-        &lab,
-        "SELECT nodeid FROM pg_dist_node WHERE groupid = 1 AND noderole = 'secondary'",
-    );
+    let primary = nodeid(&lab, "primary");
+    add_secondary(&lab, &leader, &replica);
+    let secondary = nodeid(&lab, "secondary");
 
     // The daemon read the rows before there was a secondary one. What it then does is refused by
     // Citus (the name is taken), read again, and done as a swap.
     scope.switchover(None).expect("a switchover");
     in_sync(&lab, &daemon);
-    let address = |nodeid: i32| -> String {
-        one(
-            &lab,
-            &format!(
-                "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE nodeid = {nodeid}"
-            ),
-        )
-    };
-    assert_eq!(address(before), replica);
-    assert_eq!(address(secondary), leader);
+    assert_eq!(address(&lab, primary), replica);
+    assert_eq!(address(&lab, secondary), leader);
 
-    // Cut off in the middle, by whoever: the name is found and fixed.
-    execute(
-        &lab,
-        "postgres",
-        &format!(
-            "UPDATE pg_dist_node SET nodename = '127.0.0.1-demoted' WHERE nodeid = {secondary}"
-        ),
-    );
+    // A swap that was cut off in the middle left its temporary name: it is found and fixed.
+    let cut_off = "UPDATE pg_dist_node SET nodename = '127.0.0.1-demoted'";
+    let cut_off = format!("{cut_off} WHERE nodeid = {secondary}");
+    execute(&lab, "postgres", &cut_off);
     drop(daemon);
     let daemon = Daemon::start(&lab);
-    wait_for("the name to be fixed", SOON, || {
-        Ok(address(secondary) == leader)
-    })
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
-    execute(
-        &lab,
-        "postgres",
-        &format!(
-            "SELECT citus_remove_node(nodename, nodeport) FROM pg_dist_node WHERE nodeid = {secondary}"
-        ),
-    );
+    let fixed = wait_for("the name to be fixed", SOON, || {
+        Ok(address(&lab, secondary) == leader)
+    });
+    daemon.expect(fixed);
+    let remove = "SELECT citus_remove_node(nodename, nodeport) FROM pg_dist_node";
+    let remove = format!("{remove} WHERE nodeid = {secondary}");
+    execute(&lab, "postgres", &remove);
     drop(daemon);
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);

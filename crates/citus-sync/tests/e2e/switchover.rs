@@ -1,7 +1,7 @@
 //! Planned switchovers, as the clients see them: writes wait, reads go on, nothing fails.
 //!
-//! With a Patroni that has `before_stop` the hook makes sure of that. With an older one reads are sent to
-//! the standby in the time that Patroni takes to stop the leader, which is a race.
+//! With a Patroni that has `before_stop` the hook makes sure of that. With an older one reads are
+//! sent to the standby in the time that Patroni takes to stop the leader, which is a race.
 
 use std::thread;
 
@@ -14,9 +14,9 @@ use crate::clients::{
 use crate::daemon::Daemon;
 use crate::fixture::{DATABASES, HookOn, in_sync, laboratory, moves, switch};
 
-/// The only transition of the group: a switchover in which writes were held and reads moved, in every
-/// database and at every entry node. The row needed no move of its own, because reads were sent to the very
-/// member that leads now.
+/// The only transition of the group: a switchover in which writes were held and reads moved, in
+/// every database and at every entry node. The row needed no move of its own, because reads were
+/// sent to the very member that leads now.
 fn held_and_followed(lab: &Lab, daemon: &Daemon, group: u32) -> Transition {
     let transition = daemon.transition(i32::try_from(group).expect("small"));
     assert_eq!(
@@ -58,7 +58,7 @@ fn clients_do_not_notice_a_planned_switchover() {
     let before = lab.rows("postgres").expect("rows");
     switch(&lab, "wk1");
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     nothing_failed(&traffic.report(), &daemon);
     lost_nothing(traffic, &lab);
 
@@ -78,6 +78,14 @@ fn clients_do_not_notice_a_planned_switchover() {
     }
     daemon.wait_logged(&["writes go on", "scope=wk1"]);
     daemon.wait_logged(&["switchover over, followed", "scope=wk1"]);
+    let labels = ["group=\"1\"", "outcome=\"followed\""];
+    let followed = daemon.metric("citus_sync_holds_total", &labels);
+    assert_eq!(followed.expect("metrics"), 1, "{}", daemon.log());
+    for database in DATABASES {
+        let label = format!("database=\"{database}\"");
+        let up = daemon.metric("citus_sync_database_up", &[&label]);
+        assert_eq!(up.expect("metrics"), 1, "{database}");
+    }
     for other in [0, 2, 3] {
         assert!(
             daemon.transitions(other).is_empty(),
@@ -102,7 +110,7 @@ fn three_groups_at_once_are_held_side_by_side() {
         }
     });
     in_sync(&lab, &daemon);
-    traffic.wait_flowing().expect("everybody is served");
+    traffic.wait_flowing().expect("every client is served");
     for group in [1, 2, 3] {
         let transition = held_and_followed(&lab, &daemon, group);
         let report = traffic.report().of_group(group);

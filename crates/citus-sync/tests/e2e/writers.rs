@@ -97,7 +97,7 @@ fn a_transaction_that_ends_in_time_is_waited_for() {
 }
 
 #[test]
-fn what_a_lost_session_left_prepared_is_cleared_away_after_a_switchover() {
+fn prepared_transactions_of_a_lost_session_are_recovered_after_a_switchover() {
     let lab = laboratory();
     if !lab.flavour().is_citus() {
         eprintln!("skipped: {} leaves nothing prepared", lab.flavour());
@@ -105,7 +105,7 @@ fn what_a_lost_session_left_prepared_is_cleared_away_after_a_switchover() {
     }
     let daemon = Daemon::start(&lab);
     in_sync(&lab, &daemon);
-    // Citus itself would find it within a minute; here nobody else looks.
+    // Citus itself would find it within a minute; here it does not look.
     let mut admin = coordinator(&lab, "postgres");
     let mut own_recovery = |sql: &str| {
         admin.execute(sql, &[]).expect(sql);
@@ -114,7 +114,7 @@ fn what_a_lost_session_left_prepared_is_cleared_away_after_a_switchover() {
             .expect("reloaded");
     };
     own_recovery("ALTER SYSTEM SET citus.recover_2pc_interval = '1d'");
-    // As a session of the coordinator with a process id that nobody has leaves it when it dies.
+    // What a session of the coordinator leaves when it dies. No process has the id in its name.
     let wk1 = scope(&lab, "wk1");
     wk1.connect("second")
         .expect("the leader")
@@ -167,7 +167,7 @@ fn two_groups_are_held_at_once_although_a_reference_table_is_in_both() {
             Ok(observer.query_one(waiting, &[])?.get::<_, i64>(0) == 1)
         });
         daemon.expect(waits);
-        // He is not in its way, although the table is in both groups.
+        // The writer is not in the way of this hold, although the table is in both groups.
         let answer = daemon.hold(2);
         assert_eq!(answer.held, lab.databases(), "{answer:?}");
         daemon.release(1);

@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
-use citus_core::plan::{Rows, Step};
+use citus_core::plan::Rows;
 use citus_core::policy::Policy;
-use citus_sync::execute::{Hold, carry_out};
 
+use crate::fixture::Fixture;
+use crate::held::Held;
 use crate::servers::{
-    DEAD_PORT, Fixture, Servers, Session, holder, servers, until, wait_for_holder, wait_for_nobody,
+    DEAD_PORT, Servers, holder, servers, until, wait_for_holder, wait_for_nobody,
 };
+use crate::session::Session;
 
 /// This process is "frozen" by not turning its runtime any more: no statement, no answer to a
 /// keepalive of ours, no drop.
@@ -21,7 +23,7 @@ fn the_server_ends_a_hold_at_its_deadline_though_we_are_frozen() {
     let mut order = fixture.order(1, &[servers.address(2)]);
     // Shorter than what every session of ours has anyway.
     order.left = Duration::from_secs(4);
-    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let hold = fixture.run(fixture.take(&order));
     let hold = hold.expect("a hold");
     let entry_nodes = &servers.workers[1];
     let writers = [&servers.coordinator, entry_nodes]
@@ -58,7 +60,7 @@ fn the_deadline_counts_from_the_beginning_of_the_wait() {
     order.left = Duration::from_secs(6);
     let mut session = servers.session("ground");
     let begun = session.one("SELECT clock_timestamp()");
-    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let hold = fixture.run(fixture.take(&order));
     let hold = hold.expect("a hold");
     assert_eq!(hold.terminated().len(), 1, "it waited for somebody");
     // Frozen from here on. The server's own clock says how long it took.
@@ -89,7 +91,7 @@ fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
     let begun = session.one("SELECT clock_timestamp()");
     let mut order = fixture.order(1, &[]);
     order.left = Duration::from_secs(8);
-    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let hold = fixture.run(fixture.take(&order));
     let hold = hold.expect("a hold");
     let mut admin = servers.session("admin");
     admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
@@ -125,20 +127,14 @@ fn a_hold_that_is_frozen_between_two_tries_to_end_it_has_no_second_deadline() {
         true
     };
     let step = servers.a_move(1, DEAD_PORT);
-    let end = hold.finish(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        &step,
-        still_right,
-    );
+    let end = hold.finish(fixture.sessions(), &[], &step, still_right);
     fixture.run(end).expect_err("somebody is in the way");
     assert_eq!(tries.get(), 2);
     assert!(last.get() < 11.0, "{} s, 8 were given", last.get());
 }
 
 #[test]
-fn a_hold_that_is_called_off_half_way_leaves_nothing() {
+fn a_hold_that_is_called_off_while_it_is_taken_leaves_no_session() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut psql = servers.session("psql");
@@ -149,7 +145,7 @@ fn a_hold_that_is_called_off_half_way_leaves_nothing() {
         let port = servers.coordinator.port();
         let waits = tokio::task::spawn_blocking(move || wait_for_holder(port));
         tokio::select! {
-            taken = Hold::take(&fixture.database, &fixture.entry_nodes, &order) => {
+            taken = fixture.take(&order) => {
                 panic!("somebody is in the way, but {taken:?}")
             }
             waits = waits => waits.expect("it waits"),
@@ -169,7 +165,7 @@ fn a_hold_that_is_called_off_half_way_leaves_nothing() {
 }
 
 #[test]
-fn a_hold_that_is_dropped_lets_go() {
+fn a_hold_that_is_dropped_releases_writers() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let hold = fixture.hold(1, &[servers.address(2)]);
@@ -177,8 +173,6 @@ fn a_hold_that_is_dropped_lets_go() {
         .map(|server| Session::open(server, "writer").start(&servers.write(1, "after")));
     Servers::wait_blocked(&servers.coordinator, "scenario writer", 1);
     Servers::wait_blocked(&servers.workers[1], "scenario writer", 1);
-    // Whoever waits for its entry nodes, or moves reads under it, keeps nothing open.
-    let _others = (hold.entry_nodes_are_known(), hold.reads(&fixture.database));
     drop(hold);
     // As in life, the runtime turns: a session is closed by its task.
     fixture.run(async {
@@ -205,14 +199,14 @@ fn the_entry_nodes_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
         holder(1)
     );
     let pid = |server| Session::open(server, "ground").one(&pid);
-    let lose = |hold: Hold| {
+    let lose = |hold: Held| {
         let end = format!(
             "SELECT pg_terminate_backend({}, 10000)",
             pid(&servers.coordinator)
         );
         servers.session("ground").run(&end);
         fixture.run(hold.closing());
-        hold.keep_entry_nodes(&fixture.database);
+        fixture.keep_entry_nodes(hold, 1);
     };
     let hold = fixture.hold(1, &entry_nodes);
     let before = pid(entry_node);
@@ -224,7 +218,7 @@ fn the_entry_nodes_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
     let mut own = servers.session("citus-sync: another instance");
     own.run(&format!("BEGIN; {}", servers.write_beside(1, "in the way")));
     let order = fixture.order(1, &entry_nodes);
-    let taken = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let taken = fixture.run(fixture.take(&order));
     taken.expect_err("somebody is in the way");
     own.run("ROLLBACK");
     assert_eq!(pid(entry_node), before);
@@ -239,9 +233,8 @@ fn the_entry_nodes_of_a_hold_that_is_lost_stay_held_until_it_is_taken_again() {
 
     // And until the group is let go.
     lose(fixture.hold(1, &entry_nodes));
-    fixture.entry_nodes.let_go(2);
     assert_eq!(Servers::backends(entry_node, &holder(1)), 1);
-    fixture.entry_nodes.let_go(1);
+    fixture.kept.borrow_mut().clear();
     fixture.run(async {
         let port = entry_node.port();
         let gone = move || wait_for_nobody(port, &holder(1));
@@ -261,27 +254,20 @@ fn a_move_keeps_its_locks_no_longer_than_a_hold_may() {
     // In the way of the first try, which wants everything, and not of the second.
     let mut writer = servers.session("writer");
     writer.run(&format!("BEGIN; {}", servers.write_reference("open")));
-    let step = Step::Move(servers.a_move(1, DEAD_PORT));
+    let step = servers.a_move(1, DEAD_PORT);
     let tries = Cell::new(0);
     let frozen = || {
         // Not on this thread, which turns a runtime.
         let frozen = thread::scope(|scope| scope.spawn(|| who_is_ended_first(&servers)).join());
         frozen.expect("the end of one of them")
     };
-    let moved = carry_out(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || {
-            tries.set(tries.get() + 1);
-            if tries.get() == 2 {
-                assert_eq!(frozen(), "the move");
-            }
-            true
-        },
-    );
+    let moved = fixture.move_row(&[], &step, || {
+        tries.set(tries.get() + 1);
+        if tries.get() == 2 {
+            assert_eq!(frozen(), "the move");
+        }
+        true
+    });
     fixture.run(moved).expect_err("its session was ended");
     assert_eq!(tries.get(), 2);
     let row = Servers::row(&servers.coordinator, 1);

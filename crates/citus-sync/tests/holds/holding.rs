@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use citus_sync::execute::Hold;
-
-use crate::servers::{
-    Fixture, REFERENCES, SOON, Servers, Session, holder, servers, wait_for_holder, wait_for_nobody,
-};
+use crate::fixture::Fixture;
+use crate::servers::{REFERENCES, Servers, holder, servers, wait_for_holder, wait_for_nobody};
+use crate::session::{SOON, Session};
 
 #[test]
 fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
@@ -32,7 +30,7 @@ fn two_groups_are_held_side_by_side_and_reference_tables_with_them() {
 
 /// PostgreSQL queues whoever asks behind those that wait already: the next group must not ask again.
 #[test]
-fn a_writer_of_a_reference_table_who_waits_in_one_hold_is_not_in_the_way_of_the_next() {
+fn a_writer_of_a_reference_table_that_waits_in_one_hold_does_not_delay_the_next() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let one = fixture.hold(1, &[]);
@@ -76,7 +74,7 @@ fn reference_tables_are_held_until_the_latest_deadline_and_by_the_server() {
     let take = |group, left| {
         let mut order = fixture.order(group, &[]);
         order.left = Duration::from_secs(left);
-        fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
+        fixture.run(fixture.take(&order))
     };
     let first = take(1, 3).expect("a hold");
     let second = take(2, 300).expect("a hold");
@@ -112,7 +110,7 @@ fn a_writer_waits_while_its_group_is_held_and_goes_on_when_it_is_let_go() {
 }
 
 #[test]
-fn clients_of_an_entry_node_wait_there() {
+fn writes_through_an_entry_node_wait_there() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let hold = fixture.hold(1, &[servers.address(2)]);
@@ -126,7 +124,7 @@ fn clients_of_an_entry_node_wait_there() {
 }
 
 #[test]
-fn whoever_is_in_the_way_is_terminated_after_the_cooldown_and_named() {
+fn a_writer_in_the_way_is_terminated_after_the_cooldown_and_named() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut psql = servers.session("psql");
@@ -175,7 +173,7 @@ fn a_session_of_our_own_is_never_terminated_but_named() {
     other.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
     let order = fixture.order(1, &[]);
     let error = fixture
-        .run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
+        .run(fixture.take(&order))
         .expect_err("it is in the way");
     let text = error.to_string();
     assert!(
@@ -189,7 +187,7 @@ fn a_session_of_our_own_is_never_terminated_but_named() {
 
 /// It has nothing that anybody could want, and goes on when that hold does.
 #[test]
-fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
+fn a_writer_that_only_waits_in_another_hold_is_not_terminated() {
     let servers = servers();
     let (before, after) = (Fixture::new(&servers), Fixture::new(&servers));
     let one = before.hold(1, &[]);
@@ -198,7 +196,7 @@ fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
     // The first instance is in the way, and the writer stands in the queue between the two.
     let order = after.order(1, &[]);
     let error = after
-        .run(Hold::take(&after.database, &after.entry_nodes, &order))
+        .run(after.take(&order))
         .expect_err("the first one's hold stands")
         .to_string();
     assert!(error.contains(&holder(1)), "{error}");
@@ -208,7 +206,7 @@ fn a_writer_that_waits_in_another_hold_and_for_nobody_else_is_left_in_peace() {
 }
 
 #[test]
-fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
+fn a_writer_that_waits_in_another_hold_and_has_a_wanted_lock_is_terminated() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let two = fixture.hold(2, &[]);
@@ -220,7 +218,7 @@ fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
     // No time to be gentle.
     let mut order = fixture.order(1, &[]);
     order.cooldown = Duration::ZERO;
-    let one = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let one = fixture.run(fixture.take(&order));
     let one = one.expect("a hold beside the other");
     let [who] = &one.terminated()[..] else {
         panic!("{:?}", one.terminated());
@@ -232,7 +230,7 @@ fn but_one_that_waits_in_another_hold_and_has_what_is_wanted_is_ended() {
 }
 
 #[test]
-fn nor_is_its_statement_cancelled_when_it_waits_in_a_hold_of_ours() {
+fn a_session_of_our_own_that_waits_in_a_hold_is_not_cancelled() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let two = fixture.hold(2, &[]);
@@ -242,7 +240,7 @@ fn nor_is_its_statement_cancelled_when_it_waits_in_a_hold_of_ours() {
     Servers::wait_blocked(&servers.coordinator, "citus-sync: another instance", 1);
     let order = fixture.order(1, &[]);
     fixture
-        .run(Hold::take(&fixture.database, &fixture.entry_nodes, &order))
+        .run(fixture.take(&order))
         .expect_err("it is in the way");
     assert!(!other.is_over(), "it waits as before");
     fixture.release(two);
@@ -257,7 +255,7 @@ fn a_role_that_may_not_terminate_says_so() {
     let mut psql = servers.session("psql");
     psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
     let order = fixture.order(1, &[]);
-    let taken = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let taken = fixture.run(fixture.take(&order));
     let error = taken.expect_err("it is in the way").to_string();
     assert!(
         error.contains("pg_signal_backend") && error.contains("42501"),
@@ -285,7 +283,7 @@ fn a_writer_that_meets_the_hold_half_way_does_not_make_it_fail() {
     order.cooldown = Duration::from_secs(20);
     let first = first.to_owned();
     let hold = fixture.run(async {
-        let take = Hold::take(&fixture.database, &fixture.entry_nodes, &order);
+        let take = fixture.take(&order);
         let meeting = tokio::task::spawn_blocking({
             let port = servers.coordinator.port();
             move || {
@@ -317,7 +315,7 @@ fn a_write_of_many_shards_that_waits_in_one_hold_does_not_keep_the_next_group_fr
     // Longer than anybody waits here: nobody is terminated.
     order.cooldown = SOON;
     order.left = 2 * SOON;
-    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let hold = fixture.run(fixture.take(&order));
     let hold = hold.expect("a hold");
     let (code, _) = writer.outcome().expect_err("its statement was cancelled");
     assert_eq!(code, "57014");

@@ -3,10 +3,13 @@
 //! that writes to reference tables do not wait there, and no metadata sync of its own.
 
 mod ending;
+mod fixture;
+mod held;
 mod holding;
 mod limits;
 mod moving;
 mod overtaken;
 mod questions;
 mod servers;
+mod session;
 mod skipped;

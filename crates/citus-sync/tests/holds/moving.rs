@@ -1,12 +1,14 @@
 //! Rows that move: reads under a hold, at the end of a hold, and without one.
 
-use citus_core::plan::{MakeWay, Move, Step};
+use citus_core::plan::{MakeWay, Move};
 use citus_core::policy::Policy;
-use citus_sync::execute::{Hold, StepError, carry_out, move_reads, resync};
+use citus_sync::execute::{Finish, StepError, resync};
 use dcs_watch::HostPort;
 use lab::wait_for;
 
-use crate::servers::{DEAD_PORT, Fixture, SOON, Servers, Session, holder, servers, until};
+use crate::fixture::Fixture;
+use crate::servers::{DEAD_PORT, Servers, holder, servers, until};
+use crate::session::{SOON, Session};
 
 fn dead() -> String {
     format!("127.0.0.1:{DEAD_PORT}")
@@ -27,14 +29,7 @@ fn reads_follow_at_once_while_writers_wait() {
 
     let step = servers.a_move(1, DEAD_PORT);
     let entry_nodes = [servers.address(2)];
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.send_reads(&entry_nodes, &step, || true);
     let finished = fixture.run(moved).expect("reads are moved");
     assert_eq!(finished.skipped, []);
     assert!(finished.plain, "a resync is owed");
@@ -49,14 +44,7 @@ fn reads_follow_at_once_while_writers_wait() {
 
     // Back, because the switchover was called off.
     let back = servers.a_move(1, servers.workers[0].port());
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        1,
-        &back,
-        || true,
-    );
+    let moved = fixture.send_reads(&entry_nodes, &back, || true);
     fixture.run(moved).expect("reads are back");
     fixture.release(hold);
     writer.outcome().expect("it goes where the row points");
@@ -65,7 +53,7 @@ fn reads_follow_at_once_while_writers_wait() {
 }
 
 #[test]
-fn the_end_of_a_hold_moves_the_row_fan_out_and_lets_go() {
+fn the_end_of_a_hold_moves_the_row_at_every_entry_node_and_releases_writers() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let [one, two] = [servers.address(1), servers.address(2)];
@@ -77,13 +65,7 @@ fn the_end_of_a_hold_moves_the_row_fan_out_and_lets_go() {
     Servers::wait_blocked(&servers.workers[1], "scenario writer", 1);
     let step = servers.a_move(1, DEAD_PORT);
     let targets = [one, two];
-    let end = hold.finish(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &targets,
-        &step,
-        || true,
-    );
+    let end = hold.finish(fixture.sessions(), &targets, &step, || true);
     let finished = fixture.run(end).expect("the end");
     assert_eq!(finished.skipped, []);
     assert!(finished.plain);
@@ -108,19 +90,13 @@ fn the_end_of_a_hold_moves_the_row_fan_out_and_lets_go() {
 }
 
 #[test]
-fn news_that_came_first_leaves_the_row_and_lets_go() {
+fn newer_state_that_came_first_leaves_the_row_and_releases_writers() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let hold = fixture.hold(1, &[servers.address(2)]);
     let step = servers.a_move(1, DEAD_PORT);
     let targets = [servers.address(2)];
-    let end = hold.finish(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &targets,
-        &step,
-        || false,
-    );
+    let end = hold.finish(fixture.sessions(), &targets, &step, || false);
     let error = fixture.run(end).expect_err("superseded");
     assert!(matches!(error, StepError::Superseded), "{error}");
     for server in [&servers.coordinator, &servers.workers[1]] {
@@ -134,14 +110,7 @@ fn news_that_came_first_leaves_the_row_and_lets_go() {
         assert_eq!(Servers::row(server, 1), servers.address(1).to_string());
         Session::open(server, "writer").run(&servers.write(1, "free"));
     }
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &targets,
-        1,
-        &step,
-        || false,
-    );
+    let moved = fixture.send_reads(&targets, &step, || false);
     let error = fixture.run(moved).expect_err("superseded");
     assert!(matches!(error, StepError::Superseded), "{error}");
     for server in [&servers.coordinator, &servers.workers[1]] {
@@ -158,26 +127,12 @@ fn a_row_that_is_right_stays_untouched_and_so_do_the_others() {
     let mut session = servers.session("ground");
     let before = session.one(versions);
     let right = servers.a_move(1, servers.workers[0].port());
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &right,
-        || true,
-    );
+    let moved = fixture.send_reads(&[], &right, || true);
     fixture.run(moved).expect("nothing to do");
     assert_eq!(session.one(versions), before);
     // The node of another group.
     let step = servers.a_move(2, DEAD_PORT);
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.send_reads(&[], &step, || true);
     let error = fixture.run(moved).expect_err("not its row").to_string();
     assert!(error.contains("no row of node"), "{error}");
     assert_eq!(session.one(versions), before);
@@ -217,13 +172,7 @@ fn a_secondary_row_changes_places_with_the_primary() {
     let swapped = format!("primary {standby}, secondary {old}");
     let hold = fixture.hold(1, &[servers.address(2)]);
     let targets = [servers.address(2)];
-    let end = hold.finish(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &targets,
-        &step,
-        || true,
-    );
+    let end = hold.finish(fixture.sessions(), &targets, &step, || true);
     assert_eq!(fixture.run(end).expect("the end").skipped, []);
     assert_eq!(session.one(rows), swapped);
     assert_eq!(
@@ -234,14 +183,7 @@ fn a_secondary_row_changes_places_with_the_primary() {
     let versions =
         "SELECT string_agg(nodeid || ' ' || xmin, ',' ORDER BY nodeid) FROM pg_dist_node";
     let before = session.one(versions);
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.send_reads(&[], &step, || true);
     fixture.run(moved).expect("nothing to do");
     assert_eq!(session.one(versions), before);
 }
@@ -271,17 +213,10 @@ fn a_hung_metadata_sync_is_cancelled_and_the_hold_is_kept_meanwhile() {
         };
         let step = servers.a_move(1, port);
         if let Some(hold) = hold {
-            let end = hold.finish(&fixture.database, &fixture.entry_nodes, &[], &step, || true);
+            let end = hold.finish(fixture.sessions(), &[], &step, || true);
             fixture.run(end).expect("the end");
         } else {
-            let moved = move_reads(
-                &fixture.database,
-                &fixture.entry_nodes,
-                &[],
-                1,
-                &step,
-                || true,
-            );
+            let moved = fixture.send_reads(&[], &step, || true);
             fixture.run(moved).expect("reads are moved");
         }
         let cancelled = sync.outcome().expect_err("it was cancelled");
@@ -296,14 +231,14 @@ fn a_hung_metadata_sync_is_cancelled_and_the_hold_is_kept_meanwhile() {
 }
 
 #[test]
-fn whoever_sits_on_pg_dist_node_is_named_and_the_hold_is_let_go() {
+fn a_session_that_locks_pg_dist_node_is_named_and_the_hold_is_released() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut admin = servers.session("admin");
     admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
     let hold = fixture.hold(1, &[]);
     let step = servers.a_move(1, DEAD_PORT);
-    let end = hold.finish(&fixture.database, &fixture.entry_nodes, &[], &step, || true);
+    let end = hold.finish(fixture.sessions(), &[], &step, || true);
     let error = fixture
         .run(end)
         .expect_err("somebody is in the way")
@@ -314,9 +249,50 @@ fn whoever_sits_on_pg_dist_node_is_named_and_the_hold_is_let_go() {
     admin.run("COMMIT");
 }
 
+/// As the rebalancer does for a moment: writes must not go on where the row still points at the old
+/// leader.
+#[test]
+fn a_hold_outlives_a_lock_on_pg_dist_node_and_ends_with_the_move() {
+    let servers = servers();
+    let fixture = Fixture::new(&servers);
+    let targets = [servers.address(2)];
+    let step = servers.a_move(1, DEAD_PORT);
+    let finish = Finish {
+        targets: &targets,
+        step: &step,
+        keep: true,
+    };
+    let mut admin = servers.session("admin");
+    admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
+    let hold = fixture.hold(1, &targets);
+    let writers = [&servers.coordinator, &servers.workers[1]]
+        .map(|server| Session::open(server, "writer").start(&servers.write(1, "waits")));
+    for server in [&servers.coordinator, &servers.workers[1]] {
+        Servers::wait_blocked(server, "scenario writer", 1);
+    }
+    let sessions = fixture.sessions();
+    let failed = fixture.run(hold.finish_or_keep(sessions, finish, || true));
+    let (error, kept) = failed.expect_err("pg_dist_node is locked");
+    assert!(error.to_string().contains("scenario admin"), "{error}");
+    let hold = kept.expect("the hold stands");
+    assert_eq!(hold.entry_nodes(), targets);
+    assert!(writers.iter().all(|writer| !writer.is_over()));
+    admin.run("COMMIT");
+    let finished = fixture.run(hold.finish_or_keep(sessions, finish, || true));
+    let finished = finished.map_err(|(error, _)| error).expect("the end");
+    assert_eq!(finished.skipped, []);
+    for server in [&servers.coordinator, &servers.workers[1]] {
+        assert_eq!(Servers::row(server, 1), dead(), "{}", server.name());
+    }
+    for writer in writers {
+        let error = writer.outcome().expect_err("nobody is there");
+        assert_eq!(error.0, "08006", "{error:?}");
+    }
+}
+
 /// Rule 7: what another group holds is no obstacle, and is not ended.
 #[test]
-fn a_move_with_somebody_in_the_way_needs_no_reference_table() {
+fn a_move_past_a_writer_needs_no_reference_table() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let other = fixture.hold(2, &[]);
@@ -325,16 +301,9 @@ fn a_move_with_somebody_in_the_way_needs_no_reference_table() {
         .session("reference")
         .start(&servers.write_reference("waits"));
     Servers::wait_blocked(&servers.coordinator, "scenario reference", 1);
-    let step = Step::Move(servers.a_move(1, DEAD_PORT));
+    let step = servers.a_move(1, DEAD_PORT);
     let entry_nodes = [servers.address(2)];
-    let moved = carry_out(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.move_row(&entry_nodes, &step, || true);
     let finished = fixture.run(moved).expect("a move");
     assert!(finished.plain, "{finished:?}");
     assert_eq!((finished.terminated, finished.skipped), (vec![], vec![]));
@@ -355,20 +324,13 @@ fn a_move_with_somebody_in_the_way_needs_no_reference_table() {
 }
 
 #[test]
-fn a_move_with_a_writer_in_the_way_is_made_all_the_same_and_ends_nobody() {
+fn a_move_past_a_writer_is_made_and_terminates_no_session() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut psql = servers.session("psql");
     psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
-    let step = Step::Move(servers.a_move(1, DEAD_PORT));
-    let moved = carry_out(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    );
+    let step = servers.a_move(1, DEAD_PORT);
+    let moved = fixture.move_row(&[], &step, || true);
     let finished = fixture.run(moved).expect("a move");
     assert_eq!(finished.terminated, vec![] as Vec<String>);
     assert!(finished.plain && !finished.phases.forced);
@@ -382,7 +344,7 @@ fn a_writer_that_hangs_on_a_silent_host_does_not_keep_the_row_there() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let write = servers.write(1, "hangs");
-    let step = Step::Move(servers.a_move(1, DEAD_PORT));
+    let step = servers.a_move(1, DEAD_PORT);
     servers.workers[0].freeze();
     let hangs = servers.session("hangs").start(&write);
     let mut session = servers.session("ground");
@@ -391,14 +353,7 @@ fn a_writer_that_hangs_on_a_silent_host_does_not_keep_the_row_there() {
                    WHERE granted AND mode = 'ShareLock' AND application_name = 'scenario hangs'";
         session.one(has) == "t"
     });
-    let moved = carry_out(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.move_row(&[], &step, || true);
     let moved = fixture.run(moved);
     let hung = !hangs.is_over();
     servers.workers[0].thaw();
@@ -408,18 +363,11 @@ fn a_writer_that_hangs_on_a_silent_host_does_not_keep_the_row_there() {
 }
 
 #[test]
-fn a_move_with_nobody_in_the_way_is_told_to_the_workers_by_citus() {
+fn citus_tells_its_workers_of_a_move_that_no_session_blocks() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
-    let step = Step::Move(servers.a_move(1, DEAD_PORT));
-    let moved = carry_out(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    );
+    let step = servers.a_move(1, DEAD_PORT);
+    let moved = fixture.move_row(&[], &step, || true);
     let finished = fixture.run(moved).expect("a move");
     assert!(!finished.plain && !finished.phases.forced);
     assert_eq!(Servers::row(&servers.coordinator, 1), dead());
@@ -430,14 +378,7 @@ fn a_resync_tells_every_worker_beside_holds_and_leaves_no_row() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let step = servers.a_move(1, DEAD_PORT);
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.send_reads(&[], &step, || true);
     fixture.run(moved).expect("reads are moved");
     let worker = &servers.workers[1];
     assert_eq!(Servers::row(worker, 1), servers.address(1).to_string());
@@ -475,21 +416,10 @@ fn a_role_that_may_not_change_the_rows_holds_all_the_same_and_citus_moves() {
     servers.session("ground").run(grant);
     let fixture = Fixture::of_role(&servers, "mover");
     let step = servers.a_move(1, DEAD_PORT);
-    let moved = fixture.run(move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    ));
-    let taken = fixture.run(Hold::take(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &fixture.order(1, &[]),
-    ));
+    let moved = fixture.run(fixture.send_reads(&[], &step, || true));
+    let taken = fixture.run(fixture.take(&fixture.order(1, &[])));
     let finished = taken.map(|hold| {
-        let end = hold.finish(&fixture.database, &fixture.entry_nodes, &[], &step, || true);
+        let end = hold.finish(fixture.sessions(), &[], &step, || true);
         fixture.run(end)
     });
     let error = moved.expect_err("it may not");
@@ -538,27 +468,12 @@ fn no_move_waits_for_the_coordinators_synchronous_standby() {
         servers.a_move(1, DEAD_PORT),
         servers.a_move(1, servers.workers[0].port()),
     );
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &away,
-        || true,
-    );
+    let moved = fixture.send_reads(&[], &away, || true);
     fixture.run(moved).expect("reads are moved");
     let hold = fixture.hold(1, &[]);
-    let end = hold.finish(&fixture.database, &fixture.entry_nodes, &[], &back, || true);
+    let end = hold.finish(fixture.sessions(), &[], &back, || true);
     fixture.run(end).expect("the end");
-    let step = Step::Move(away);
-    let moved = carry_out(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &[],
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.move_row(&[], &away, || true);
     assert!(!fixture.run(moved).expect("a move").plain, "at once");
     wait_for("the resync", SOON, || {
         fixture.run(resync(&fixture.database, 1, || true))?;

@@ -7,10 +7,12 @@ use citus_sync::session::can_reach;
 use dcs_watch::HostPort;
 use tokio::sync::watch;
 
-use crate::servers::{DEAD_PORT, Fixture, Servers, Session, servers};
+use crate::fixture::Fixture;
+use crate::servers::{DEAD_PORT, Servers, servers};
+use crate::session::Session;
 
 #[test]
-fn the_coordinator_says_whom_it_reaches() {
+fn the_coordinator_says_which_members_it_reaches() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let ask = |address: &HostPort| fixture.run(can_reach(&fixture.database, address));
@@ -33,7 +35,7 @@ fn the_coordinator_says_whom_it_reaches() {
 }
 
 #[test]
-fn what_a_dead_session_left_prepared_is_recovered() {
+fn transactions_that_a_dead_session_left_prepared_are_recovered() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let recover = || fixture.run(recover_prepared(&fixture.database));
@@ -49,7 +51,7 @@ fn what_a_dead_session_left_prepared_is_recovered() {
 }
 
 #[test]
-fn readers_at_a_leader_are_waited_for_while_somebody_wants_to_know() {
+fn readers_at_a_leader_are_waited_for_while_a_request_waits() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let (leader, worker) = (servers.address(1), &servers.workers[0]);
@@ -93,7 +95,7 @@ fn readers_at_a_leader_are_waited_for_while_somebody_wants_to_know() {
 
 /// Else a standby would wait for the rest of a record until PostgreSQL's WAL writer comes by.
 #[test]
-fn what_a_leader_has_written_is_on_its_disk_once_it_was_flushed() {
+fn the_log_of_a_leader_is_on_its_disk_once_it_was_flushed() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut worker = Session::open(&servers.workers[0], "worker");

@@ -4,14 +4,14 @@ use std::fs;
 use std::time::Duration;
 
 use citus_core::outcome::{EntryNodeNews, Skipped};
-use citus_core::plan::Step;
-use citus_sync::execute::{Hold, ask_entry_nodes, carry_out, move_reads};
+use citus_sync::execute::ask_entry_nodes;
 use dcs_watch::HostPort;
 use lab::Postgres;
 
-use crate::servers::{
-    DEAD_PORT, Fixture, Servers, Session, holder, servers, until, wait_for_nobody,
-};
+use crate::fixture::Fixture;
+use crate::held::Held;
+use crate::servers::{DEAD_PORT, Servers, holder, servers, until, wait_for_nobody};
+use crate::session::Session;
 
 fn nowhere() -> HostPort {
     HostPort {
@@ -51,12 +51,12 @@ fn sorted(skipped: &[Skipped]) -> Vec<&HostPort> {
 
 /// A hold of group 1 that waits at its only entry node, of group 2, for as long as a client there leaves its
 /// transaction open.
-fn hold_beside_a_writer(servers: &Servers, fixture: &Fixture) -> (Session, Hold) {
+fn hold_beside_a_writer(servers: &Servers, fixture: &Fixture) -> (Session, Held) {
     let mut client = Session::open(&servers.workers[1], "client");
     client.run(&format!("BEGIN; {}", servers.write(1, "at the entry node")));
     let mut order = fixture.order(1, &[servers.address(2)]);
     order.cooldown = Duration::from_secs(50);
-    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
+    let hold = fixture.run(fixture.take(&order));
     (client, hold.expect("a hold"))
 }
 
@@ -96,16 +96,12 @@ fn an_entry_node_that_says_nothing_delays_no_hold() {
     fixture.release(fixture.hold(1, &entry_nodes));
     servers.workers[1].freeze();
     let order = fixture.order(1, &entry_nodes);
-    let hold = fixture.run(Hold::take(&fixture.database, &fixture.entry_nodes, &order));
-    let hold = hold.expect("a hold");
-    assert_eq!(
-        hold.entry_nodes_under_way(),
-        entry_nodes,
-        "nothing is known of it yet"
-    );
+    let hold = fixture.run(fixture.take(&order));
+    let mut hold = hold.expect("a hold");
+    assert_eq!(hold.under_way(), entry_nodes, "nothing is known of it yet");
     assert_eq!((hold.entry_nodes(), hold.skipped()), (vec![], vec![]));
     servers.workers[1].thaw();
-    fixture.run(hold.entry_nodes_are_known());
+    fixture.run(hold.known());
     assert_eq!(hold.entry_nodes(), entry_nodes, "it joins");
     fixture.release(hold);
 }
@@ -116,10 +112,10 @@ fn an_entry_node_with_a_writer_in_the_way_joins_the_hold_later() {
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
     let entry_nodes = [servers.address(2)];
-    let (mut client, hold) = hold_beside_a_writer(&servers, &fixture);
+    let (mut client, mut hold) = hold_beside_a_writer(&servers, &fixture);
     assert_eq!((hold.entry_nodes(), hold.skipped()), (vec![], vec![]));
     client.run("COMMIT");
-    fixture.run(hold.entry_nodes_are_known());
+    fixture.run(hold.known());
     assert_eq!(hold.entry_nodes(), entry_nodes);
     let writer = Session::open(entry_node, "writer").start(&servers.write(1, "after"));
     Servers::wait_blocked(entry_node, "scenario writer", 1);
@@ -128,7 +124,7 @@ fn an_entry_node_with_a_writer_in_the_way_joins_the_hold_later() {
 
     // The end of the hold does not wait for it either.
     let (mut client, hold) = hold_beside_a_writer(&servers, &fixture);
-    assert_eq!(hold.entry_nodes_under_way(), entry_nodes);
+    assert_eq!(hold.under_way(), entry_nodes);
     fixture.release(hold);
     fixture.run(async {
         let port = entry_node.port();
@@ -139,14 +135,14 @@ fn an_entry_node_with_a_writer_in_the_way_joins_the_hold_later() {
 }
 
 #[test]
-fn whoever_is_in_the_way_at_an_entry_node_alone_is_terminated_there() {
+fn a_writer_in_the_way_at_an_entry_node_is_terminated_there() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let mut client = Session::open(&servers.workers[1], "client");
     client.run(&format!("BEGIN; {}", servers.write(1, "at the entry node")));
-    let hold = fixture.hold(1, &[servers.address(2)]);
+    let mut hold = fixture.hold(1, &[servers.address(2)]);
     assert_eq!(hold.entry_nodes(), [servers.address(2)]);
-    let [who] = &hold.entry_node_news().terminated[..] else {
+    let [who] = &hold.news().terminated[..] else {
         panic!("{:?}", hold.terminated());
     };
     let place = format!("at entry node {}", servers.address(2));
@@ -154,7 +150,7 @@ fn whoever_is_in_the_way_at_an_entry_node_alone_is_terminated_there() {
         who.contains("scenario client") && who.ends_with(&place),
         "{who}"
     );
-    assert_eq!(hold.entry_node_news().terminated, [""; 0], "told once");
+    assert_eq!(hold.news().terminated, [""; 0], "told once");
     fixture.release(hold);
 }
 
@@ -168,22 +164,15 @@ fn reads_of_an_entry_node_that_is_not_held_follow_when_the_leader_is_gone_or_at_
     let before = servers.address(1).to_string();
     for end in ["the leader is gone", "the hold ends"] {
         let back = servers.a_move(1, servers.workers[0].port());
-        let moved = move_reads(
-            &fixture.database,
-            &fixture.entry_nodes,
-            &entry_nodes,
-            1,
-            &back,
-            || true,
-        );
+        let moved = fixture.send_reads(&entry_nodes, &back, || true);
         fixture.run(moved).expect("as it was");
-        let (mut client, hold) = hold_beside_a_writer(&servers, &fixture);
+        let (mut client, mut hold) = hold_beside_a_writer(&servers, &fixture);
         let step = servers.a_move(1, DEAD_PORT);
-        fixture.move_reads(&hold, &entry_nodes, &step);
+        fixture.move_reads(&mut hold, &entry_nodes, &step);
         assert_eq!(Servers::row(&servers.coordinator, 1), nowhere().to_string());
         assert_eq!(Servers::row(entry_node, 1), before);
         client.run("COMMIT");
-        fixture.run(hold.entry_nodes_are_known());
+        fixture.run(hold.known());
         assert_eq!(hold.entry_nodes(), entry_nodes);
         assert_eq!(
             Servers::row(entry_node, 1),
@@ -195,7 +184,7 @@ fn reads_of_an_entry_node_that_is_not_held_follow_when_the_leader_is_gone_or_at_
         if end == "the leader is gone" {
             hold.leader_is_gone();
             until("the row", || {
-                fixture.run(async { tokio::time::sleep(Duration::from_millis(5)).await });
+                fixture.run(hold.turn());
                 Servers::row(entry_node, 1) == nowhere().to_string()
             });
             assert!(!writer.is_over(), "it is held all the same");
@@ -217,12 +206,12 @@ fn reads_of_an_entry_node_that_was_held_late_do_not_follow_at_once() {
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
     let entry_nodes = [servers.address(2)];
-    let (mut client, hold) = hold_beside_a_writer(&servers, &fixture);
+    let (mut client, mut hold) = hold_beside_a_writer(&servers, &fixture);
     client.run("COMMIT");
-    fixture.run(hold.entry_nodes_are_known());
+    fixture.run(hold.known());
     assert_eq!(hold.entry_nodes(), entry_nodes);
     let step = servers.a_move(1, DEAD_PORT);
-    fixture.move_reads(&hold, &entry_nodes, &step);
+    fixture.move_reads(&mut hold, &entry_nodes, &step);
     assert_eq!(Servers::row(&servers.coordinator, 1), nowhere().to_string());
     // Nor later: the standby does not answer. Each question takes as long as the move would.
     for _ in 0..20 {
@@ -243,9 +232,9 @@ fn reads_of_an_entry_node_that_cannot_be_held_follow_all_the_same_once_the_leade
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
     let entry_nodes = [servers.address(2)];
-    let (_client, hold) = hold_beside_a_writer(&servers, &fixture);
+    let (_client, mut hold) = hold_beside_a_writer(&servers, &fixture);
     let away = servers.a_move(1, DEAD_PORT);
-    fixture.move_reads(&hold, &entry_nodes, &away);
+    fixture.move_reads(&mut hold, &entry_nodes, &away);
     hold.leader_is_gone();
     until("the row", || {
         fixture.run(async { tokio::time::sleep(Duration::from_millis(5)).await });
@@ -253,7 +242,7 @@ fn reads_of_an_entry_node_that_cannot_be_held_follow_all_the_same_once_the_leade
     });
     // From now on at once.
     let back = servers.a_move(1, servers.workers[0].port());
-    fixture.move_reads(&hold, &entry_nodes, &back);
+    fixture.move_reads(&mut hold, &entry_nodes, &back);
     assert_eq!(Servers::row(entry_node, 1), servers.address(1).to_string());
     assert_eq!(hold.entry_nodes(), [], "its client is still there");
     fixture.release(hold);
@@ -267,16 +256,16 @@ fn reads_of_an_entry_node_that_is_held_late_follow_once_the_standby_has_everythi
     let fixture = Fixture::new(&servers);
     let entry_node = &servers.workers[1];
     let entry_nodes = [servers.address(2)];
-    let (mut client, hold) = hold_beside_a_writer(&servers, &fixture);
+    let (mut client, mut hold) = hold_beside_a_writer(&servers, &fixture);
     let mut step = servers.a_move(1, ahead.port());
     // One that has less in its log than the standby.
     step.from.port = new.port();
-    fixture.move_reads(&hold, &entry_nodes, &step);
+    fixture.move_reads(&mut hold, &entry_nodes, &step);
     assert_eq!(Servers::row(entry_node, 1), servers.workers[0].address());
     assert!(!hold.is_quiet(), "it is being taken");
     client.run("COMMIT");
     // Whoever waits for that may take it that the entry node has followed.
-    fixture.run(hold.entry_nodes_are_quiet());
+    fixture.run(hold.quiet());
     assert!(hold.is_quiet());
     assert_eq!(Servers::row(entry_node, 1), ahead.address());
     assert_eq!(hold.entry_nodes(), entry_nodes, "not before it was held");
@@ -291,21 +280,15 @@ fn an_entry_node_that_is_neither_held_nor_follows_is_named_once_and_marked() {
     let entry_nodes = [servers.address(2)];
     for end in ["release", "finish"] {
         servers.workers[1].freeze();
-        let hold = fixture.hold(1, &entry_nodes);
-        assert_eq!(sorted(&hold.entry_node_news().skipped), [&entry_nodes[0]]);
+        let mut hold = fixture.hold(1, &entry_nodes);
+        assert_eq!(sorted(&hold.news().skipped), [&entry_nodes[0]]);
         let step = servers.a_move(1, DEAD_PORT);
-        fixture.move_reads(&hold, &entry_nodes, &step);
+        fixture.move_reads(&mut hold, &entry_nodes, &step);
         assert_eq!(marked(&servers), "", "it may follow yet");
         let skipped = if end == "release" {
             fixture.release(hold).skipped
         } else {
-            let end = hold.finish(
-                &fixture.database,
-                &fixture.entry_nodes,
-                &entry_nodes,
-                &step,
-                || true,
-            );
+            let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
             fixture.run(end).expect("the end").skipped
         };
         assert_eq!(skipped, [], "{end}: somebody knows it");
@@ -329,13 +312,7 @@ fn an_entry_node_that_freezes_while_it_is_held_is_not_waited_for() {
             fixture.release(hold);
         } else {
             let step = servers.a_move(1, DEAD_PORT);
-            let end = hold.finish(
-                &fixture.database,
-                &fixture.entry_nodes,
-                &entry_nodes,
-                &step,
-                || true,
-            );
+            let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
             let finished = fixture.run(end).expect("the end");
             assert_eq!(sorted(&finished.skipped), [&entry_nodes[0]]);
             assert_eq!(Servers::row(&servers.coordinator, 1), nowhere().to_string());
@@ -354,13 +331,7 @@ fn an_entry_node_that_was_started_anew_while_it_was_held_follows_all_the_same() 
     servers.workers[1].stop().expect("its end");
     servers.workers[1].start_again().expect("it is back");
     let step = servers.a_move(1, DEAD_PORT);
-    let end = hold.finish(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        &step,
-        || true,
-    );
+    let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
     let finished = fixture.run(end).expect("the end");
     assert_eq!(finished.skipped, []);
     assert_eq!(Servers::row(&servers.workers[1], 1), nowhere().to_string());
@@ -374,14 +345,7 @@ fn an_entry_node_that_did_not_follow_is_marked_so_that_citus_tells_it() {
     servers.workers[1].freeze();
     let step = servers.a_move(1, DEAD_PORT);
     let entry_nodes = [two.clone(), nowhere()];
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.send_reads(&entry_nodes, &step, || true);
     let finished = fixture.run(moved).expect("reads are moved");
     assert_eq!(sorted(&finished.skipped), [&nowhere(), &two]);
     assert_eq!(
@@ -404,13 +368,7 @@ fn an_entry_node_that_did_not_follow_the_end_of_a_hold_is_marked_and_no_other() 
     let step = servers.a_move(1, DEAD_PORT);
     let hold = fixture.hold(1, &[]);
     servers.workers[1].freeze();
-    let end = hold.finish(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        &step,
-        || true,
-    );
+    let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
     let finished = fixture.run(end).expect("the end");
     assert_eq!(sorted(&finished.skipped), [&entry_nodes[0]]);
     let marked = servers.session("ground").one(MARKED);
@@ -419,22 +377,15 @@ fn an_entry_node_that_did_not_follow_the_end_of_a_hold_is_marked_and_no_other() 
 }
 
 #[test]
-fn so_is_one_that_did_not_follow_a_move_with_somebody_in_the_way() {
+fn an_entry_node_that_did_not_follow_a_move_past_a_writer_is_marked() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
-    let step = Step::Move(servers.a_move(1, DEAD_PORT));
+    let step = servers.a_move(1, DEAD_PORT);
     let mut psql = servers.session("psql");
     psql.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
     servers.workers[1].freeze();
-    let moved = carry_out(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.move_row(&entry_nodes, &step, || true);
     let finished = fixture.run(moved).expect("a move");
     assert_eq!(sorted(&finished.skipped), [&entry_nodes[0]]);
     let marked = servers.session("ground").one(MARKED);
@@ -454,17 +405,10 @@ fn no_entry_node_follows_a_coordinator_that_did_not_move() {
         let hold = held.then(|| fixture.hold(1, &targets[1..]));
         admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
         if let Some(hold) = hold {
-            let end = hold.finish(
-                &fixture.database,
-                &fixture.entry_nodes,
-                &targets,
-                &step,
-                || true,
-            );
+            let end = hold.finish(fixture.sessions(), &targets, &step, || true);
             fixture.run(end).expect_err("somebody is in the way");
         } else {
-            let (database, entry_nodes) = (&fixture.database, &fixture.entry_nodes);
-            let moved = move_reads(database, entry_nodes, &targets, 1, &step, || true);
+            let moved = fixture.send_reads(&targets, &step, || true);
             fixture.run(moved).expect_err("somebody is in the way");
         }
         admin.run("COMMIT");
@@ -482,21 +426,14 @@ fn no_entry_node_follows_a_coordinator_that_did_not_move() {
 
 /// It would come to its own end only after several rounds.
 #[test]
-fn an_entry_node_whose_rows_somebody_sits_on_is_not_waited_for() {
+fn an_entry_node_whose_rows_are_locked_is_not_waited_for() {
     let servers = servers();
     let fixture = Fixture::new(&servers);
     let entry_nodes = [servers.address(2)];
     let mut admin = Session::open(&servers.workers[1], "admin");
     admin.run("BEGIN; LOCK TABLE pg_dist_node IN ROW EXCLUSIVE MODE");
     let step = servers.a_move(1, DEAD_PORT);
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.send_reads(&entry_nodes, &step, || true);
     let finished = fixture.run(moved).expect("reads are moved");
     let [left] = &finished.skipped[..] else {
         panic!("{finished:?}");
@@ -520,32 +457,19 @@ fn an_entry_node_in_recovery_is_none() {
     ));
     let fixture = Fixture::new(&servers);
     let step = servers.a_move(1, DEAD_PORT);
-    let moved = move_reads(
-        &fixture.database,
-        &fixture.entry_nodes,
-        &entry_nodes,
-        1,
-        &step,
-        || true,
-    );
+    let moved = fixture.send_reads(&entry_nodes, &step, || true);
     let finished = fixture.run(moved).expect("reads are moved");
     assert_eq!(finished.skipped, []);
     assert!(finished.plain, "a resync is owed");
     for end in ["release", "finish"] {
-        let hold = fixture.hold(1, &entry_nodes);
+        let mut hold = fixture.hold(1, &entry_nodes);
         assert_eq!((hold.entry_nodes(), hold.skipped()), (vec![], vec![]));
-        fixture.move_reads(&hold, &entry_nodes, &step);
+        fixture.move_reads(&mut hold, &entry_nodes, &step);
         hold.leader_is_gone();
         if end == "release" {
             assert_eq!(fixture.release(hold), EntryNodeNews::default());
         } else {
-            let end = hold.finish(
-                &fixture.database,
-                &fixture.entry_nodes,
-                &entry_nodes,
-                &step,
-                || true,
-            );
+            let end = hold.finish(fixture.sessions(), &entry_nodes, &step, || true);
             assert_eq!(fixture.run(end).expect("the end").skipped, []);
         }
     }
@@ -560,7 +484,7 @@ fn a_coordinator_that_cannot_be_held_leaves_no_entry_node_held() {
     let mut own = Session::open(&servers.coordinator, "citus-sync: another instance");
     own.run(&format!("BEGIN; {}", servers.write(1, "in the way")));
     let order = fixture.order(1, &[servers.address(2)]);
-    let taken = Hold::take(&fixture.database, &fixture.entry_nodes, &order);
+    let taken = fixture.take(&order);
     fixture.run(taken).expect_err("somebody is in the way");
     let (port, write) = (servers.workers[1].port(), servers.write_beside(1, "free"));
     fixture.run(async {

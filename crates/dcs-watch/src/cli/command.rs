@@ -86,7 +86,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
             "the password file {} is empty",
             path.display()
         );
-        settings.password = Some(password);
+        settings.password = Some(password.as_str().into());
     }
     settings.validate()?;
     Ok(settings)

@@ -8,8 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, ResponseHeader, WatchClient,
-    WatchOptions, WatchRequestSender, WatchResponseStream,
+    Client, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, ResponseHeader, Txn, TxnOp,
+    TxnOpResponse, WatchClient, WatchOptions, WatchRequestSender, WatchResponseStream,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,8 +20,8 @@ use crate::key::Namespace;
 use crate::machine::{Header, Input};
 use crate::text::excerpt;
 
-/// Largest answer that is accepted, in bytes. A page of a thousand keys of the usual size is well under one
-/// MiB; etcd itself takes no value above 1.5 MiB unless configured to.
+/// Largest answer that is accepted, in bytes. A page of a thousand keys of the usual size is well
+/// under one MiB; etcd itself takes no value above 1.5 MiB unless configured to.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 
 // Status codes of gRPC; the numbers are part of the protocol.
@@ -154,6 +154,29 @@ impl Connection {
         })
     }
 
+    /// The revisions at which keys were last put, none for one that is not there; all of one moment.
+    /// Linearizable, so that a member that is behind cannot answer.
+    pub(super) async fn revisions<const N: usize>(
+        &mut self,
+        settings: &Settings,
+        keys: [String; N],
+    ) -> Result<[Option<i64>; N], EtcdError> {
+        let options = || Some(GetOptions::new().with_keys_only());
+        let gets = keys.map(|key| TxnOp::get(key, options()));
+        let limit = settings.request_timeout;
+        let answer = timeout(limit, self.kv.txn(Txn::new().and_then(gets)))
+            .await
+            .map_err(|_| EtcdError::silent("read", limit))?
+            .map_err(|error| EtcdError::new("read", &error))?;
+        let mut revisions = [None; N];
+        for (revision, answer) in revisions.iter_mut().zip(answer.op_responses()) {
+            if let TxnOpResponse::Get(answer) = answer {
+                *revision = answer.kvs().first().map(KeyValue::mod_revision);
+            }
+        }
+        Ok(revisions)
+    }
+
     /// Opens a watch, and reads its first answer: only that confirms the watch.
     pub(super) async fn watch(
         &mut self,
@@ -219,7 +242,8 @@ impl Stream {
         } else if answer.created() {
             Input::Opened { header }
         } else if answer.events().is_empty() {
-            // Requested progress has no watch's id; progress that etcd sends by itself has this one's.
+            // Requested progress has no watch's id; progress that etcd sends by itself has this
+            // one's.
             Input::Progress {
                 header,
                 ordered: answer.watch_id() >= 0,
@@ -265,7 +289,7 @@ async fn log_in(settings: &Settings, endpoint: &str) -> Result<Client, EtcdError
         .with_tcp_keepalive(settings.keepalive_every)
         .with_require_leader(true);
     let with_user = match (&settings.username, &settings.password) {
-        (Some(user), Some(password)) => options.clone().with_user(user, password),
+        (Some(user), Some(password)) => options.clone().with_user(user, password.get()),
         _ => options.clone(),
     };
     match timeout(limit, Client::connect([endpoint], Some(with_user))).await {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::password::Password;
 use crate::key::Namespace;
 use crate::text::{NAME_BYTES, excerpt};
 use crate::value::HostPort;
@@ -17,7 +18,7 @@ pub struct Settings {
     /// The etcd user, where etcd asks for one.
     pub username: Option<String>,
     /// Its password.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// How long a connect, a page of a list, or the opening of a watch may take.
     pub request_timeout: Duration,
     /// How long the watch may be quiet before etcd is asked for progress, a sign of life.
@@ -107,7 +108,7 @@ impl std::fmt::Debug for Settings {
             .field("endpoints", &self.endpoints)
             .field("namespace", &self.namespace)
             .field("username", &self.username)
-            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("password", &self.password)
             .field("request_timeout", &self.request_timeout)
             .field("progress_every", &self.progress_every)
             .field("silence_after", &self.silence_after)

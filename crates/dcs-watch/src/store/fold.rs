@@ -6,8 +6,8 @@
 use super::scope::{ScopeState, Status, problem};
 use crate::event::Record;
 use crate::key::{FieldRef, KeyRef};
-use crate::value::{self, Member, ValueError};
-use crate::view::{Problem, ScopeView, Versioned};
+use crate::value::{self, ValueError};
+use crate::view::{Problem, Versioned};
 
 /// Whether a key has a place in the view. The history says nothing about the present leader.
 pub(super) fn matters(field: FieldRef<'_>) -> bool {
@@ -53,18 +53,24 @@ fn set(scope: &mut ScopeState, field: FieldRef<'_>, record: &Record) -> Result<b
         FieldRef::Leader => {
             view.leader = Some(versioned(value::leader(raw)?, record));
             view.leader_lease = record.lease;
+            scope.show_named();
             Ok(true)
         }
-        FieldRef::Member(name) => Ok(set_member(view, name, value::member(raw)?, record)),
+        FieldRef::Member(name) => {
+            Ok(scope.set_member(name, versioned(value::member(raw)?, record), record))
+        }
         FieldRef::Sync => {
             view.sync = Some(versioned(value::sync(raw)?, record));
+            scope.show_named();
             Ok(true)
         }
         FieldRef::Failover => {
             let request = value::failover(raw)?.map(|request| versioned(request, record));
             let existed = view.failover.is_some();
             view.failover = request;
-            Ok(existed || view.failover.is_some())
+            let exists = view.failover.is_some();
+            scope.show_named();
+            Ok(existed || exists)
         }
         FieldRef::Config => {
             view.config = Some(versioned(value::config(raw)?, record));
@@ -75,8 +81,8 @@ fn set(scope: &mut ScopeState, field: FieldRef<'_>, record: &Record) -> Result<b
             Ok(true)
         }
         FieldRef::Initialize => {
-            let initialized = value::initialized(raw);
-            Ok(std::mem::replace(&mut view.initialized, initialized) != initialized)
+            let system = value::initialize(raw)?.map(|system| versioned(system, record));
+            Ok(std::mem::replace(&mut view.system, system.clone()) != system)
         }
         FieldRef::Status => {
             let position = value::position(raw)?;
@@ -93,17 +99,6 @@ fn set(scope: &mut ScopeState, field: FieldRef<'_>, record: &Record) -> Result<b
 }
 
 /// Sets a member; true if it is not merely its heartbeat.
-fn set_member(view: &mut ScopeView, name: &str, member: Member, record: &Record) -> bool {
-    let Some(known) = view.members.get_mut(name) else {
-        view.members
-            .insert(name.to_owned(), versioned(member, record));
-        return true;
-    };
-    let changed = known.value != member;
-    *known = versioned(member, record);
-    changed
-}
-
 fn versioned<T>(value: T, record: &Record) -> Versioned<T> {
     Versioned {
         value,
@@ -121,12 +116,12 @@ pub(super) fn remove(scope: &mut ScopeState, field: FieldRef<'_>) -> bool {
             view.leader_lease = 0;
             view.leader.take().is_some()
         }
-        FieldRef::Member(name) => view.members.remove(name).is_some(),
+        FieldRef::Member(name) => scope.remove_member(name),
         FieldRef::Sync => view.sync.take().is_some(),
         FieldRef::Failover => view.failover.take().is_some(),
         FieldRef::Config => view.config.take().is_some(),
         FieldRef::Failsafe => view.failsafe.take().is_some(),
-        FieldRef::Initialize => std::mem::take(&mut view.initialized),
+        FieldRef::Initialize => view.system.take().is_some(),
         FieldRef::Status => {
             scope.set_position(|positions| positions.status = Status::Absent);
             false

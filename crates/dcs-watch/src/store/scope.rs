@@ -1,15 +1,23 @@
 //! What the store keeps of one scope: its view, and what readers of the view need not know.
 
+use super::members::{MAX_MEMBERS, Surplus};
 use crate::event::Record;
 use crate::key::shown;
-use crate::value::Lsn;
-use crate::view::{Problem, ScopeView};
+use crate::value::{Lsn, Member};
+use crate::view::{Problem, ScopeView, Versioned};
+
+/// Problems of a scope that are listed; a broken writer may make them without end, and each is part of
+/// the view.
+const MAX_PROBLEMS: usize = 100;
 
 /// What the store keeps of one scope.
 #[derive(Debug)]
 pub(super) struct ScopeState {
     pub(super) view: ScopeView,
     positions: Positions,
+    surplus: Surplus,
+    /// Under which key the view says that there is a surplus.
+    crowd_key: Option<String>,
 }
 
 /// The leader's position under the two keys where Patroni writes it. As in Patroni, `optime/leader`
@@ -37,7 +45,74 @@ impl ScopeState {
         Self {
             view,
             positions: Positions::default(),
+            surplus: Surplus::default(),
+            crowd_key: None,
         }
+    }
+
+    /// Puts a member; whether the view changed.
+    pub(super) fn set_member(
+        &mut self,
+        name: &str,
+        member: Versioned<Member>,
+        record: &Record,
+    ) -> bool {
+        let changed = self.surplus.set(&mut self.view, name, member);
+        if self.surplus.is_empty() {
+            return changed;
+        }
+        let folder = record.key.iter().rposition(|byte| *byte == b'/');
+        let folder = &record.key[..folder.map_or(0, |slash| slash + 1)];
+        self.note_crowd(folder, record.mod_revision) || changed
+    }
+
+    /// Removes a member; whether the view changed.
+    pub(super) fn remove_member(&mut self, name: &str) -> bool {
+        let changed = self.surplus.remove(&mut self.view, name);
+        self.forget_crowd() || changed
+    }
+
+    /// Shows the members that are named by now.
+    pub(super) fn show_named(&mut self) {
+        self.surplus.show_named(&mut self.view);
+        self.forget_crowd();
+    }
+
+    /// The problem that says that not all members are in the view.
+    pub(super) fn crowd(&self) -> Option<&Problem> {
+        let key = self.crowd_key.as_ref()?;
+        self.view
+            .problems
+            .iter()
+            .find(|problem| problem.key == *key)
+    }
+
+    fn note_crowd(&mut self, folder: &[u8], mod_revision: i64) -> bool {
+        if self.crowd_key.is_some() {
+            return false;
+        }
+        // No key is shown like this.
+        let key = format!("{} (all)", shown(folder));
+        self.crowd_key = Some(key.clone());
+        self.insert_problem(Problem {
+            key,
+            what: format!(
+                "more than {MAX_MEMBERS} members: the others are not looked at, unless they lead, are \
+                 synchronous, or are to take over; delete the keys of members that are gone"
+            ),
+            mod_revision,
+        })
+    }
+
+    fn forget_crowd(&mut self) -> bool {
+        if !self.surplus.is_empty() {
+            return false;
+        }
+        let Some(key) = self.crowd_key.take() else {
+            return false;
+        };
+        self.view.problems.retain(|problem| problem.key != key);
+        true
     }
 
     /// Whether the view has anything that subscribers are woken for.
@@ -59,8 +134,17 @@ impl ScopeState {
         };
     }
 
-    /// Adds a problem; false if it was there with the same text.
+    /// Adds a problem; false if it was there with the same text, or is one too many.
     pub(super) fn add_problem(&mut self, problem: Problem) -> bool {
+        let is_known = |known: &Problem| known.key == problem.key;
+        let is_full = self.view.problems.len() >= MAX_PROBLEMS;
+        if is_full && !self.view.problems.iter().any(is_known) {
+            return false;
+        }
+        self.insert_problem(problem)
+    }
+
+    fn insert_problem(&mut self, problem: Problem) -> bool {
         let problems = &mut self.view.problems;
         match problems.binary_search_by(|known| known.key.cmp(&problem.key)) {
             Ok(at) => {

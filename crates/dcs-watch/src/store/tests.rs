@@ -1,11 +1,12 @@
 //! The fold, event by event.
 
+mod crowds;
 mod malformed;
 mod order;
 mod positions;
 
 use super::*;
-use crate::value::{Lsn, Role};
+use crate::value::{Lsn, Role, SystemId};
 
 fn record(key: &str, value: &str, revision: i64, version: i64) -> Record {
     Record {
@@ -76,7 +77,10 @@ fn a_scope_is_built_from_its_keys() {
     assert_eq!(view.sync.as_ref().unwrap().value.standbys, ["pg2"]);
     assert_eq!(view.failover.as_ref().unwrap().mod_revision, 6);
     assert_eq!(view.failsafe.as_ref().unwrap().value.len(), 1);
-    assert!(view.is_paused() && view.initialized && view.exists());
+    let system = view.system.as_ref().unwrap();
+    assert_eq!(system.value, SystemId(42));
+    assert_eq!((system.mod_revision, system.create_revision), (2, 1));
+    assert!(view.is_paused() && view.exists());
     assert_eq!(store.scopes(), BTreeSet::from([wk1()]));
 }
 

@@ -1,4 +1,4 @@
-//! The keys around leadership whose values are short: `leader`, `failsafe` and `initialize`.
+//! The keys around leadership whose values are short: `leader` and `failsafe`.
 
 use std::collections::BTreeMap;
 
@@ -43,12 +43,6 @@ pub fn failsafe(value: &[u8]) -> Result<BTreeMap<String, String>, ValueError> {
         .collect()
 }
 
-/// Reads the initialize key: whether the first member has finished its bootstrap. Patroni writes it
-/// empty before, and with the system identifier afterwards.
-pub fn initialized(value: &[u8]) -> bool {
-    !value.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,11 +73,5 @@ mod tests {
             "a: expected an address, found a number",
         );
         refused(failsafe(b"[]"), "found a list");
-    }
-
-    #[test]
-    fn a_cluster_is_initialized_once_it_has_a_system_identifier() {
-        assert!(initialized(b"7710945476581432661"));
-        assert!(!initialized(b""));
     }
 }

@@ -93,7 +93,7 @@ fn a_user_is_authenticated_again_when_its_token_is_no_longer_valid() {
     ] {
         let mut bad = good.clone();
         bad.username = user.map(str::to_owned);
-        bad.password = password.map(str::to_owned);
+        bad.password = password.map(Into::into);
         let error = runtime().block_on(list_once(&bad)).unwrap_err();
         assert!(
             matches!(error, ListError::AuthFailed { .. }),

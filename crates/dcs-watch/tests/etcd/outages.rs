@@ -1,4 +1,5 @@
-//! Restarts, breaks, silence and failed members: no event is lost, and a view that may be old is stale.
+//! Restarts, breaks, silence and failed members: no event is lost, and a view that may be old is
+//! stale.
 
 use std::net::TcpListener;
 use std::sync::atomic::Ordering;

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::Traffic;
 use super::client::{ALL_SHARDS, Client, Task};
 use super::entry_node::EntryNode;
 use super::ledger::Ledger;
+use super::shared::Load;
 use super::statements::{count, create_marks, create_tables, keys_of};
 use super::stream::{Kind, Protocol, Stream};
-use super::{Load, Traffic};
 use crate::cluster::Lab;
 
 /// Keys of one writer.
@@ -30,6 +31,25 @@ pub struct TrafficBuilder<'a> {
     multi_shard: usize,
     /// Ids of writers, and numbers of writes, from here on were never used.
     unused: i64,
+}
+
+impl Traffic {
+    /// Traffic to configure: its entry nodes, databases and protocols.
+    pub fn builder(lab: &Lab) -> TrafficBuilder<'_> {
+        TrafficBuilder::new(lab)
+    }
+
+    /// Prepared statements for every worker group through the coordinator's leader, which each new
+    /// connection looks up in etcd.
+    pub fn start(lab: &Lab, database: &str, load: Load) -> Result<Self> {
+        Self::builder(lab).databases([database]).load(load).start()
+    }
+
+    /// Prepared statements for every worker group through one node's port.
+    pub fn start_at(lab: &Lab, port: u16, database: &str, load: Load) -> Result<Self> {
+        let builder = Self::builder(lab).databases([database]).load(load);
+        builder.only_through_port(port).start()
+    }
 }
 
 impl<'a> TrafficBuilder<'a> {
@@ -82,9 +102,9 @@ impl<'a> TrafficBuilder<'a> {
         self
     }
 
-    /// Adds this many clients that write all shards at once, and as many that read all shards, for each
-    /// entry node, database and protocol. Their statements reach every node, so they pause ten times
-    /// as long. Citus only.
+    /// Adds this many clients that write all shards at once, and as many that read all shards, for
+    /// each entry node, database and protocol. Their statements reach every node, so they pause ten
+    /// times as long. Citus only.
     #[must_use]
     pub fn multi_shard(mut self, clients: usize) -> Self {
         self.multi_shard = clients;
@@ -146,8 +166,8 @@ impl<'a> TrafficBuilder<'a> {
             writers, readers, ..
         } = self.load;
         let sorts = self.sorts(database);
-        // Each writer has keys of its own, because the stand-in keeps only the last write of a key. Readers
-        // without a writer have keys that no client writes.
+        // Each writer has keys of its own, because the stand-in keeps only the last write of a key.
+        // Readers without a writer have keys that no client writes.
         let ledgers = sorts.len() * writers.max(1);
         let keys = keys_of(sql, group, KEYS * ledgers)?;
         let mut keys = keys.chunks(KEYS);

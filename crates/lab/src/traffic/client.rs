@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Shared;
 use super::entry_node::EntryNode;
 use super::ledger::Ledger;
+use super::shared::Shared;
 use super::statements::request;
 use super::stream::Stream;
 use crate::report::Outcome;

@@ -74,8 +74,8 @@ impl Ledger {
         self.state().acknowledged.get(&key).copied()
     }
 
-    /// Checks all numbers that the table has of this writer, repeated ones included. Returns the number
-    /// of acknowledged writes.
+    /// Checks all numbers that the table has of this writer, repeated ones included. Returns the
+    /// number of acknowledged writes.
     pub(crate) fn check_all(&self, found: &[i64]) -> Result<usize> {
         let state = self.state();
         let mut there = BTreeSet::new();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_nobody_sent_is_found() {
+    fn a_write_that_was_never_sent_is_found() {
         for stray in [100, 105] {
             let said = complaint(ledger().check_all(&[101, 102, 104, stray]));
             assert!(said.contains("never sent"), "{said}");

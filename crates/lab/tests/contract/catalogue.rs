@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Case;
-use crate::fixture::Fixture;
+use crate::fixture::{Case, Fixture, Session};
 
 pub(crate) const CASES: &[Case] = &[
     ("the functions have these signatures", signatures),
@@ -23,6 +22,10 @@ pub(crate) const CASES: &[Case] = &[
     (
         "a key is in the same shard on Citus and on the stand-in",
         same_shard,
+    ),
+    (
+        "a worker shows a table for each shard of its group once a session sees shards",
+        shard_tables,
     ),
     (
         "recover_prepared_transactions has nothing to recover",
@@ -237,6 +240,23 @@ fn same_shard(fixture: &Fixture) -> Result<()> {
          FROM generate_series(1, 10) k",
     )?;
     ensure!(found == SHARDS, "{found}");
+    Ok(())
+}
+
+/// Without the setting Citus hides them, and the stand-in, which has no such setting, does not.
+fn shard_tables(fixture: &Fixture) -> Result<()> {
+    let expected = fixture.session()?.one(
+        "SELECT string_agg(c.relname || '_' || s.shardid, ',' ORDER BY s.shardid)
+         FROM pg_dist_placement p JOIN pg_dist_shard s USING (shardid)
+         JOIN pg_class c ON c.oid = s.logicalrelid WHERE p.groupid = 1",
+    )?;
+    let mut worker = Session::open(fixture.port(1))?;
+    worker.run("SET citus.override_table_visibility = off")?;
+    let found = worker.one(
+        "SELECT string_agg(relname, ',' ORDER BY substring(relname, '[0-9]+$')::int8)
+         FROM pg_class WHERE relkind = 'r' AND relname ~ '_10[0-9]{4}$'",
+    )?;
+    ensure!(found == expected, "{found}, not {expected}");
     Ok(())
 }
 

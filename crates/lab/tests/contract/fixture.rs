@@ -31,6 +31,9 @@ pub(crate) const RESYNC: &str = "
 /// The rows of all nodes, as one node has them.
 const ROWS: &str = "SELECT nodeid, groupid, nodename, nodeport FROM pg_dist_node ORDER BY nodeid";
 
+/// What is relied on, and the function that checks it.
+pub(crate) type Case = (&'static str, fn(&Fixture) -> Result<()>);
+
 /// The servers of all cases.
 pub(crate) struct Fixture {
     pub(crate) flavour: Flavour,

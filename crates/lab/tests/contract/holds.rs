@@ -3,8 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Case;
-use crate::fixture::{DEAD_PORT, Fixture, Pending, RESYNC, Session, sqlstate};
+use crate::fixture::{Case, DEAD_PORT, Fixture, Pending, RESYNC, Session, sqlstate};
 
 pub(crate) const CASES: &[Case] = &[
     (

@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Case;
-use crate::fixture::{DEAD_PORT, Fixture, Session, sqlstate};
+use crate::fixture::{Case, DEAD_PORT, Fixture, Session, sqlstate};
 
 pub(crate) const CASES: &[Case] = &[
     ("a move to the same name and port takes no lock", no_op),

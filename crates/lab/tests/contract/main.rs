@@ -13,12 +13,8 @@ mod moves;
 mod nodes;
 mod reach;
 
-use anyhow::Result;
-use fixture::Fixture;
+use fixture::{Case, Fixture};
 use lab::installation::Installation;
-
-/// What is relied on, and the function that checks it.
-type Case = (&'static str, fn(&Fixture) -> Result<()>);
 
 fn cases() -> impl Iterator<Item = Case> {
     [

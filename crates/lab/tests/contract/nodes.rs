@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Case;
-use crate::fixture::{DEAD_PORT, Fixture, Session};
+use crate::fixture::{Case, DEAD_PORT, Fixture, Session};
 
 pub(crate) const CASES: &[Case] = &[
     (

@@ -4,8 +4,7 @@ use std::net::TcpListener;
 
 use anyhow::{Result, ensure};
 
-use crate::Case;
-use crate::fixture::{DEAD_PORT, Fixture, Session};
+use crate::fixture::{Case, DEAD_PORT, Fixture, Session};
 use lab::wait_for;
 
 pub(crate) const CASES: &[Case] = &[

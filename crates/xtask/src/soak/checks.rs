@@ -19,8 +19,8 @@ const ROWS: &str = "SELECT groupid, nodename || ':' || nodeport FROM pg_dist_nod
 const HOLDING: &str = "SELECT count(*), max(application_name) FROM pg_stat_activity \
                        WHERE application_name LIKE 'citus-sync: hold%'";
 
-/// Waits until the rows point at the leaders, in every database, on the coordinator and on every entry
-/// node; nothing is held; and the daemon reports every group in sync.
+/// Waits until the rows point at the leaders, in every database, on the coordinator and on every
+/// entry node; nothing is held; and the daemon reports every group in sync.
 pub(super) fn in_sync(fixture: &Fixture) -> Result<()> {
     wait_for("rows at their leaders, and nothing held", IN_SYNC, || {
         rows(fixture)?;
@@ -111,8 +111,8 @@ fn entry_nodes(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-/// Checks that no client got a wrong answer. Through the entry node `unfenced` stale answers are possible,
-/// and counted: its old leader may have woken up.
+/// Checks that no client got a wrong answer. Through the entry node `unfenced` stale answers are
+/// possible, and counted: its old leader may have woken up.
 pub(super) fn answers(report: &Report, unfenced: Option<&str>) -> Result<usize> {
     let mut excused = 0;
     for outcome in report.outcomes() {

@@ -1,5 +1,5 @@
-//! Which operation comes next. In: random numbers, and the number of scopes. Out: an operation. Nothing
-//! here looks at the lab, so a seed is a sequence of operations.
+//! Which operation comes next. In: random numbers, and the number of scopes. Out: an operation.
+//! Nothing here looks at the lab, so a seed is a sequence of operations.
 
 use std::time::Duration;
 

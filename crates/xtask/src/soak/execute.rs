@@ -264,7 +264,7 @@ fn futile_request(lab: &Lab, request: &Request) -> Result<()> {
     let leader = scope.leader()?.name();
     let text = match request.futile {
         Futile::Withdrawn => json!({"leader": leader}),
-        Futile::NoSuchCandidate => json!({"leader": leader, "member": "nobody"}),
+        Futile::NoSuchCandidate => json!({"leader": leader, "member": "ghost"}),
         Futile::FarAway => {
             json!({"leader": leader, "scheduled_at": "2126-01-01T00:00:00+00:00"})
         }

@@ -131,8 +131,8 @@ impl Fixture {
         text
     }
 
-    /// Runs `citus-sync hold` or `citus-sync release`. Returns its output if it failed. Fails if it took
-    /// longer than it promises.
+    /// Runs `citus-sync hold` or `citus-sync release`. Returns its output if it failed. Fails if it
+    /// took longer than it promises.
     pub(super) fn citus_sync(
         &self,
         command: &str,
@@ -174,8 +174,8 @@ impl Fixture {
             scope.revive()?;
         }
         if lab.wait_healthy(HEALTHY).is_err() {
-            // Patroni may get stuck: after a restart of etcd, 3.0 may follow a leader that is gone. That
-            // is no violation of ours, but it is counted.
+            // Patroni may get stuck: after a restart of etcd, 3.0 may follow a leader that is gone.
+            // That is no violation of ours, but it is counted.
             self.patroni_restarts += 1;
             for member in lab.scopes().iter().flat_map(lab::Scope::members) {
                 member.crash()?;

@@ -1,6 +1,6 @@
-//! `cargo xtask soak`. In: a seed, and the number of operations. Out: a line for each operation, and a
-//! failure at the first violation: a row that does not point at its leader, a hold that does not end, a
-//! write that is lost or was executed twice, a stale answer.
+//! `cargo xtask soak`. In: a seed, and the number of operations. Out: a line for each operation,
+//! and a failure at the first violation: a row that does not point at its leader, a hold that does
+//! not end, a write that is lost or was executed twice, a stale answer.
 //!
 //! One operation follows another while clients run all the time. The fixture must be in sync before
 //! the next operation begins, so that a violation has one cause.
@@ -31,8 +31,8 @@ use self::random::Random;
 use self::tally::{Seen, Tally};
 use crate::{screen, setup, shell};
 
-/// After this many operations the ledgers are checked and new ones begin, so that what is found happened
-/// since the last check.
+/// After this many operations the ledgers are checked and new ones begin, so that what is found
+/// happened since the last check.
 const LEDGER: usize = 20;
 
 /// Arguments of `cargo xtask soak`.

@@ -221,8 +221,8 @@ impl Operation {
         }
     }
 
-    /// The scope whose old leader may wake up and answer its clients while another member leads. Without
-    /// a watchdog nothing fences it, and its answers are stale.
+    /// The scope whose old leader may wake up and answer its clients while another member leads.
+    /// Without a watchdog nothing fences it, and its answers are stale.
     pub(super) fn unfenced(&self) -> Option<ScopeNumber> {
         match self {
             Self::Freeze(freeze) if freeze.role == Role::Leader && freeze.lease != Lease::Kept => {

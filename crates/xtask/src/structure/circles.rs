@@ -8,7 +8,7 @@ pub type Graph = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// The circles of a graph, shortest first, each as `a.rs:3 -> b.rs:1 -> a.rs` with the lines of the
 /// uses. Every use that keeps a circle closed is in one of them; a longer circle all of whose uses
-/// were told before is not told again.
+/// are in shorter ones is left away.
 pub fn circles(graph: &Graph) -> Vec<String> {
     let mut found: BTreeSet<(usize, Vec<&str>)> = BTreeSet::new();
     for (user, uses) in graph {
@@ -18,13 +18,13 @@ pub fn circles(graph: &Graph) -> Vec<String> {
             }
         }
     }
-    let mut told: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut listed: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut circles = Vec::new();
     for (_, circle) in found {
         let next = circle.iter().cycle().skip(1);
         let uses: Vec<(&str, &str)> = circle.iter().copied().zip(next.copied()).collect();
-        if uses.iter().any(|one| told.insert(*one)) {
-            told.extend(uses);
+        if uses.iter().any(|one| listed.insert(*one)) {
+            listed.extend(uses);
             circles.push(shown(graph, &circle));
         }
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_are_told_once_the_shortest_first() {
+    fn circles_are_listed_once_the_shortest_first() {
         let knot = graph(&[("c", "a"), ("a", "b"), ("b", "c"), ("d", "e"), ("e", "d")]);
         assert_eq!(
             circles(&knot),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_circle_that_has_no_use_of_its_own_is_not_told() {
+    fn a_longer_circle_that_has_no_use_of_its_own_is_not_listed() {
         // a -> b -> c -> a is there too, but each of its uses is in one of these.
         let knot = graph(&[
             ("a", "b"),

@@ -62,7 +62,7 @@ fn at_home(file: &str, home: &str) -> bool {
 }
 
 /// Every name that may be a crate's, with its line: one that begins a path, or one that is imported
-/// as a whole. The same word as a field, a method or the end of a path is somebody else's.
+/// as a whole. The same word as a field, a method or the end of a path is not the library's.
 fn libraries(tokens: TokenStream) -> Vec<(String, usize)> {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut found = Vec::new();

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn long_functions_are_told_with_their_length_the_longest_first() {
+    fn long_functions_are_listed_with_their_length_the_longest_first() {
         let body = |lines: usize| "    x();\n".repeat(lines);
         let text = format!(
             "/// Doc.\nfn a() {{\n{}}}\nimpl T {{\n    fn b() {{\n{}}}\n}}\nfn c() {{\n{}}}\n",

@@ -91,6 +91,8 @@ impl<'a> Modules<'a> {
             let below = format!("{folder}{name}/");
             let child = if let Some((_, inline)) = &module.content {
                 self.add(files, file, &below, Some(id), inline)?
+            } else if elsewhere(&module.attrs) {
+                continue;
             } else {
                 let own = [format!("{folder}{name}.rs"), format!("{below}mod.rs")];
                 let Some((file, parsed)) = own.iter().find_map(|own| files.get_key_value(own))
@@ -262,6 +264,13 @@ fn needs_test(condition: &Meta) -> bool {
             .is_ok_and(|all| all.iter().any(needs_test)),
         _ => false,
     }
+}
+
+/// Whether `#[path]` takes a module's file from elsewhere. Targets that share such a file cannot be
+/// used by it.
+fn elsewhere(attributes: &[Attribute]) -> bool {
+    let mut paths = attributes.iter().map(Attribute::path);
+    paths.any(|path| path.is_ident("path"))
 }
 
 fn attributes(item: &Item) -> &[Attribute] {

@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_only_declares_and_hands_on_closes_no_circle() {
+    fn a_parent_that_only_declares_and_re_exports_closes_no_circle() {
         let sources = [
             ("lib.rs", "pub mod parts;"),
             (

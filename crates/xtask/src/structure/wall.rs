@@ -31,7 +31,7 @@ const CLIENT: &str = "client";
 pub struct Pure {
     /// The crate's name.
     pub name: &'static str,
-    /// What `cargo` is told to select that part.
+    /// The arguments of `cargo` that select that part.
     pub options: &'static [&'static str],
 }
 

@@ -84,33 +84,46 @@ fn listed(
             whole = false;
             continue;
         }
-        if let Some((other, _)) = groups.iter().find(|(_, theirs)| **theirs == scope) {
-            let found = format!("scope {scope}, which group {other} has too");
-            let fix = "a scope has one leader, so it can serve one group: correct one of them";
-            scope_at.bad_found(&found, "each scope once", fix);
-            whole = false;
-        }
-        if coordinator.is_some_and(|c| c.scope == scope) {
-            let found = format!("scope {scope}, which is the coordinator's");
-            scope_at.bad_found(
-                &found,
-                "a worker's scope",
-                "the coordinator is group 0 by itself",
-            );
-            whole = false;
-        }
-        if scope.group.is_some_and(|theirs| theirs != group) {
-            let found = format!("scope {scope} for group {group}");
-            let fix = "in Patroni's own Citus layout the number after the slash is the group";
-            scope_at.bad_found(&found, &format!("{}/{group}", scope.name), fix);
-            whole = false;
-        }
+        whole &= scope_is_right(&scope_at, &scope, group, &groups, coordinator);
         groups.insert(group, scope);
         if is_fixed {
             fixed.insert(group);
         }
     }
     whole.then_some((groups, fixed))
+}
+
+/// Whether a scope may serve a group; a problem is noted if not.
+fn scope_is_right(
+    scope_at: &At<'_>,
+    scope: &ScopeId,
+    group: u32,
+    groups: &BTreeMap<u32, ScopeId>,
+    coordinator: Option<&Coordinator>,
+) -> bool {
+    let mut right = true;
+    if let Some((other, _)) = groups.iter().find(|(_, theirs)| *theirs == scope) {
+        let found = format!("scope {scope}, which group {other} has too");
+        let fix = "a scope has one leader, so it can serve one group: correct one of them";
+        scope_at.bad_found(&found, "each scope once", fix);
+        right = false;
+    }
+    if coordinator.is_some_and(|c| c.scope == *scope) {
+        let found = format!("scope {scope}, which is the coordinator's");
+        scope_at.bad_found(
+            &found,
+            "a worker's scope",
+            "the coordinator is group 0 by itself",
+        );
+        right = false;
+    }
+    if scope.group.is_some_and(|theirs| theirs != group) {
+        let found = format!("scope {scope} for group {group}");
+        let fix = "in Patroni's own Citus layout the number after the slash is the group";
+        scope_at.bad_found(&found, &format!("{}/{group}", scope.name), fix);
+        right = false;
+    }
+    right
 }
 
 /// One item, and where its parts are.

@@ -45,6 +45,10 @@ fn some_host(seed: u32) -> Option<&'static str> {
 const CHANCES: &[Chance] = &[
     // Clients and the logs.
     ([80, 120, 100], |n| Event::Write(n as usize % 2)),
+    ([40, 40, 60], |n| {
+        Event::WriteThroughEntryNode(n as usize % 2)
+    }),
+    ([20, 20, 40], |n| Event::WriteAtLeader(n as usize % 2)),
     ([80, 240, 160], |n| {
         Event::Stream(standby(n), n as usize / 16 % 4)
     }),
@@ -87,6 +91,8 @@ const CHANCES: &[Chance] = &[
     ([6, 25, 0], |n| Event::CutFromUs(leader(n))),
     ([6, 20, 0], |n| Event::CutFromCoordinator(leader(n))),
     ([25, 20, 0], |n| Event::Heal(host(n))),
+    ([6, 6, 6], |n| Event::Intrude(host(n))),
+    ([6, 4, 4], |_| Event::ScopeIsMadeAnew),
     ([4, 0, 0], |_| Event::EtcdIsSilent),
     ([15, 0, 0], |_| Event::EtcdIsBack),
     ([3, 2, 2], |_| Event::EtcdIsRestored),
@@ -98,6 +104,9 @@ const CHANCES: &[Chance] = &[
     ([40, 10, 100], |n| Event::LocksCome(database(n))),
     ([4, 0, 4], |n| Event::LocksFail(database(n))),
     ([8, 4, 20], |n| Event::HoldIsLost(database(n))),
+    ([40, 10, 60], |n| Event::EntryNodeGoesOn(database(n))),
+    ([6, 2, 10], |n| Event::EntryNodeFails(database(n))),
+    ([6, 2, 10], |n| Event::EntryNodeIsLost(database(n))),
     ([4, 0, 4], |n| Event::Break(database(n))),
     ([20, 0, 20], |n| Event::Fix(database(n))),
     ([4, 0, 0], |n| Event::Disconnect(database(n))),

@@ -1,7 +1,9 @@
 //! Whole transitions, from the first news to the end, as the program lives through them.
 
 use super::fixture::{Event, Fixture, HOLD_TIMEOUT, Synchronous};
+use crate::event::HoldEnd;
 use crate::plan::{Held, Limits};
+use crate::report::HoldOutcome;
 
 /// A quiet cluster with a synchronous standby, pg2, and clients that write.
 fn quiet() -> Fixture {
@@ -80,6 +82,24 @@ fn a_switchover_that_goes_well() {
     ends_at(&mut fixture, "pg2");
 }
 
+/// The metric of holds tells the two apart.
+#[test]
+fn a_hold_is_followed_when_another_member_leads_and_released_when_the_same_one_does() {
+    let mut fixture = reads_moved();
+    fixture.happens(Event::LeaderLeaves);
+    fixture.everybody_answers();
+    fixture.happens(Event::Promote("pg2"));
+    fixture.happens(Event::Withdraw);
+    fixture.happens(Event::PromotionEnds);
+    ends_at(&mut fixture, "pg2");
+    assert_eq!(fixture.hold_ends(), [HoldEnd::Followed]);
+
+    let mut fixture = reads_moved();
+    fixture.happens(Event::Withdraw);
+    ends_at(&mut fixture, "pg1");
+    assert_eq!(fixture.hold_ends(), [HoldEnd::Released]);
+}
+
 /// A write that was acknowledged after the leader said how far it is, and before it was held, is in no
 /// position of that time.
 #[test]
@@ -90,8 +110,8 @@ fn positions_that_were_said_before_writes_were_held_do_not_count() {
     fixture.happens(Event::Answer("pg1"));
     fixture.happens(Event::Write(0));
     fixture.happens(Event::Stream("pg2", 1));
-    fixture.happens(Event::LocksCome("app"));
-    fixture.happens(Event::LocksCome("second"));
+    fixture.happens(Event::HoldIsTaken("app"));
+    fixture.happens(Event::HoldIsTaken("second"));
     fixture.told();
     fixture.happens(Event::Answer("pg2"));
     assert_eq!(fixture.told(), [""; 0], "the leader was not asked again");
@@ -132,7 +152,7 @@ fn a_switchover_in_which_nobody_is_caught_up_in_time() {
 fn a_request_withdrawn_before_reads_were_moved() {
     let mut fixture = quiet();
     fixture.happens(Event::Switchover(None));
-    fixture.happens(Event::LocksCome("app"));
+    fixture.happens(Event::HoldIsTaken("app"));
     fixture.told();
     fixture.happens(Event::Withdraw);
     // One was open, the other still being taken.
@@ -169,15 +189,21 @@ fn a_candidate_that_dies_in_the_middle() {
             "app: send reads: node 2 from pg2:5432 to pg1:5432",
             "second: send reads: node 5 from pg2:5432 to pg1:5432, and secondary node 6 to \
              pg2:5432",
+            "app: send reads: node 2 from pg1:5432 to pg3:5432",
+            "second: send reads: node 5 from pg1:5432 to pg3:5432, and secondary node 7 to \
+             pg1:5432",
         ],
-        "back to the leader, and writes still wait"
+        "back to the leader and on to the other standby, and writes still wait"
     );
     assert!(matches!(fixture.held("app"), Held::Yes { .. }));
     // Patroni gives it up.
     fixture.happens(Event::Withdraw);
     assert_eq!(
         fixture.told()[..2],
-        ["app: let writes go", "second: let writes go"]
+        [
+            "app: move node 2 from pg3:5432 to pg1:5432",
+            "second: move node 5 from pg3:5432 to pg1:5432, and secondary node 7 to pg3:5432",
+        ]
     );
     ends_at(&mut fixture, "pg1");
 }
@@ -425,6 +451,26 @@ fn a_restart_with_the_hook() {
     ends_at(&mut fixture, "pg1");
 }
 
+/// The deadline of a hold is with the server: a person who wants a longer one is told that it is not.
+#[test]
+fn a_second_hold_that_would_last_longer_is_refused_and_one_that_would_not_joins() {
+    let mut fixture = quiet();
+    fixture.happens(Event::CatchUp);
+    let first = fixture.ask_for_hold_of(HOLD_TIMEOUT / 2, None);
+    assert_eq!(first.outcome, HoldOutcome::Held, "{first:?}");
+    let longer = fixture.ask_for_hold_of(HOLD_TIMEOUT, None);
+    assert_eq!(longer.outcome, HoldOutcome::Refused, "{longer:?}");
+    for word in ["writes are held already, for 1", "citus-sync release"] {
+        assert!(longer.message.contains(word), "{longer:?}");
+    }
+    let same = fixture.ask_for_hold_of(HOLD_TIMEOUT / 2, None);
+    assert_eq!(same.outcome, HoldOutcome::Held, "{same:?}");
+    let hook = fixture.ask_for_hold_of(HOLD_TIMEOUT, Some("pg1"));
+    assert_eq!(hook.outcome, HoldOutcome::Held, "{hook:?}");
+    fixture.happens(Event::Release);
+    ends_at(&mut fixture, "pg1");
+}
+
 #[test]
 fn a_hold_that_somebody_ends_by_hand() {
     let mut fixture = reads_moved();
@@ -488,4 +534,18 @@ fn what_standbys_said_while_clients_could_still_write_does_not_count() {
         fixture.told()[0],
         "app: send reads: node 2 from pg1:5432 to pg2:5432"
     );
+}
+
+/// The rebalancer may keep `pg_dist_node` locked for a while.
+#[test]
+fn writes_wait_on_while_the_row_cannot_be_moved() {
+    let mut fixture = reads_moved();
+    fixture.happens(Event::Crash("pg2"));
+    fixture.happens(Event::Break("app"));
+    fixture.happens(Event::Withdraw);
+    fixture.told();
+    assert!(matches!(fixture.held("app"), Held::Yes { .. }));
+    assert_eq!(fixture.held("second"), Held::No);
+    fixture.happens(Event::Fix("app"));
+    ends_at(&mut fixture, "pg1");
 }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use dcs_watch::SystemId;
+
 use super::super::*;
 use super::builders::{LEADER_REVISION, Scenario, addr, clone_of, heard, refused, row, secondary};
 use super::random::carried_out;
@@ -251,7 +253,7 @@ fn a_circle_of_three_groups_is_exchanged_at_once() {
 #[test]
 fn nothing_is_exchanged_on_a_guess() {
     type Change = fn(&mut Scenario);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 9] = [
         ("never ours", |s| s.addresses.own.clear()),
         ("never theirs", |s| other(s).own.clear()),
         ("they are held", |s| other(s).held = true),
@@ -259,6 +261,8 @@ fn nothing_is_exchanged_on_a_guess() {
         ("they want another address", |s| {
             other(s).leader.as_mut().expect("a leader").address = addr("b3");
         }),
+        ("their leader is not proven", |s| other(s).proven.clear()),
+        ("our leader is not proven", |s| s.known_cluster = None),
         ("etcd was restored", |s| s.trusted_lineage = Some(7)),
         ("it is a secondary row", |s| {
             let rows = vec![row(2, 1, "b"), secondary(3, 2, "pg1")];
@@ -273,6 +277,23 @@ fn nothing_is_exchanged_on_a_guess() {
         assert!(stopped(&scenario, sound.clone()).is_some(), "{what}");
     }
     assert_eq!(stopped(&exchanged(), sound), None);
+}
+
+#[test]
+fn an_exchange_waits_until_each_leader_is_known_to_have_its_groups_shards() {
+    let mut theirs = exchanged();
+    other(&mut theirs).proven.clear();
+    let waits = Wait::Exchanged {
+        by: 1,
+        groups: vec![1, 2],
+    };
+    assert_eq!(step(&theirs), Step::Wait(waits));
+    let mut ours = exchanged().at_row("b", ProbeState::InRecovery);
+    ours.known_cluster = None;
+    let Step::Wait(wait) = step(&ours) else {
+        panic!("{:?}", step(&ours))
+    };
+    assert_eq!(wait.counts_at(), Some(&addr("pg1")), "{wait}");
 }
 
 fn other(scenario: &mut Scenario) -> &mut Neighbour {
@@ -330,6 +351,19 @@ fn a_fixed_row_is_held_for_and_never_rewritten() {
     // Another member leads, and takes writes.
     let followed = at("vip").fixed().leader("pg2").says(ProbeState::Writable);
     assert_eq!(step(&followed.held()), Step::LetGo);
+}
+
+#[test]
+fn a_fixed_row_whose_leader_became_one_of_another_cluster_is_not_in_sync() {
+    let mut scenario = at("vip").fixed();
+    let said = scenario.answers.get_mut(&addr("pg1")).expect("pg1");
+    said.identity.system = Some(SystemId(99));
+    assert_eq!(step(&scenario), Step::InSync);
+    scenario.known_cluster = Some(KnownCluster {
+        system: Some(SystemId(7)),
+        created: None,
+    });
+    assert!(matches!(step(&scenario), Step::Wait(Wait::Unproven(_))));
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use dcs_watch::{ClusterConfig, Freshness, HostPort, Role, ScopeId, ScopeView, Versioned};
+use dcs_watch::{
+    ClusterConfig, Freshness, HostPort, KeyRevisions, Role, ScopeId, ScopeView, Versioned,
+};
 use time::OffsetDateTime;
 
 use super::super::*;
@@ -62,6 +64,7 @@ pub(crate) fn heard(address: &HostPort, state: ProbeState) -> Probe {
         state,
         position: Position::default(),
         started: Some(1),
+        identity: Identity::default(),
     }
 }
 
@@ -81,6 +84,11 @@ pub(crate) struct Scenario {
     pub(crate) answers: BTreeMap<HostPort, Probe>,
     pub(crate) reachability: BTreeMap<HostPort, Reachability>,
     pub(crate) trusted_lineage: Option<u64>,
+    pub(crate) known_cluster: Option<KnownCluster>,
+    pub(crate) shards: ShardCounts,
+    /// What etcd itself says; `None`: what the view says.
+    #[expect(clippy::option_option, reason = "as the view says, or as is said here")]
+    pub(crate) keys: Option<Option<KeyRevisions>>,
     pub(crate) rows: BTreeMap<String, Rows>,
     pub(crate) progress: BTreeMap<String, Progress>,
     pub(crate) active_hold: Option<ActiveHold>,
@@ -120,6 +128,9 @@ impl Scenario {
             answers: BTreeMap::new(),
             reachability: BTreeMap::new(),
             trusted_lineage: Some(0),
+            known_cluster: Some(KnownCluster::default()),
+            shards: ShardCounts::new(),
+            keys: None,
             rows: BTreeMap::from([("app".to_owned(), Rows::known(rows))]),
             progress: BTreeMap::new(),
             active_hold: None,
@@ -251,6 +262,7 @@ impl Scenario {
             }),
             held: false,
             own: self.rows.keys().cloned().collect(),
+            proven: self.rows.keys().cloned().collect(),
         };
         Arc::make_mut(&mut self.addresses.neighbours).insert(group, neighbour);
         self
@@ -275,6 +287,9 @@ impl Scenario {
             answers: &self.answers,
             reachability: &self.reachability,
             trusted_lineage: self.trusted_lineage,
+            known_cluster: self.known_cluster,
+            shards: &self.shards,
+            keys: self.keys.unwrap_or(Some(KeyRevisions::of(&self.view))),
             rows: &self.rows,
             progress: &self.progress,
             active_hold: self.active_hold.as_ref(),

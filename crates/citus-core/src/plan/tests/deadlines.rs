@@ -10,21 +10,21 @@ fn expired() -> Scenario {
 }
 
 #[test]
-fn writes_go_on_where_the_row_is_when_it_is_the_leaders() {
+fn at_the_deadline_writes_go_on_where_the_row_is_the_leaders() {
     let decision = expired().decide();
     assert_eq!(decision.rule, Rule::Expired);
     assert_eq!(*app(&decision), Step::LetGo);
 }
 
 #[test]
-fn the_row_goes_to_the_leader_with_the_writes_when_it_takes_any() {
+fn at_the_deadline_the_row_moves_to_a_leader_that_takes_writes() {
     let decision = expired().row_at("pg2").decide();
     assert_eq!(decision.rule, Rule::Expired);
     assert_eq!(moved_to(&decision), addr("pg1"));
 }
 
 #[test]
-fn without_a_writable_leader_writes_go_on_all_the_same() {
+fn at_the_deadline_writes_go_on_without_a_writable_leader() {
     for scenario in [
         expired().lost("pg1"),
         expired().no_leader(),
@@ -38,7 +38,7 @@ fn without_a_writable_leader_writes_go_on_all_the_same() {
 }
 
 #[test]
-fn a_hold_that_is_still_being_taken_is_called_off() {
+fn at_the_deadline_a_hold_that_is_being_taken_is_called_off() {
     let decision = expired().progress("app", Held::Taking).decide();
     assert_eq!(*app(&decision), Step::LetGo);
 }
@@ -67,7 +67,7 @@ fn rows_that_are_not_known_do_not_prolong_a_hold() {
 }
 
 #[test]
-fn it_is_never_taken_again_for_the_same_request_but_for_a_new_one() {
+fn an_expired_hold_is_taken_again_for_a_new_request_only() {
     let over = || Scenario::quiet().switchover().given_up(REQUEST);
     assert_eq!(over().decide().rule, Rule::InSync);
     let mut next = over();
@@ -76,7 +76,7 @@ fn it_is_never_taken_again_for_the_same_request_but_for_a_new_one() {
 }
 
 #[test]
-fn in_the_moment_of_the_deadline_no_other_reason_begins_a_new_hold() {
+fn at_the_deadline_no_other_reason_begins_a_new_hold() {
     // Held::No and an expired hold: one database was let go already, the others follow.
     let scenario = Scenario::quiet()
         .hold_requested("pg1", Some(1))
@@ -88,7 +88,7 @@ fn in_the_moment_of_the_deadline_no_other_reason_begins_a_new_hold() {
 }
 
 #[test]
-fn a_promotion_that_follows_a_hold_that_was_given_up_is_not_held_for() {
+fn a_promotion_after_an_expired_hold_is_not_held_for() {
     let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::InRecovery)

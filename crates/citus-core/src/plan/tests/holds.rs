@@ -23,7 +23,7 @@ fn every_database_is_held_at_once_and_one_that_is_not_known_waits_alone() {
 }
 
 #[test]
-fn databases_are_as_far_as_each_is() {
+fn each_database_goes_through_a_hold_at_its_own_pace() {
     let scenario = Scenario::quiet()
         .switchover()
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
@@ -43,9 +43,9 @@ fn databases_are_as_far_as_each_is() {
 #[test]
 fn standbys_are_asked_with_the_leader_as_soon_as_there_is_a_reason() {
     let decision = Scenario::quiet().switchover().decide();
-    assert_eq!(asks(&decision), ["pg1", "pg2"]);
+    assert_eq!(asks(&decision), ["pg1", "pg2", "pg3"]);
     assert!(decision.ask.iter().all(|ask| !ask.hurry && !ask.eager));
-    // Once writers wait, everybody hurries, and who is behind is asked every few milliseconds.
+    // Once writers wait, standbys that are behind are asked every few milliseconds.
     let waiting = Scenario::quiet()
         .switchover()
         .held()
@@ -87,7 +87,7 @@ fn a_group_without_a_row_or_with_two_is_not_held() {
 }
 
 #[test]
-fn a_row_that_vanishes_in_a_hold_is_said_and_the_hold_still_ends() {
+fn a_row_that_vanishes_in_a_hold_is_named_and_the_hold_still_ends() {
     for rows in [vec![], vec![row(2, 1, "pg1"), row(4, 1, "pg3")]] {
         let scenario = Scenario::quiet().held().rows("app", Rows::known(rows));
         let kept = scenario.clone().switchover().decide();
@@ -97,7 +97,7 @@ fn a_row_that_vanishes_in_a_hold_is_said_and_the_hold_still_ends() {
 }
 
 #[test]
-fn a_request_withdrawn_before_reads_were_moved_leaves_nothing() {
+fn a_request_withdrawn_before_reads_were_moved_ends_the_hold() {
     let decision = Scenario::quiet().held().decide();
     assert_eq!(decision.rule, Rule::Move);
     assert_eq!(*app(&decision), Step::LetGo);
@@ -134,7 +134,7 @@ fn a_hold_outlives_the_leader_it_was_taken_for() {
 }
 
 #[test]
-fn a_database_that_lost_its_hold_in_an_open_one_follows_the_table_without() {
+fn a_database_that_lost_its_hold_is_not_held_again_without_a_reason() {
     // No reason stands any more, so it is not taken again.
     let scenario = Scenario::quiet()
         .no_leader()
@@ -150,7 +150,7 @@ fn a_database_that_lost_its_hold_in_an_open_one_follows_the_table_without() {
 }
 
 #[test]
-fn the_new_leader_gets_the_row_in_the_hold_or_just_the_writes_where_it_has_it_already() {
+fn a_hold_ends_with_a_move_and_where_the_row_is_right_by_letting_writes_go() {
     let scenario = || {
         Scenario::new()
             .leader("pg2")
@@ -232,7 +232,7 @@ fn a_stale_view_leaves_a_hold_as_it_is() {
 }
 
 #[test]
-fn a_program_that_is_about_to_stop_ends_its_holds() {
+fn a_daemon_that_is_about_to_stop_ends_its_holds() {
     let mut scenario = Scenario::quiet().switchover().held();
     scenario.stopping = true;
     assert_eq!(*app(&scenario.clone().decide()), Step::LetGo);
@@ -259,7 +259,7 @@ fn an_old_answer_of_the_leader_ends_no_hold() {
 }
 
 #[test]
-fn a_row_nobody_may_move_still_lets_writes_go() {
+fn a_hold_ends_although_its_row_cannot_be_moved() {
     // The new leader's address belongs to another group: named once nothing is held any more.
     let rows = vec![row(2, 1, "pg1"), row(3, 2, "pg2")];
     let scenario = Scenario::new()
@@ -297,7 +297,7 @@ fn the_texts_say_what_writes_wait_for() {
     assert_eq!(
         waiting(&held).to_string(),
         "writes are held (a switchover was asked for), reads stay at pg1:5432: pg2:5432 has 10 \
-         bytes of the log still to replay"
+         bytes of WAL still to replay"
     );
     assert!(matches!(stay(&held), Stay::Behind { bytes: 10, .. }));
 }

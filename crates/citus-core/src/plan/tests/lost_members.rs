@@ -1,7 +1,7 @@
 //! The leader is lost: reads go to a standby that has everything, once the coordinator cannot
 //! reach it either; writes wait only if the policy says so.
 
-use dcs_watch::{Lsn, Role};
+use dcs_watch::{KeyRevisions, Lsn, Role};
 
 use super::super::*;
 use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
@@ -62,8 +62,8 @@ fn a_leader_that_answers_us_keeps_its_reads_whatever_the_coordinator_says() {
 }
 
 #[test]
-fn a_leader_that_is_full_or_was_not_asked_yet_is_not_lost() {
-    // It may well take writes from everybody who is connected already.
+fn a_leader_without_free_connections_or_not_asked_yet_is_not_lost() {
+    // It may well take writes from clients that are connected already.
     let full = ProbeState::Refuses("too many clients".to_owned());
     for state in [full, ProbeState::Unknown] {
         for scenario in [lost(), lost().no_leader(), lost().switchover().held()] {
@@ -96,7 +96,7 @@ fn a_standby_that_has_not_replayed_what_it_received_is_waited_for() {
     );
     assert_eq!(
         waiting(&decision).to_string(),
-        "the leader at pg1:5432 is lost, and reads with it: pg2:5432 has 30 bytes of the log \
+        "the leader at pg1:5432 is lost, and reads with it: pg2:5432 has 30 bytes of WAL \
          still to replay"
     );
 }
@@ -151,7 +151,7 @@ fn a_synchronous_standby_comes_before_an_asynchronous_one_even_when_it_has_to_be
 
 #[test]
 fn an_asynchronous_standby_that_did_not_stream_from_this_leader_gets_no_reads() {
-    // pg3 is on the timeline before, with more of a log that is nobody's any more.
+    // pg3 is on the timeline before, with more of a WAL that no leader has any more.
     let mut scenario = lost()
         .synchronous("pg1", &[])
         .standby_at("pg3", 100, 100, 3)
@@ -163,7 +163,7 @@ fn an_asynchronous_standby_that_did_not_stream_from_this_leader_gets_no_reads() 
 
 #[test]
 fn a_member_that_is_no_replica_by_its_key_is_no_asynchronous_standby() {
-    // It led until just now: what it has may be nobody else's.
+    // It led until just now: what it has may be on no other member.
     let mut scenario = lost()
         .synchronous("pg1", &[])
         .standby_at("pg3", 100, 100, 3)
@@ -213,14 +213,14 @@ fn with_quorum_commit_a_standby_that_was_started_anew_has_what_it_replayed() {
 
 #[test]
 fn a_sync_key_about_another_leader_says_nothing_of_this_ones_standbys() {
-    // pg3 leads by the sync key: whoever is synchronous to it says nothing of pg1.
+    // pg3 leads by the sync key: a standby that is synchronous to it says nothing of pg1.
     let scenario = lost()
         .synchronous("pg3", &["pg2"])
         .standby_at("pg2", 100, 100, 3);
     assert_eq!(*stay(&scenario.decide()), Stay::NoStandby);
-    let mut nobody = lost().standby_at("pg2", 100, 100, 3);
-    nobody.view.sync.as_mut().unwrap().value.leader = None;
-    assert_eq!(*stay(&nobody.decide()), Stay::NoStandby);
+    let mut unnamed = lost().standby_at("pg2", 100, 100, 3);
+    unnamed.view.sync.as_mut().unwrap().value.leader = None;
+    assert_eq!(*stay(&unnamed.decide()), Stay::NoStandby);
     let mut none = lost().standby_at("pg2", 100, 100, 3);
     none.view.sync = None;
     assert_eq!(*stay(&none.decide()), Stay::NoStandby);
@@ -235,7 +235,7 @@ fn reads_stay_where_the_policy_or_our_rights_or_a_new_history_say_so() {
     let unconfirmed = Scenario::quiet().lost("pg1").keeping_reads().decide();
     assert!(
         unconfirmed.reachability.is_empty(),
-        "nobody is asked for nothing"
+        "no member is asked without a need"
     );
     let refused = ready().without_update("app").decide();
     assert_eq!(*stay(&refused), Stay::NotAllowed);
@@ -247,7 +247,7 @@ fn reads_stay_where_the_policy_or_our_rights_or_a_new_history_say_so() {
         let watched = Scenario::quiet().lost("pg1").writes(writes).decide();
         assert!(
             watched.reachability.is_empty(),
-            "nobody is asked for nothing"
+            "no member is asked without a need"
         );
     }
 }
@@ -266,7 +266,7 @@ fn a_record_that_was_cut_off_with_the_primary_is_not_waited_for() {
 }
 
 #[test]
-fn reads_that_are_moved_stay_until_somebody_leads() {
+fn reads_that_were_moved_stay_until_a_member_leads() {
     let scenario = lost().row_at("pg2").standby_at("pg2", 100, 100, 3);
     let decision = scenario.clone().decide();
     assert_eq!(
@@ -276,7 +276,7 @@ fn reads_that_are_moved_stay_until_somebody_leads() {
             stranded: None
         }
     );
-    // Whether only our own way is cut is worth knowing.
+    // Whether only this daemon does not reach the leader is worth knowing.
     assert_eq!(decision.reachability, [addr("pg1")]);
     let mut ours = scenario.clone();
     ours.reachability
@@ -299,7 +299,7 @@ fn reads_that_are_moved_stay_until_somebody_leads() {
 }
 
 #[test]
-fn while_reads_are_moved_everybody_is_asked_in_a_hurry() {
+fn while_reads_are_moved_every_member_is_asked_every_few_milliseconds() {
     // Writers fail until the row is a leader's again.
     let decision = lost().row_at("pg2").standby_at("pg2", 100, 100, 3).decide();
     assert_eq!(asks(&decision), ["pg1", "pg2"]);
@@ -317,8 +317,8 @@ fn a_leader_that_is_back_in_place_gets_the_row_back() {
 }
 
 #[test]
-fn reads_whose_standby_is_lost_as_well_go_on_to_the_next() {
-    // Nobody leads, so nothing was written since pg1 was lost.
+fn reads_go_on_to_the_next_standby_when_theirs_is_lost() {
+    // No member leads, so nothing was written since pg1 was lost.
     let mut scenario = lost()
         .no_leader()
         .synchronous("pg1", &["pg2", "pg3"])
@@ -333,7 +333,7 @@ fn reads_whose_standby_is_lost_as_well_go_on_to_the_next() {
 }
 
 #[test]
-fn a_row_that_points_elsewhere_is_what_has_to_be_lost() {
+fn reads_stay_at_a_standby_that_answers_although_the_leader_is_lost() {
     // pg2 leads and is lost; the row was never moved to it, and pg1 answers.
     let scenario = Scenario::quiet()
         .leader("pg2")
@@ -354,7 +354,7 @@ fn a_row_that_points_elsewhere_is_what_has_to_be_lost() {
 }
 
 #[test]
-fn writes_are_held_only_where_the_policy_says_so() {
+fn after_a_loss_writes_are_held_only_where_the_policy_says_so() {
     let decision = lost().decide();
     assert!(!app(&decision).acts());
     let held = lost().holding_on_loss().decide();
@@ -406,7 +406,7 @@ fn a_scope_that_etcd_does_not_know_or_a_leader_without_an_address_is_no_loss() {
 }
 
 #[test]
-fn neither_the_coordinators_own_group_nor_one_that_we_only_watch_is_held() {
+fn a_loss_holds_nothing_of_the_coordinators_group_or_an_observed_one() {
     let own = lost()
         .holding_on_loss()
         .group(0)
@@ -434,7 +434,7 @@ fn a_group_whose_leader_crashes_in_a_hold_sends_its_reads_on() {
 }
 
 #[test]
-fn secondary_rows_change_places_after_a_loss_as_well() {
+fn a_secondary_row_changes_places_with_its_primary_after_a_loss() {
     let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")];
     let scenario = lost()
         .standby_at("pg2", 100, 100, 3)
@@ -467,4 +467,26 @@ fn a_new_leader_that_is_lost_at_once_says_so() {
     assert!(
         matches!(waiting(&scenario), Wait::Unreachable { address, .. } if *address == addr("pg2"))
     );
+}
+
+/// The watch may be behind: another member may lead by now, and another one be synchronous.
+#[test]
+fn etcd_itself_confirms_who_is_synchronous_before_reads_move() {
+    let ready = lost().standby_at("pg2", 100, 100, 3);
+    let with = |keys| {
+        let mut scenario = ready.clone();
+        scenario.keys = Some(keys);
+        scenario.decide()
+    };
+    assert_eq!(*stay(&with(None)), Stay::KeysNotRead);
+    let newer = KeyRevisions {
+        leader: Some(LEADER_REVISION),
+        sync: Some(21),
+    };
+    assert_eq!(*stay(&with(Some(newer))), Stay::KeysDiffer);
+    let same = KeyRevisions {
+        sync: Some(20),
+        ..newer
+    };
+    assert_eq!(reads_to(&with(Some(same))), addr("pg2"));
 }

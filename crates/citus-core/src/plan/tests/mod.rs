@@ -16,5 +16,7 @@ mod requests;
 mod resyncs;
 mod temporary_names;
 mod the_checker_stops_changes;
+mod the_checker_stops_entry_nodes;
 mod the_checker_stops_holds;
 mod the_checker_stops_read_moves;
+mod who_answered;

@@ -11,7 +11,7 @@ fn promoting() -> Scenario {
 }
 
 #[test]
-fn writes_wait_for_it() {
+fn writes_are_held_while_a_leader_is_promoted() {
     let decision = promoting().decide();
     assert_eq!(decision.rule, Rule::Promoting);
     assert_eq!(
@@ -27,7 +27,7 @@ fn writes_wait_for_it() {
 }
 
 #[test]
-fn a_hold_that_is_open_is_kept_and_is_not_begun_anew() {
+fn an_open_hold_is_kept_over_a_promotion() {
     let decision = promoting().held().decide();
     assert_eq!(decision.rule, Rule::Promoting);
     assert!(matches!(
@@ -43,7 +43,7 @@ fn a_hold_that_is_open_is_kept_and_is_not_begun_anew() {
 }
 
 #[test]
-fn a_database_that_lost_its_hold_is_held_again() {
+fn a_database_that_lost_its_hold_is_held_again_for_the_promotion() {
     let scenario = promoting()
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
         .active_hold(REQUEST)
@@ -57,18 +57,18 @@ fn a_database_that_lost_its_hold_is_held_again() {
 }
 
 #[test]
-fn the_leader_of_a_standby_cluster_is_never_held_for() {
+fn no_writes_are_held_for_the_leader_of_a_standby_cluster() {
     let mut scenario = promoting();
     scenario.view.members.get_mut("pg2").unwrap().value.role = Role::StandbyLeader;
     let decision = scenario.clone().decide();
     assert!(matches!(waiting(&decision), Wait::Promoting { .. }));
-    // What somebody asks for is theirs to know.
+    // A hold that was asked for is taken all the same.
     let asked = scenario.hold_requested("pg2", Some(1)).decide();
     assert!(matches!(held_for(&asked), Reason::HoldRequest { .. }));
 }
 
 #[test]
-fn neither_the_coordinators_own_group_nor_one_that_we_only_watch() {
+fn a_promotion_holds_nothing_of_the_coordinators_group_or_an_observed_one() {
     let own = promoting()
         .group(0)
         .rows("app", Rows::known(vec![row(1, 0, "pg1")]));
@@ -80,7 +80,7 @@ fn neither_the_coordinators_own_group_nor_one_that_we_only_watch() {
 }
 
 #[test]
-fn a_program_that_is_about_to_stop_does_not_hold_for_it() {
+fn a_daemon_that_is_about_to_stop_takes_no_hold_for_a_promotion() {
     let mut scenario = promoting();
     scenario.stopping = true;
     assert!(matches!(

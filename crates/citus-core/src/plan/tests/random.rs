@@ -1,14 +1,16 @@
-//! Any situation: the checker never stops the table, and what was decided, once carried out,
+//! Any situation: the checker never stops the table, and what was decided, once executed,
 //! leaves nothing to decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn};
+use dcs_watch::{FailoverRequest, Freshness, HostPort, KeyRevisions, Lsn, SystemId, Versioned};
 use proptest::prelude::*;
 
 use super::super::*;
-use super::builders::{LEADER_REVISION, Scenario, addr, clone_of, refused, row, secondary};
+use super::builders::{
+    LEADER_REVISION, Scenario, addr, clone_of, refused, row, secondary, versioned,
+};
 use super::telling::{self, REQUEST};
 
 /// The round of a hold that is taken here; members' answers are older and newer ones.
@@ -72,6 +74,60 @@ fn answer() -> impl Strategy<Value = (ProbeState, (Option<u64>, Option<u64>), u6
     )
 }
 
+/// What a member says of itself: of the scope's cluster, of another one, or nothing.
+fn identity() -> impl Strategy<Value = Identity> {
+    let system = prop_oneof![
+        4 => Just(Some(SystemId(7))),
+        1 => Just(Some(SystemId(99))),
+        1 => Just(None),
+    ];
+    (system, prop::option::weighted(0.9, 1..3_u32))
+        .prop_map(|(system, timeline)| Identity { system, timeline })
+}
+
+prop_compose! {
+    fn count()(
+        expected in 0..3_u64,
+        found in 0..3_u64,
+        serves in prop::option::of(0..3_i32),
+        is_coordinator in prop::bool::weighted(0.1),
+    ) -> Result<ShardCount, String> {
+        if found > expected {
+            return Err("refused".to_owned());
+        }
+        let missing = (found < expected).then_some(102_008);
+        Ok(ShardCount { expected, found, missing, serves, is_coordinator })
+    }
+}
+
+prop_compose! {
+    /// Who is who, what was known of it, and what was counted.
+    fn clusters()(
+        identities in prop::collection::vec(identity(), HOSTS.len()),
+        scope in prop::option::weighted(0.8, (prop_oneof![4 => Just(7_u64), 1 => Just(99_u64)], 1..3_i64)),
+        known in prop::option::weighted(0.7, (prop::option::weighted(0.8, Just(7_u64)), prop::option::weighted(0.9, 1..3_i64))),
+        counts in prop::collection::btree_map(
+            (prop_oneof![Just("app"), Just("second")], prop::sample::select(&HOSTS[..3])), count(), 0..6),
+    ) -> Clusters {
+        Clusters {
+            identities: HOSTS.into_iter().zip(identities).collect(),
+            scope: scope.map(|(id, created)| versioned(SystemId(id), created)),
+            known: known.map(|(id, created)| KnownCluster { system: id.map(SystemId), created }),
+            counts: counts.into_iter().map(|((database, host), count)| {
+                ((database.to_owned(), addr(host)), count)
+            }).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Clusters {
+    identities: BTreeMap<&'static str, Identity>,
+    scope: Option<Versioned<SystemId>>,
+    known: Option<KnownCluster>,
+    counts: ShardCounts,
+}
+
 fn reason() -> impl Strategy<Value = Reason> {
     prop_oneof![
         3 => Just(REQUEST),
@@ -91,11 +147,13 @@ fn held() -> impl Strategy<Value = Held> {
 }
 
 fn progress() -> impl Strategy<Value = Progress> {
-    (held(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(held, owes_resync, no_read_moves)| Progress {
+    let rarely = || prop::bool::weighted(0.2);
+    (held(), any::<bool>(), rarely(), rarely()).prop_map(
+        |(held, owes_resync, no_read_moves, leader_open)| Progress {
             held,
             owes_resync,
             no_read_moves,
+            leader_open,
         },
     )
 }
@@ -198,13 +256,16 @@ prop_compose! {
         leader in prop::option::weighted(0.7, prop::sample::select(&HOSTS[..4])),
         held in prop::bool::weighted(0.2),
         own in prop::bool::weighted(0.8),
+        proven in prop::bool::weighted(0.8),
     ) -> Neighbour {
+        let app = |is: bool| -> BTreeSet<String> { is.then(|| "app".to_owned()).into_iter().collect() };
         Neighbour {
             scope: "wk2".to_owned(),
             members: members.map(|members| members.into_iter().map(addr).collect()),
             leader: leader.map(|host| NeighbourLeader { address: addr(host), revision: 7 }),
             held,
-            own: if own { BTreeSet::from(["app".to_owned()]) } else { BTreeSet::new() },
+            own: app(own),
+            proven: app(proven),
         }
     }
 }
@@ -247,6 +308,12 @@ prop_compose! {
         keys in keys(),
         memory in memory(),
         addresses in addresses(),
+        clusters in clusters(),
+        revisions in prop_oneof![
+            6 => Just(None),
+            1 => Just(Some(None)),
+            1 => Just(Some(Some(KeyRevisions { leader: Some(LEADER_REVISION + 1), sync: Some(20) }))),
+        ],
         group in 0..3_i32,
         leader in prop::option::weighted(0.9, member()),
         fresh in prop::bool::weighted(0.9),
@@ -278,6 +345,17 @@ prop_compose! {
                 probe.leader_revision = LEADER_REVISION - 10;
             }
         }
+        for (host, identity) in clusters.identities {
+            if let Some(probe) = scenario.answers.get_mut(&addr(host))
+                && matches!(probe.state, ProbeState::Writable | ProbeState::InRecovery)
+            {
+                probe.identity = identity;
+            }
+        }
+        scenario.view.system = clusters.scope;
+        scenario.known_cluster = clusters.known;
+        scenario.shards = clusters.counts;
+        scenario.keys = revisions;
         scenario.register = register;
         scenario.progress = memory.progress;
         if scenario.writes == Writes::Allowed && scenario.group != COORDINATOR_GROUP {
@@ -367,7 +445,7 @@ fn progress_after(scenario: &Scenario, database: &str, step: &Step) -> Progress 
     progress
 }
 
-/// Carries a whole decision out, as a reconciler does.
+/// Executes a whole decision, as a reconciler does.
 fn after(mut scenario: Scenario, decision: &Decision) -> Scenario {
     let expired = scenario
         .active_hold
@@ -466,7 +544,7 @@ fn assert_it_is_sane(scenario: &Scenario, decision: &Decision) {
 
 proptest! {
     #[test]
-    fn what_is_decided_keeps_the_rules_and_carried_out_leaves_nothing_to_do(mut scenario in scenario()) {
+    fn every_decision_keeps_the_rules_and_leaves_nothing_to_do_once_executed(mut scenario in scenario()) {
         // A hold may be let go, a row moved, a temporary name fixed, Citus told of it, writes held
         // again, and reads moved; never more.
         for _ in 0..8 {

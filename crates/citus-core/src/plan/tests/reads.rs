@@ -1,5 +1,5 @@
 //! Where reads go while writes are held and the leader is still there: to a standby that has
-//! replayed everything the leader had on disk once nobody could write any more.
+//! replayed everything the leader had on disk once no client could write any more.
 
 use super::super::*;
 use super::builders::{LEADER_REVISION, Scenario, addr, row, secondary};
@@ -42,7 +42,7 @@ fn a_standby_that_is_behind_is_waited_for() {
             bytes: 1
         }
     );
-    assert_eq!(asks(&decision), ["pg1", "pg2"]);
+    assert_eq!(asks(&decision), ["pg1", "pg2", "pg3"]);
     assert!(decision.ask[1].eager, "asked every few milliseconds");
 }
 
@@ -54,7 +54,7 @@ fn what_a_standby_said_earlier_counts_when_it_had_everything_then() {
 
 #[test]
 fn what_the_leader_said_before_the_hold_does_not_count() {
-    // Somebody may have written since.
+    // Writes may have been made since.
     let decision = Scenario::quiet()
         .switchover()
         .held()
@@ -79,7 +79,7 @@ fn what_the_leader_said_before_the_hold_does_not_count() {
 }
 
 #[test]
-fn a_leader_that_did_not_say_how_far_it_is_is_asked() {
+fn a_leader_whose_position_is_not_known_is_asked_for_it() {
     let scenario = Scenario::quiet()
         .switchover()
         .held()
@@ -102,18 +102,22 @@ fn a_standby_that_says_nothing_of_its_position_does_not_count() {
     assert_eq!(*stay(&unknown.decide()), Stay::NoStandby);
 }
 
+/// Patroni's default is `synchronous_mode: false`.
 #[test]
-fn an_asynchronous_standby_gets_no_reads() {
-    let scenario = held().standby_at("pg3", 100, 100, 1);
-    assert_eq!(*stay(&scenario.clone().decide()), Stay::NoStandby);
-    // Unless the policy takes it; and then too it must have everything.
-    let allowed = scenario.allowing_lag(1_000);
-    assert_eq!(reads_to(&allowed.decide()), addr("pg3"));
-    let behind = held().standby_at("pg3", 100, 99, 1).allowing_lag(1_000);
+fn while_writes_are_held_any_standby_that_has_replayed_everything_takes_the_reads() {
+    let mut none = held().standby_at("pg3", 100, 100, 1);
+    none.view.sync = None;
+    assert_eq!(reads_to(&none.decide()), addr("pg3"));
+    let behind = held().standby_at("pg3", 100, 99, 1);
     assert!(matches!(
         stay(&behind.decide()),
         Stay::Behind { bytes: 1, .. }
     ));
+    // A synchronous one first, where both have everything.
+    let both = held()
+        .standby_at("pg2", 100, 100, 1)
+        .standby_at("pg3", 100, 100, 1);
+    assert_eq!(reads_to(&both.decide()), addr("pg2"));
 }
 
 #[test]
@@ -132,13 +136,13 @@ fn the_named_candidate_gets_the_reads_whatever_it_is() {
     let asked = asked.limits(|may| may.hold_on_request = false);
     let both = asked.standby_at("pg3", 100, 100, 1);
     assert_eq!(reads_to(&both.decide()), addr("pg3"));
-    // But nobody waits for it when another has everything.
+    // But reads do not wait for it when another standby has everything.
     let late = scenario().standby_at("pg3", 100, 99, 1);
     assert_eq!(reads_to(&late.decide()), addr("pg2"));
 }
 
 #[test]
-fn of_those_behind_the_furthest_is_named() {
+fn of_standbys_that_are_behind_the_furthest_is_named() {
     let scenario = held()
         .synchronous("pg1", &["pg2", "pg3"])
         .standby_at("pg2", 100, 40, 1)
@@ -153,7 +157,7 @@ fn of_those_behind_the_furthest_is_named() {
 }
 
 #[test]
-fn with_quorum_commit_whoever_has_everything_will_do() {
+fn with_quorum_commit_any_standby_that_has_everything_gets_the_reads() {
     let scenario = held()
         .synchronous("pg1", &["pg2", "pg3"])
         .quorum(1)
@@ -162,22 +166,22 @@ fn with_quorum_commit_whoever_has_everything_will_do() {
 }
 
 #[test]
-fn a_sync_key_about_another_leader_says_nothing_of_standbys() {
-    let scenario = held()
-        .synchronous("pg3", &["pg2"])
-        .standby_at("pg2", 100, 100, 1);
-    assert_eq!(*stay(&scenario.decide()), Stay::NoneQualifies);
-    let mut nobody = held().standby_at("pg2", 100, 100, 1);
-    nobody.view.sync.as_mut().unwrap().value.leader = None;
-    assert_eq!(*stay(&nobody.decide()), Stay::NoneQualifies);
-    let mut none = held().standby_at("pg2", 100, 100, 1);
-    none.view.sync = None;
-    assert_eq!(*stay(&none.decide()), Stay::NoneQualifies);
+fn a_sync_key_about_another_leader_puts_no_standby_first() {
+    let both = |scenario: Scenario| {
+        scenario
+            .standby_at("pg2", 100, 100, 1)
+            .standby_at("pg3", 100, 100, 1)
+    };
+    let about_pg1 = both(held().synchronous("pg1", &["pg3"]));
+    assert_eq!(reads_to(&about_pg1.decide()), addr("pg3"));
+    let about_pg2 = both(held().synchronous("pg2", &["pg3"]));
+    assert_eq!(reads_to(&about_pg2.decide()), addr("pg2"));
 }
 
 #[test]
 fn a_member_without_a_key_or_an_address_gets_no_reads() {
     let mut scenario = held().standby_at("pg2", 100, 100, 1);
+    scenario.view.members.remove("pg3");
     scenario.view.members.get_mut("pg2").unwrap().value.address = None;
     assert_eq!(*stay(&scenario.clone().decide()), Stay::NoneQualifies);
     scenario.view.members.remove("pg2");
@@ -185,10 +189,12 @@ fn a_member_without_a_key_or_an_address_gets_no_reads() {
 }
 
 #[test]
-fn the_leader_is_no_standby_of_its_own() {
-    let scenario = held()
+fn the_leader_does_not_count_as_its_own_standby() {
+    let mut scenario = held()
         .synchronous("pg1", &["pg1"])
         .requested(request(Some("pg1"), None));
+    scenario.view.members.remove("pg2");
+    scenario.view.members.remove("pg3");
     let decision = scenario.decide();
     assert_eq!(*stay(&decision), Stay::NoneQualifies);
     assert_eq!(asks(&decision), ["pg1"]);
@@ -196,7 +202,7 @@ fn the_leader_is_no_standby_of_its_own() {
 
 #[test]
 fn a_candidate_left_behind_on_an_older_timeline_has_another_history() {
-    // It led before and crashed; what it wrote last was never received by anybody, and Patroni has
+    // It led before and crashed; no member received what it wrote last, and Patroni has
     // not rewound it yet.
     let mut scenario = held()
         .requested(request(Some("pg1"), Some("pg3")))
@@ -229,7 +235,7 @@ fn reads_stay_where_the_policy_or_our_rights_say_so() {
     let ready = || held().standby_at("pg2", 100, 100, 1);
     let off = ready().keeping_reads().decide();
     assert_eq!(*stay(&off), Stay::Off);
-    assert_eq!(asks(&off), ["pg1"], "nobody is asked for nothing");
+    assert_eq!(asks(&off), ["pg1"], "no member is asked without a need");
     let refused = ready()
         .without_update("app")
         .rows("second", Rows::known(vec![row(9, 1, "pg1")]))
@@ -246,7 +252,7 @@ fn standbys_of_a_new_history_get_no_reads() {
 }
 
 #[test]
-fn nothing_is_moved_before_writes_are_held() {
+fn reads_are_not_moved_before_writes_are_held() {
     let scenario = Scenario::quiet()
         .switchover()
         .leader_at(100, 1)
@@ -297,7 +303,7 @@ fn a_standby_whose_address_is_another_groups_gets_no_reads() {
 }
 
 #[test]
-fn an_answer_of_the_leader_under_an_older_key_says_nothing_of_now() {
+fn an_answer_of_the_leader_under_an_older_key_does_not_count() {
     let mut scenario = held().standby_at("pg2", 100, 100, 1);
     let probe = scenario.answers.get_mut(&addr("pg1")).unwrap();
     probe.leader_revision = LEADER_REVISION - 1;
@@ -306,7 +312,7 @@ fn an_answer_of_the_leader_under_an_older_key_says_nothing_of_now() {
 }
 
 #[test]
-fn a_row_left_at_a_standby_by_a_program_that_died_goes_back_to_the_leader() {
+fn a_row_left_at_a_standby_by_a_daemon_that_died_goes_back_to_the_leader() {
     let scenario = Scenario::quiet()
         .row_at("pg2")
         .standby_at("pg2", 100, 100, 0)

@@ -14,14 +14,14 @@ fn requested() -> Scenario {
 }
 
 #[test]
-fn an_asking_holds() {
+fn a_hold_request_holds_writes() {
     let decision = requested().decide();
     assert_eq!(decision.rule, Rule::Hold);
     assert_eq!(held_for(&decision), REQUEST);
 }
 
 #[test]
-fn the_same_start_of_the_leader_does_not_fulfil_it() {
+fn a_leader_that_was_not_restarted_does_not_fulfil_a_hold_request() {
     // It stops and is not back, or says the same as before: writes wait on.
     let held = || requested().held_because(REQUEST);
     let decision = held().decide();
@@ -36,7 +36,7 @@ fn the_same_start_of_the_leader_does_not_fulfil_it() {
 }
 
 #[test]
-fn a_new_start_of_the_leader_fulfils_it_once_it_takes_writes() {
+fn a_restarted_leader_fulfils_a_hold_request_once_it_takes_writes() {
     let recovering = requested()
         .held_because(REQUEST)
         .says(ProbeState::InRecovery)
@@ -52,7 +52,7 @@ fn a_new_start_of_the_leader_fulfils_it_once_it_takes_writes() {
 }
 
 #[test]
-fn a_new_start_told_under_an_older_leader_key_does_not_fulfil_it() {
+fn a_restart_reported_under_an_older_leader_key_does_not_fulfil_a_hold_request() {
     let mut scenario = requested().held_because(REQUEST).started("pg1", 200);
     let probe = scenario.answers.get_mut(&addr("pg1")).unwrap();
     probe.leader_revision = LEADER_REVISION - 1;
@@ -60,11 +60,11 @@ fn a_new_start_told_under_an_older_leader_key_does_not_fulfil_it() {
 }
 
 #[test]
-fn a_start_that_nobody_knows_is_no_new_start() {
+fn a_start_time_that_is_not_known_does_not_fulfil_a_hold_request() {
     let mut silent = requested().held_because(REQUEST);
     silent.answers.get_mut(&addr("pg1")).unwrap().started = None;
     assert_eq!(silent.decide().rule, Rule::Hold);
-    // Nor when it was not known at the time of asking.
+    // Nor when it was not known at the time of the request.
     let scenario = Scenario::quiet()
         .started("pg1", 100)
         .hold_requested("pg1", None)
@@ -73,7 +73,7 @@ fn a_start_that_nobody_knows_is_no_new_start() {
 }
 
 #[test]
-fn a_new_leader_fulfils_it() {
+fn a_new_leader_fulfils_a_hold_request() {
     let promoting = requested()
         .held_because(REQUEST)
         .leader("pg2")
@@ -92,31 +92,32 @@ fn a_new_leader_fulfils_it() {
 }
 
 #[test]
-fn an_asking_that_was_given_up_is_not_held_for_again() {
+fn a_hold_request_that_was_given_up_is_not_held_for_again() {
     assert_eq!(requested().given_up(REQUEST).decide().rule, Rule::InSync);
 }
 
 #[test]
-fn a_request_takes_the_word_before_an_asking_and_either_keeps_the_hold() {
-    // The hook asks in the middle of a switchover; the request is withdrawn, the asking stands.
+fn a_failover_request_is_named_before_a_hold_request_and_either_keeps_the_hold() {
+    // The hook asks in the middle of a switchover; the failover request is withdrawn, the hold
+    // request stays.
     let both = requested().switchover();
     assert!(matches!(held_for(&both.decide()), Reason::Request { .. }));
     let withdrawn = requested().held();
     let decision = withdrawn.decide();
     assert!(matches!(waiting(&decision), Wait::Held { what_for, .. } if *what_for == REQUEST));
-    // A request that was given up does not hide what somebody asks for now.
+    // A failover request that was given up does not hide a hold request that is made now.
     let later = requested()
         .switchover()
         .given_up(super::telling::REQUEST)
         .decide();
     assert_eq!(held_for(&later), REQUEST);
-    // Nor does one that is about nobody here.
+    // Nor does a failover request about a member that does not lead.
     let beside = requested().requested(request(Some("pg3"), None)).decide();
     assert_eq!(held_for(&beside), REQUEST);
 }
 
 #[test]
-fn nothing_is_held_for_the_coordinators_own_group_nor_where_we_only_watch() {
+fn a_hold_request_holds_nothing_of_the_coordinators_group_or_an_observed_one() {
     assert_eq!(requested().group(0).decide().rule, Rule::InSync);
     let watched = requested().writes(Writes::ObserveOnly).decide();
     assert_eq!(watched.rule, Rule::InSync);

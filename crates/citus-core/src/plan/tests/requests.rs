@@ -48,7 +48,7 @@ fn a_request_that_names_the_leader_holds() {
 
 /// Every member's hook asks, and later than the request is written.
 #[test]
-fn a_request_holds_nothing_where_writes_are_held_when_asked() {
+fn with_hold_on_request_off_a_request_holds_nothing() {
     let when_asked = |scenario: Scenario| scenario.limits(|may| may.hold_on_request = false);
     let scenario = when_asked(Scenario::quiet().switchover());
     assert_eq!(scenario.clone().decide().rule, Rule::InSync);
@@ -96,7 +96,7 @@ fn a_scheduled_request_holds_when_it_is_due_and_not_before() {
     assert_eq!(
         ahead.decide().again_in,
         Some(Duration::from_millis(59_900)),
-        "nobody tells us the time"
+        "no event comes when it is due"
     );
     assert!(!holds(&scheduled(101)));
     assert!(holds(&scheduled(100)));
@@ -104,11 +104,11 @@ fn a_scheduled_request_holds_when_it_is_due_and_not_before() {
 }
 
 #[test]
-fn a_scheduled_request_that_nobody_acted_on_is_over_in_the_end() {
+fn a_scheduled_request_that_patroni_did_not_act_on_expires() {
     assert!(holds(&scheduled(-29_000)));
     assert!(holds(&scheduled(-30_000)));
     assert!(!holds(&scheduled(-30_001)));
-    // Nobody tells us that either.
+    // No event comes when it expires.
     assert_eq!(
         scheduled(-29_000).decide().again_in,
         Some(Duration::from_millis(1_001))
@@ -118,7 +118,7 @@ fn a_scheduled_request_that_nobody_acted_on_is_over_in_the_end() {
 }
 
 #[test]
-fn a_scheduled_request_about_another_leader_wakes_nobody() {
+fn a_scheduled_request_about_another_leader_holds_nothing() {
     let scenario = scheduled(60_000);
     let at = scenario.view.failover.as_ref().unwrap().value.scheduled_at;
     let other = FailoverRequest {
@@ -144,7 +144,7 @@ fn a_paused_patroni_acts_on_a_request_with_a_candidate_only() {
 }
 
 #[test]
-fn a_request_is_nothing_to_the_coordinators_own_group_nor_where_we_only_watch() {
+fn a_request_holds_nothing_of_the_coordinators_group_or_an_observed_one() {
     assert!(!holds(&Scenario::quiet().switchover().group(0)));
     for writes in [Writes::ObserveOnly, Writes::PatroniManages] {
         assert!(!holds(&Scenario::quiet().switchover().writes(writes)));
@@ -167,12 +167,12 @@ fn a_request_that_was_given_up_is_never_held_for_again_but_a_new_one_is() {
 }
 
 #[test]
-fn a_program_that_is_about_to_stop_takes_no_hold() {
+fn a_daemon_that_is_about_to_stop_takes_no_hold() {
     let mut scenario = Scenario::quiet().switchover();
     scenario.stopping = true;
     assert!(!holds(&scenario));
     let stands = scenario.with(|situation| situation.reason_to_hold().is_some());
-    assert!(!stands, "nobody is told that one stands");
+    assert!(!stands, "no reason to hold is reported");
 }
 
 #[test]

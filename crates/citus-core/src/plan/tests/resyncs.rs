@@ -1,11 +1,12 @@
-//! After a plain update of a row Citus is made to tell its workers: later, alone, never in a hold.
+//! After a plain update of a row Citus sends it to its workers: later, in a transaction of its own,
+//! never in a hold.
 
 use super::super::*;
 use super::builders::{Scenario, addr, row, secondary};
 use super::telling::{app, held_for, moved_to, waiting};
 
 #[test]
-fn what_is_owed_is_paid_once_the_row_is_the_leaders() {
+fn a_resync_that_is_due_is_made_once_the_row_is_the_leaders() {
     let decision = Scenario::quiet().owing_a_resync("app").decide();
     assert_eq!(decision.rule, Rule::Resync);
     assert!(!decision.is_in_sync());
@@ -24,7 +25,7 @@ fn what_is_owed_is_paid_once_the_row_is_the_leaders() {
 }
 
 #[test]
-fn a_move_comes_first() {
+fn a_move_comes_before_a_resync() {
     let decision = Scenario::quiet()
         .owing_a_resync("app")
         .row_at("pg2")
@@ -34,7 +35,7 @@ fn a_move_comes_first() {
 }
 
 #[test]
-fn so_does_the_fixing_of_a_name() {
+fn the_repair_of_a_temporary_name_comes_before_a_resync() {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
@@ -46,7 +47,7 @@ fn so_does_the_fixing_of_a_name() {
 }
 
 #[test]
-fn so_does_a_hold_and_its_end() {
+fn a_hold_and_its_end_come_before_a_resync() {
     let owing = || Scenario::quiet().owing_a_resync("app");
     let decision = owing().switchover().decide();
     held_for(&decision);
@@ -56,7 +57,7 @@ fn so_does_a_hold_and_its_end() {
 }
 
 #[test]
-fn nothing_is_told_of_a_leader_that_is_not_there() {
+fn no_resync_is_made_without_a_leader() {
     for scenario in [
         Scenario::quiet().lost("pg1"),
         Scenario::quiet().no_leader(),
@@ -67,7 +68,7 @@ fn nothing_is_told_of_a_leader_that_is_not_there() {
 }
 
 #[test]
-fn one_database_pays_while_another_moves() {
+fn one_database_is_resynced_while_another_moves() {
     let scenario = Scenario::quiet()
         .owing_a_resync("app")
         .rows("second", Rows::known(vec![row(9, 1, "pg3")]));
@@ -78,7 +79,7 @@ fn one_database_pays_while_another_moves() {
 }
 
 #[test]
-fn where_we_only_watch_it_is_named() {
+fn a_resync_of_an_observed_formation_is_named_and_not_made() {
     let scenario = Scenario::quiet()
         .owing_a_resync("app")
         .writes(Writes::ObserveOnly);

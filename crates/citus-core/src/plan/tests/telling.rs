@@ -1,5 +1,6 @@
-//! What a scenario says of holds and read moves: who was asked to leave, who is how far, what is
-//! held. Positions are small numbers; a round is what a member's answer is an answer to.
+//! What a scenario says of holds and read moves: which member is asked to leave, the position of
+//! each member, what is held. Positions are small numbers; a round is what a member's answer is an
+//! answer to.
 
 use dcs_watch::{FailoverRequest, Freshness, HostPort, Lsn, SyncState};
 
@@ -88,7 +89,7 @@ impl Scenario {
             .synchronous("pg1", &["pg2"])
     }
 
-    /// Somebody asked for something, under the usual revision.
+    /// A failover request is in etcd, under the usual revision.
     pub(super) fn requested(mut self, request: FailoverRequest) -> Self {
         self.view.failover = Some(versioned(request, REQUEST_REVISION));
         self

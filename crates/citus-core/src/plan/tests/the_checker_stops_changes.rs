@@ -28,14 +28,14 @@ fn edit(decision: &mut Decision, change: impl FnOnce(&mut Move)) {
 }
 
 #[test]
-fn a_guess() {
+fn the_checker_stops_a_move_to_a_member_that_does_not_lead() {
     stopped(&moving(), "rule 1", |d| {
         edit(d, |step| step.to = addr("pg3"));
     });
 }
 
 #[test]
-fn a_leader_that_did_not_answer_for_this_key() {
+fn the_checker_stops_a_move_to_a_leader_that_did_not_answer_for_this_key() {
     let mut decision = moving().decide();
     decision.rule = Rule::Move;
     let scenario = Scenario::new()
@@ -53,7 +53,7 @@ fn a_leader_that_did_not_answer_for_this_key() {
 }
 
 #[test]
-fn a_name_that_only_a_swap_may_bear() {
+fn the_checker_stops_a_move_to_a_temporary_name() {
     // Even if the leader claims it for its own.
     let named = addr("citus-sync-swap-7.invalid");
     let mut scenario = moving();
@@ -71,7 +71,7 @@ fn a_name_that_only_a_swap_may_bear() {
 }
 
 #[test]
-fn a_change_on_a_stale_view() {
+fn the_checker_stops_a_change_on_a_stale_view() {
     let decision = moving().decide();
     let stale = moving().freshness(Freshness::Stale {
         reason: String::new(),
@@ -83,7 +83,7 @@ fn a_change_on_a_stale_view() {
 }
 
 #[test]
-fn a_change_on_news_from_a_restored_etcd() {
+fn the_checker_stops_a_change_on_news_from_a_restored_etcd() {
     let decision = moving().decide();
     let restored = moving()
         .lineage(3, Some(2))
@@ -95,12 +95,12 @@ fn a_change_on_news_from_a_restored_etcd() {
 }
 
 #[test]
-fn a_primary_row_that_would_lose_its_nodeid() {
+fn the_checker_stops_a_primary_row_that_would_lose_its_nodeid() {
     stopped(&moving(), "rule 6", |d| edit(d, |step| step.nodeid = 3));
 }
 
 #[test]
-fn a_swap_that_leaves_a_temporary_name() {
+fn the_checker_stops_a_swap_that_leaves_a_temporary_name() {
     let rows = Rows::known(vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")]);
     let scenario = moving().rows("app", rows);
     stopped(&scenario, "rule 6", |d| {
@@ -115,7 +115,7 @@ fn a_swap_that_leaves_a_temporary_name() {
 }
 
 #[test]
-fn a_change_in_a_database_that_is_not_known() {
+fn the_checker_stops_a_change_in_a_database_that_is_not_known() {
     stopped(&moving(), "rule 8", |d| {
         let step = d.steps["app"].clone();
         d.steps.insert("elsewhere".to_owned(), step);
@@ -123,7 +123,7 @@ fn a_change_in_a_database_that_is_not_known() {
 }
 
 #[test]
-fn a_change_where_patroni_is_in_charge() {
+fn the_checker_stops_a_change_where_patroni_is_in_charge() {
     let decision = moving().decide();
     let managed = moving().writes(Writes::PatroniManages);
     let violation = managed
@@ -133,7 +133,7 @@ fn a_change_where_patroni_is_in_charge() {
 }
 
 #[test]
-fn a_registration_of_a_group_that_has_a_row_or_of_another_group() {
+fn the_checker_stops_a_registration_of_a_group_that_has_a_row_or_of_another_group() {
     let scenario = Scenario::new()
         .leader("pg1")
         .says(ProbeState::Writable)
@@ -156,7 +156,7 @@ fn a_registration_of_a_group_that_has_a_row_or_of_another_group() {
 }
 
 #[test]
-fn a_repair_that_names_a_stranger() {
+fn the_checker_stops_a_repair_that_names_an_address_of_no_member() {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
@@ -183,7 +183,7 @@ fn registering() -> Scenario {
 }
 
 #[test]
-fn a_registration_of_a_guess() {
+fn the_checker_stops_a_registration_of_a_member_that_is_not_the_writable_leader() {
     let right = registering().decide();
     assert!(matches!(right.steps["app"], Step::Register(_)));
     for wrong in [
@@ -202,7 +202,7 @@ fn a_registration_of_a_guess() {
 }
 
 #[test]
-fn a_registration_of_an_address_that_another_row_has() {
+fn the_checker_stops_a_registration_of_an_address_that_another_row_has() {
     let right = registering().decide();
     let taken = registering().rows("app", Rows::known(vec![row(3, 2, "pg1")]));
     let violation = taken.with(|situation| check(situation, &right));
@@ -215,7 +215,7 @@ fn a_registration_of_an_address_that_another_row_has() {
 }
 
 /// A row of group 1 that a swap left with a temporary name, and another group's.
-fn wrecked() -> Scenario {
+fn temporary_name_left() -> Scenario {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
@@ -236,13 +236,13 @@ fn fix(decision: &mut Decision, change: impl FnOnce(&mut Repair)) {
 }
 
 #[test]
-fn a_repair_of_a_row_that_has_no_temporary_name_or_is_another_groups() {
+fn the_checker_stops_a_repair_of_a_row_that_has_no_temporary_name_or_is_another_groups() {
     for (nodeid, host) in [
         (8, "citus-sync-swap-8.invalid"),
         (7, "citus-sync-swap-8.invalid"),
         (2, "pg1"),
     ] {
-        stopped(&wrecked(), "rule 6", |d| {
+        stopped(&temporary_name_left(), "rule 6", |d| {
             fix(d, |step| {
                 step.nodeid = nodeid;
                 step.from = addr(host);
@@ -252,21 +252,23 @@ fn a_repair_of_a_row_that_has_no_temporary_name_or_is_another_groups() {
 }
 
 #[test]
-fn a_repair_that_takes_an_address_from_somebody() {
+fn the_checker_stops_a_repair_that_takes_an_address_from_another_row() {
     // pg3 is a replica of the scope, but a row of another group names it; and pg1 leads.
     for host in ["pg3", "pg1"] {
-        stopped(&wrecked(), "rule 6", |d| {
+        stopped(&temporary_name_left(), "rule 6", |d| {
             fix(d, |step| step.to = addr(host));
         });
     }
     // The leader is no spare replica, even where no row names it.
-    let mut apart = wrecked().leader("pg3").says(ProbeState::Writable);
+    let mut apart = temporary_name_left()
+        .leader("pg3")
+        .says(ProbeState::Writable);
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "citus-sync-swap-7.invalid"),
     ];
     apart = apart.rows("app", Rows::known(rows));
-    let mut decision = wrecked().decide();
+    let mut decision = temporary_name_left().decide();
     fix(&mut decision, |step| step.to = addr("pg3"));
     let violation = apart.with(|situation| check(situation, &decision));
     assert_eq!(
@@ -278,7 +280,7 @@ fn a_repair_that_takes_an_address_from_somebody() {
 }
 
 #[test]
-fn a_swap_with_a_row_that_does_not_bear_the_address() {
+fn the_checker_stops_a_swap_with_a_row_that_does_not_bear_the_address() {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "pg2"),
@@ -307,7 +309,7 @@ fn a_swap_with_a_row_that_does_not_bear_the_address() {
 }
 
 #[test]
-fn a_swap_that_gives_two_rows_one_address() {
+fn the_checker_stops_a_swap_that_gives_two_rows_one_address() {
     let rows = vec![
         row(2, 1, "pg1"),
         secondary(7, 1, "pg2"),

@@ -5,7 +5,7 @@ use super::builders::{Scenario, row, secondary};
 use super::telling::REQUEST;
 use crate::invariants::{Violation, check};
 
-/// What the checker says of a decision in a world that is not the one it was made in.
+/// What the checker says of a decision in a situation that is not the one it was made in.
 pub(super) fn verdict(scenario: &Scenario, decision: &Decision) -> Result<(), Violation> {
     scenario.with(|situation| check(situation, decision))
 }
@@ -39,7 +39,7 @@ pub(super) fn lost() -> Scenario {
 }
 
 #[test]
-fn a_hold_after_its_deadline_or_for_what_was_given_up() {
+fn the_checker_stops_a_hold_after_its_deadline_or_for_a_request_that_was_given_up() {
     let scenario = Scenario::quiet().switchover();
     let decision = scenario.decision();
     assert_eq!(decision.steps["app"], hold(REQUEST).steps["app"]);
@@ -55,7 +55,7 @@ fn a_hold_after_its_deadline_or_for_what_was_given_up() {
 }
 
 #[test]
-fn a_hold_of_the_coordinators_own_group() {
+fn the_checker_stops_a_hold_of_the_coordinators_own_group() {
     let own = Scenario::quiet()
         .group(0)
         .rows("app", Rows::known(vec![row(2, 0, "pg1")]));
@@ -63,7 +63,7 @@ fn a_hold_of_the_coordinators_own_group() {
 }
 
 #[test]
-fn a_hold_of_no_row_or_of_somebody_elses() {
+fn the_checker_stops_a_hold_without_a_row_or_with_another_groups_row() {
     let none = deciding(Step::Hold(Hold {
         nodeid: 99,
         reason: REQUEST,
@@ -89,7 +89,7 @@ fn a_hold_of_no_row_or_of_somebody_elses() {
 }
 
 #[test]
-fn a_hold_where_we_only_watch_or_etcd_is_silent_or_the_database_is_unknown() {
+fn the_checker_stops_a_hold_where_we_observe_or_etcd_is_silent_or_rows_are_unknown() {
     let hold = hold(REQUEST);
     for writes in [Writes::ObserveOnly, Writes::PatroniManages] {
         let watched = Scenario::quiet().writes(writes);
@@ -105,7 +105,7 @@ fn a_hold_where_we_only_watch_or_etcd_is_silent_or_the_database_is_unknown() {
 }
 
 #[test]
-fn anything_beside_a_hold_that_is_being_taken() {
+fn the_checker_stops_any_step_beside_a_hold_that_is_being_taken() {
     let resync = Scenario::quiet().owing_a_resync("app");
     let moved = Scenario::quiet().row_at("pg2");
     let register = Scenario::quiet()
@@ -126,7 +126,7 @@ fn anything_beside_a_hold_that_is_being_taken() {
 }
 
 #[test]
-fn a_second_hold_or_a_resync_while_one_is_open() {
+fn the_checker_stops_a_second_hold_or_a_resync_while_a_hold_is_open() {
     let open = Held::Yes { round: 1 };
     let scenario = Scenario::quiet().switchover();
     let decision = scenario.decision();
@@ -140,7 +140,7 @@ fn a_second_hold_or_a_resync_while_one_is_open() {
 }
 
 #[test]
-fn a_resync_of_a_row_that_is_not_the_writable_leaders() {
+fn the_checker_stops_a_resync_of_a_row_that_is_not_the_writable_leaders() {
     let scenario = Scenario::quiet().owing_a_resync("app");
     let decision = scenario.decision();
     for wrong in [
@@ -162,7 +162,7 @@ fn a_resync_of_a_row_that_is_not_the_writable_leaders() {
 }
 
 #[test]
-fn a_move_in_a_hold_to_a_leader_that_takes_no_writes() {
+fn the_checker_stops_a_move_in_a_hold_to_a_leader_that_takes_no_writes() {
     let scenario = Scenario::new()
         .leader("pg2")
         .says(ProbeState::Writable)
@@ -177,7 +177,7 @@ fn a_move_in_a_hold_to_a_leader_that_takes_no_writes() {
 }
 
 #[test]
-fn but_the_end_of_a_hold_never() {
+fn the_checker_never_stops_the_end_of_a_hold() {
     let end = deciding(Step::LetGo);
     for scenario in [
         Scenario::quiet(),

@@ -22,33 +22,43 @@ fn not_caught_up(right: &Scenario, wrong: &Scenario) {
 }
 
 #[test]
-fn reads_to_a_standby_that_is_behind() {
+fn the_checker_stops_reads_to_a_standby_that_is_behind() {
     not_caught_up(&held(), &held().standby_at("pg2", 100, 99, 1));
     not_caught_up(&lost(), &lost().standby_at("pg2", 100, 99, 3));
 }
 
 #[test]
-fn reads_to_an_asynchronous_member() {
-    for right in [held(), lost()] {
-        not_caught_up(&right, &right.clone().synchronous("pg1", &["pg3"]));
-        let round = right.answers[&addr("pg2")].round;
-        let other = right.clone().synchronous("pg1", &["pg3"]);
-        not_caught_up(&right, &other.standby_at("pg3", 90, 90, round));
-        let mut none = right.clone();
-        none.view.sync = None;
-        not_caught_up(&right, &none);
-    }
-    // The candidate of a request may be one, but only while writes are held for it.
-    let named = held().requested(request(Some("pg1"), Some("pg3")));
-    let right = named.standby_at("pg3", 100, 100, 1);
-    not_caught_up(&right, &right.clone().switchover());
-    // Nor where another is the candidate.
-    let other = request(Some("pg1"), Some("pg2"));
-    not_caught_up(&right, &right.clone().requested(other));
+fn the_checker_stops_reads_of_a_lost_member_to_an_asynchronous_standby() {
+    let right = lost();
+    not_caught_up(&right, &right.clone().synchronous("pg1", &["pg3"]));
+    let round = right.answers[&addr("pg2")].round;
+    let other = right.clone().synchronous("pg1", &["pg3"]);
+    not_caught_up(&right, &other.standby_at("pg3", 90, 90, round));
+    let mut none = right.clone();
+    none.view.sync = None;
+    not_caught_up(&right, &none);
 }
 
 #[test]
-fn reads_on_what_was_said_before_the_hold_or_without_one() {
+fn the_checker_stops_reads_of_a_held_leader_to_a_member_of_another_history() {
+    let right = held();
+    for timeline in [1, 2] {
+        let mut none = right.clone();
+        none.view.sync = None;
+        let members = &mut none.view.members;
+        members.get_mut("pg1").expect("a member").value.timeline = Some(2);
+        members.get_mut("pg2").expect("a member").value.timeline = Some(timeline);
+        if timeline == 1 {
+            not_caught_up(&right, &none);
+        } else {
+            let decision = right.decision();
+            assert_eq!(verdict(&none, &decision), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn the_checker_stops_a_read_move_on_answers_from_before_the_hold_or_without_one() {
     not_caught_up(&held(), &held().leader_at(100, 0));
     not_caught_up(&held(), &held().progress("app", Held::Yes { round: 2 }));
     not_caught_up(&held(), &held().progress("app", Held::No));
@@ -64,7 +74,7 @@ fn reads_on_what_was_said_before_the_hold_or_without_one() {
 }
 
 #[test]
-fn reads_after_a_loss_that_is_none() {
+fn the_checker_stops_a_read_move_away_from_a_leader_that_is_not_lost() {
     let mut unconfirmed = lost();
     unconfirmed.reachability.clear();
     not_caught_up(&lost(), &unconfirmed);
@@ -75,7 +85,7 @@ fn reads_after_a_loss_that_is_none() {
 }
 
 #[test]
-fn reads_on_what_a_standby_said_before_the_loss() {
+fn the_checker_stops_a_read_move_on_a_standbys_answer_from_before_the_loss() {
     not_caught_up(&lost(), &lost().standby_at("pg2", 100, 100, 2));
     let anew = lost().answers("pg2", ProbeState::InRecovery, (None, Some(100)), 3);
     not_caught_up(&lost(), &anew);
@@ -93,7 +103,7 @@ fn reads_on_what_a_standby_said_before_the_loss() {
 }
 
 #[test]
-fn reads_to_a_member_that_is_no_standby() {
+fn the_checker_stops_reads_to_a_member_that_is_no_standby() {
     for right in [held(), lost()] {
         let round = right.answers[&addr("pg2")].round;
         for state in [
@@ -114,7 +124,7 @@ fn reads_to_a_member_that_is_no_standby() {
 }
 
 #[test]
-fn reads_to_a_member_left_behind_that_was_synchronous_to_another() {
+fn the_checker_stops_reads_to_a_member_left_behind_that_was_synchronous_to_another() {
     let right = held()
         .requested(request(Some("pg1"), Some("pg2")))
         .synchronous("pg3", &["pg2"]);
@@ -130,7 +140,7 @@ fn reads_to_a_member_left_behind_that_was_synchronous_to_another() {
 }
 
 #[test]
-fn reads_by_the_policys_blessing_to_a_member_that_is_no_replica() {
+fn the_checker_stops_reads_that_the_policy_allows_to_a_member_that_is_no_replica() {
     let may_lag = |scenario: Scenario| {
         let scenario = scenario.synchronous("pg1", &[]).allowing_lag(10);
         let round = scenario.answers[&addr("pg2")].round;
@@ -151,17 +161,16 @@ fn reads_by_the_policys_blessing_to_a_member_that_is_no_replica() {
 }
 
 #[test]
-fn reads_on_a_sync_key_about_another_leader() {
-    for right in [held(), lost()] {
-        not_caught_up(&right, &right.clone().synchronous("pg3", &["pg2"]));
-        let mut nobody = right.clone();
-        nobody.view.sync.as_mut().unwrap().value.leader = None;
-        not_caught_up(&right, &nobody);
-    }
+fn the_checker_stops_reads_of_a_lost_member_on_a_sync_key_about_another_leader() {
+    let right = lost();
+    not_caught_up(&right, &right.clone().synchronous("pg3", &["pg2"]));
+    let mut nobody = right.clone();
+    nobody.view.sync.as_mut().unwrap().value.leader = None;
+    not_caught_up(&right, &nobody);
 }
 
 #[test]
-fn reads_against_the_policy_or_on_a_new_history() {
+fn the_checker_stops_a_read_move_against_the_policy_or_on_a_new_history() {
     for right in [held(), lost()] {
         not_caught_up(&right, &right.clone().keeping_reads());
         not_caught_up(&right, &right.clone().lineage(3, Some(2)));
@@ -169,7 +178,7 @@ fn reads_against_the_policy_or_on_a_new_history() {
 }
 
 #[test]
-fn reads_to_a_voter_that_another_is_ahead_of_or_among_too_few() {
+fn the_checker_stops_reads_to_a_voter_that_another_is_ahead_of_or_among_too_few() {
     let quorum = || lost().synchronous("pg1", &["pg2", "pg3"]).quorum(1);
     let right = quorum().standby_at("pg3", 90, 90, 3);
     not_caught_up(&right, &quorum().standby_at("pg3", 110, 90, 3));
@@ -188,7 +197,7 @@ fn reads_to_a_voter_that_another_is_ahead_of_or_among_too_few() {
 }
 
 #[test]
-fn reads_to_a_standby_that_has_replayed_all_it_can_but_not_all_there_is() {
+fn the_checker_stops_reads_to_a_standby_that_has_replayed_all_it_can_but_not_all_there_is() {
     let quorum = || lost().synchronous("pg1", &["pg2", "pg3"]).quorum(1);
     let cut_off = || {
         quorum()
@@ -214,7 +223,7 @@ fn reads_to_a_standby_that_has_replayed_all_it_can_but_not_all_there_is() {
 }
 
 #[test]
-fn reads_to_a_member_with_another_history() {
+fn the_checker_stops_reads_to_a_member_with_another_history() {
     let timeline = |mut scenario: Scenario, name: &str, timeline| {
         let member = scenario.view.members.get_mut(name).unwrap();
         member.value.timeline = Some(timeline);
@@ -235,7 +244,7 @@ fn reads_to_a_member_with_another_history() {
 }
 
 #[test]
-fn reads_to_a_member_that_lacks_more_than_is_allowed() {
+fn the_checker_stops_reads_to_a_member_that_lacks_more_than_is_allowed() {
     let right = Scenario::quiet()
         .synchronous("pg1", &[])
         .lost("pg1")
@@ -257,7 +266,7 @@ fn reads_to_a_member_that_lacks_more_than_is_allowed() {
 }
 
 #[test]
-fn reads_to_a_leader_whose_row_may_be_newer_news() {
+fn the_checker_stops_reads_to_a_leader_of_a_restored_etcd_while_the_row_may_be_newer() {
     let right = Scenario::quiet()
         .switchover()
         .held()
@@ -277,7 +286,7 @@ fn reads_to_a_leader_whose_row_may_be_newer_news() {
 }
 
 #[test]
-fn reads_by_an_update_that_is_not_sound() {
+fn the_checker_stops_a_read_move_whose_update_is_not_sound() {
     let rows = vec![row(2, 1, "pg1"), secondary(7, 1, "pg2")];
     let scenario = held().rows("app", Rows::known(rows));
     let spoilt = |spoil: &dyn Fn(&mut Move)| {
@@ -309,7 +318,7 @@ fn reads_by_an_update_that_is_not_sound() {
 }
 
 #[test]
-fn reads_to_a_name_that_only_a_swap_may_bear() {
+fn the_checker_stops_reads_to_a_temporary_name() {
     // Even if a member claims it for its own.
     let named = "citus-sync-swap-7.invalid";
     for right in [held(), lost()] {

@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::*;
 use crate::plan::Rule;
-use crate::report::{PhaseTimes, TransitionKind, TransitionOutcome};
+use crate::report::{PhaseTimes, ReloadReport, TransitionKind, TransitionOutcome};
 
 const NOW: &str = "2026-11-22T12:05:09Z";
 
@@ -75,6 +75,7 @@ fn in_sync() -> State {
         forced: false,
     };
     State {
+        reload: None,
         version: "0.1.0".to_owned(),
         started_at: "2026-11-19T10:00:00.123Z".to_owned(),
         ready: true,
@@ -291,4 +292,75 @@ fn a_hold_that_stands_and_a_transition_that_is_over() {
         databases: BTreeMap::new(),
     };
     insta::assert_snapshot!(status(&state, &[transition], now()));
+}
+
+#[test]
+fn a_reload_that_left_something_open_is_shown_until_the_next_one() {
+    let with = |reload| {
+        let reload = Some(reload);
+        status(
+            &State {
+                reload,
+                ..in_sync()
+            },
+            &[],
+            now(),
+        )
+    };
+    let reload = ReloadReport {
+        at: "2026-11-22T12:04:00Z".to_owned(),
+        ..ReloadReport::default()
+    };
+    let page = with(ReloadReport {
+        needs_restart: vec!["listen".to_owned(), "workers".to_owned()],
+        ..reload.clone()
+    });
+    assert!(page.contains("needs a restart: listen, workers"), "{page}");
+    let page = with(ReloadReport {
+        refused: Some("line 3: no such key".to_owned()),
+        ..reload.clone()
+    });
+    assert!(
+        page.contains("nothing was changed: line 3: no such key"),
+        "{page}"
+    );
+    assert!(!with(reload).contains("reload"));
+}
+
+/// One odd row, member or scope costs itself: the page is read from the daemon's JSON and shown.
+#[test]
+fn odd_names_are_read_back_cut_and_shown() {
+    let long = "x".repeat(66_000);
+    let hosts = ["[::1]", "", "a b", "::1", "a\u{1b}[2J", &long];
+    let groups = (1..).zip(hosts).map(|(number, host)| GroupReport {
+        scope: long.clone(),
+        leader: Some(long.clone()),
+        ..group(number, "", "", host)
+    });
+    let formation = FormationReport {
+        name: long.clone(),
+        writes: Writes::Allowed,
+        coordinator: "cn".to_owned(),
+        databases: vec![database(&long)],
+        groups: groups.collect(),
+        unresolved: vec![long.clone()],
+    };
+    let state = State {
+        formations: vec![formation],
+        ..in_sync()
+    };
+    let json = serde_json::to_string(&state).unwrap();
+    let read: State = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, state);
+    let page = status(&read, &[], now());
+    for host in [
+        "[[::1]]:5432",
+        " :5432",
+        "a b:5432",
+        " [::1]:5432",
+        r"a\u{1b}[2J:5432",
+    ] {
+        assert!(page.contains(host), "{host} is not in\n{page}");
+    }
+    assert!(page.len() < 100_000, "{} bytes", page.len());
 }

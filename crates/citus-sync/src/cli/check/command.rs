@@ -1,5 +1,6 @@
-//! The command: asks everything at the same time, each question within its own deadline, so that one
-//! hung server neither delays nor hides what the others show. Then the judges turn answers into findings.
+//! The command: asks everything at the same time, each question within its own deadline, so that
+//! one hung server neither delays nor hides what the others show. Then the judges turn answers into
+//! findings.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +10,13 @@ use futures_util::future::{join, join_all};
 
 use super::answers::{self, ask_entry_nodes, inspect_databases};
 use super::per_database::databases_named;
-use super::{databases, entry_nodes, etcd, groups, hooks, rights, scopes, server, settings};
+use super::{
+    databases, entry_nodes, etcd, groups, hooks, rights, scopes, server, settings, shards,
+};
 use crate::cli::addresses::Addresses;
 use crate::cli::outcome::{Done, Outcome};
 use crate::cli::runtime::block_on;
-use crate::cli::snapshot::{self, Groups, Views};
+use crate::cli::snapshot::{self, Groups, Look, Views};
 use crate::cli::source::load;
 use crate::cli::stdout::{print, print_json};
 use crate::session::Login;
@@ -61,7 +64,8 @@ pub(in crate::cli) fn check(options: &Options) -> Outcome {
     Ok(if failed { Done::No } else { Done::Yes })
 }
 
-/// The file itself. Its errors have been reported by then: `check` ends at the first file it cannot use.
+/// The file itself. Its errors have been reported by then: `check` ends at the first file it cannot
+/// use.
 fn configuration(config: &Config) -> Vec<Finding> {
     let formations: Vec<String> = config
         .formations
@@ -120,9 +124,14 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
     )
     .await;
 
-    let writes = snapshot::writes(formation);
+    let mut look = Look::new(formation, &answers, &rows, &addresses);
+    let writes = look.writes;
+    let wanted = shards::wanted(&look, &groups);
+    look.count(&login, &groups, wanted).await;
+    look.complete(&login, &groups).await;
     let mut found = scopes::judge(formation, writes, &groups, views, &config.namespace);
     found.extend(server::leaders(formation, &groups, &answers));
+    found.extend(server::unidentified(formation, &groups, &answers));
     found.extend(databases::judge(formation, &groups, &inspected));
     found.extend(rights::to_move(formation, &inspected));
     found.extend(settings::judge(formation, &login, &inspected));
@@ -136,10 +145,9 @@ async fn formation(config: &Config, formation: &Formation, views: &Views) -> Vec
         ));
         found.extend(hooks::reachable(config, &groups));
     }
-    found.extend(server::reached(formation, &groups, &rows, &addresses));
-    found.extend(groups::judge(
-        formation, writes, &groups, &answers, &inspected, &addresses,
-    ));
+    found.extend(server::reached(&look, &groups));
+    found.extend(shards::judge(&look, &groups));
+    found.extend(groups::judge(&look, &groups));
     if config.formations.len() > 1 {
         for finding in &mut found {
             finding.what = format!("{}: {}", formation.name, finding.what);

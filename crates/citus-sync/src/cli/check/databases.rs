@@ -15,10 +15,10 @@ use citus_core::sql::FAULT_FIXED_BY;
 pub(super) fn judge(formation: &Formation, groups: &Groups, inspected: &Inspected) -> Vec<Finding> {
     let coordinator = &formation.coordinator;
     let Some(address) = groups.coordinator() else {
-        return vec![Finding::warn(
+        return vec![Finding::fail(
             databases_named(&coordinator.databases),
             format!(
-                "not looked at: scope {} has no leader with an address",
+                "could not be looked at: scope {} has no leader with an address",
                 coordinator.scope
             ),
             "",
@@ -49,7 +49,8 @@ fn known_faults(formation: &Formation, inspected: &Inspected) -> Vec<Finding> {
     found.finish()
 }
 
-/// The server refused us in every database, and no database is at fault: `server::leaders` says why.
+/// The server refused us in every database, and no database is at fault. What was not looked at is no
+/// pass: `server::leaders` may well have had the last session that was free.
 fn not_asked(coordinator: &Coordinator, inspected: &Inspected) -> Option<Finding> {
     let refused = |answer: &Result<Facts, SqlError>| {
         answer
@@ -57,10 +58,12 @@ fn not_asked(coordinator: &Coordinator, inspected: &Inspected) -> Option<Finding
             .is_err_and(|error| !error.is_about_the_database())
     };
     inspected.values().all(refused).then(|| {
-        Finding::warn(
+        let why = inspected.values().find_map(|answer| answer.as_ref().err());
+        let why = why.map(describe).unwrap_or_default();
+        Finding::fail(
             databases_named(&coordinator.databases),
             format!(
-                "not looked at: the leader of {} cannot be asked",
+                "could not be looked at: no session with the server that leads {}: {why}",
                 coordinator.scope
             ),
             "fix that first, then look again",
@@ -93,5 +96,25 @@ fn database(
                 format!("{}, {rows} in pg_dist_node", citus.dialect.version),
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::check::fixture::coordinator;
+    use citus_core::render::Verdict;
+
+    #[test]
+    fn databases_that_could_not_be_looked_at_are_no_pass() {
+        let full = || Err(SqlError::Answer("remaining slots are reserved".to_owned()));
+        let databases = ["app", "shop"].map(|name| (name.to_owned(), full()));
+        let found = not_asked(&coordinator(), &databases.into()).unwrap();
+        assert_eq!(found.verdict, Verdict::Fail);
+        assert!(
+            found.detail.starts_with("could not be looked at"),
+            "{found:?}"
+        );
+        assert!(found.detail.contains("remaining slots"), "{found:?}");
     }
 }

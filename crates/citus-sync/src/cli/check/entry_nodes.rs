@@ -42,7 +42,7 @@ pub(super) fn judge(
     found
 }
 
-/// Whether clients use this entry node cannot be known here, so what is missing is a warning at most.
+/// Whether clients use this entry node cannot be known here, so a right that is missing is a warning.
 fn entry_node(
     formation: &Formation,
     what: &str,
@@ -55,11 +55,11 @@ fn entry_node(
     let facts = match answer {
         Ok(facts) => facts,
         Err(error) => {
-            return Finding::warn(
+            return Finding::fail(
                 what,
                 format!(
-                    "{address}: {}: clients that enter there are not held, and see the group \
-                     stop",
+                    "{address} could not be looked at: {}: clients that enter there are not held, \
+                     and see the group stop",
                     describe(error)
                 ),
                 remediation(error, coordinator, address, database),
@@ -67,9 +67,12 @@ fn entry_node(
         }
     };
     if facts.in_recovery {
-        return Finding::warn(
+        return Finding::fail(
             what,
-            format!("{address} is in recovery, so that what our role may do there is not sure yet"),
+            format!(
+                "{address} could not be looked at: it is in recovery, so that what our role may do \
+                 there is not sure yet"
+            ),
             "look again when it takes writes",
         );
     }
@@ -191,10 +194,15 @@ mod tests {
             updates: false,
             ..whole
         };
-        assert!(said(&Ok(standby)).1.contains("is in recovery"));
+        let (verdict, text) = said(&Ok(standby));
+        assert_eq!(verdict, Verdict::Fail);
+        assert!(
+            text.contains("could not be looked at: it is in recovery"),
+            "{text}"
+        );
         let lost = Err(SqlError::Answer("gone".to_owned()));
         let (verdict, text) = said(&lost);
-        assert_eq!(verdict, Verdict::Warn);
+        assert_eq!(verdict, Verdict::Fail);
         assert!(text.contains("are not held"), "{text}");
     }
 }

@@ -74,9 +74,9 @@ fn judge(settings: &Settings, answers: &[(String, Answer)]) -> Vec<Finding> {
         });
     }
     if !any {
-        found.push(Finding::warn(
+        found.push(Finding::fail(
             "everything else",
-            "was not looked at: the leaders are in etcd",
+            "could not be looked at: the leaders are in etcd",
             "fix etcd first, then look again",
         ));
     }
@@ -124,7 +124,11 @@ mod tests {
             .iter()
             .map(|name| {
                 let mut view = ScopeView::empty(name.parse().unwrap());
-                view.initialized = true;
+                view.system = Some(dcs_watch::Versioned {
+                    value: dcs_watch::SystemId(1),
+                    mod_revision: 1,
+                    create_revision: 1,
+                });
                 (view.scope.clone(), view)
             })
             .collect()
@@ -164,18 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn without_etcd_nothing_else_is_claimed() {
+    fn without_etcd_the_scopes_are_not_looked_at() {
         let dead = unreachable("http://10.0.0.1:2379");
         let found = verdicts(&[dead.clone(), dead]);
         assert_eq!(
             [found[0].0, found[1].0, found[2].0],
-            [Verdict::Fail, Verdict::Fail, Verdict::Warn]
+            [Verdict::Fail, Verdict::Fail, Verdict::Fail]
         );
-        assert!(found[2].1.contains("not looked at"), "{found:?}");
+        assert!(found[2].1.contains("could not be looked at"), "{found:?}");
     }
 
     #[test]
-    fn endpoints_of_two_clusters_are_told_apart() {
+    fn endpoints_of_two_etcd_clusters_fail() {
         let found = verdicts(&[Ok(views(&["cn"])), Ok(views(&["cn", "wk1"]))]);
         assert_eq!(found[2].0, Verdict::Fail);
         assert!(found[2].1.contains("not of one etcd cluster"), "{found:?}");

@@ -4,27 +4,17 @@ use std::collections::BTreeSet;
 
 use dcs_watch::ScopeView;
 
-use super::answers::{Inspected, rows};
 use super::per_database::PerDatabase;
-use crate::cli::addresses::Addresses;
-use crate::cli::snapshot::{self, Answers, Groups};
+use crate::cli::snapshot::{Groups, Look};
 use citus_core::config::Formation;
-use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait, Writes};
+use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait};
 use citus_core::render::Finding;
 
-pub(super) fn judge(
-    formation: &Formation,
-    writes: Writes,
-    groups: &Groups,
-    answers: &Answers,
-    inspected: &Inspected,
-    addresses: &Addresses,
-) -> Vec<Finding> {
-    let rows = rows(inspected);
+pub(super) fn judge(look: &Look<'_>, groups: &Groups) -> Vec<Finding> {
+    let (formation, rows) = (look.formation, look.rows);
     let mut found = Vec::new();
     for (group, view) in &groups.views {
-        let answer = answers.get(group);
-        let decision = snapshot::decide(formation, writes, *group, view, answer, &rows, addresses);
+        let decision = look.decide(*group, view);
         let mut per_database = PerDatabase::of(formation);
         for (database, step) in &decision.steps {
             if let Rows::Known(known) = &rows[database]
@@ -37,7 +27,7 @@ pub(super) fn judge(
     }
     let configured = groups.configured();
     let mut per_database = PerDatabase::of(formation);
-    for (database, rows) in &rows {
+    for (database, rows) in rows {
         let Rows::Known(rows) = rows else { continue };
         for finding in unfollowed(&configured, rows)
             .into_iter()
@@ -135,7 +125,10 @@ fn waiting(
         | Wait::NotOurs { .. }
         | Wait::AddressTaken { .. }
         | Wait::NoSpare { .. }
-        | Wait::LineageUnproven { .. } => Some(Finding::fail(what, wait.to_string(), "")),
+        | Wait::LineageUnproven { .. }
+        | Wait::ForeignServer { .. }
+        | Wait::OlderLeader { .. }
+        | Wait::Unproven(_) => Some(Finding::fail(what, wait.to_string(), "")),
         _ => (!may_lack).then(|| no_row(what, group, view, rows)),
     }
 }
@@ -209,9 +202,7 @@ fn unsynced(rows: &[Row]) -> Vec<Finding> {
             if row.is_primary() && row.has_metadata && !row.metadata_synced {
                 return Some(Finding::warn(
                     what,
-                    format!(
-                        "node {nodeid} at {address} has not been told the present metadata yet"
-                    ),
+                    format!("node {nodeid} at {address} does not have the current metadata yet"),
                     format!(
                         "Citus's maintenance daemon does it within a minute; if it does not, see \
                          the coordinator's log, or SELECT start_metadata_sync_to_node('{}', {})",

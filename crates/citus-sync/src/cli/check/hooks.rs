@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_missed_where_something_could_be_held() {
+    fn a_missing_token_is_a_finding_where_writes_could_be_held() {
         assert_eq!(token(&config("")).unwrap().verdict, Verdict::Warn);
         let observed = config("policy: {write: never}\n");
         assert_eq!(token(&observed), None);

@@ -142,11 +142,11 @@ fn missing_to_hold(formation: &Formation, facts: &Facts, citus: &CitusFacts) -> 
 const USEFUL: [(&str, &str); 2] = [
     (
         "citus_check_connection_to_node",
-        "a dead leader cannot be told from one that only we do not reach, so that its reads stay",
+        "a dead leader cannot be told from one that only this daemon does not reach, so its reads stay",
     ),
     (
         "recover_prepared_transactions",
-        "what a dead leader left prepared keeps rows locked for up to a minute",
+        "prepared transactions of a dead leader keep rows locked for up to a minute",
     ),
 ];
 
@@ -225,7 +225,7 @@ mod tests {
 
     const RECOVER: &str = "recover_prepared_transactions";
 
-    /// What a role is told that may not do everything.
+    /// The finding about a role that may not do everything, as text.
     fn said(facts: &Facts, citus: &CitusFacts) -> String {
         let found = right_to_hold(&formation(true), facts, citus);
         assert_eq!(found.verdict, Verdict::Warn, "{found:?}");

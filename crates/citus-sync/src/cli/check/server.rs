@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dcs_watch::HostPort;
+use dcs_watch::{HostPort, ScopeView};
 
 use super::per_database::PerDatabase;
-use crate::cli::addresses::Addresses;
-use crate::cli::remediation::{describe, remediation};
-use crate::cli::snapshot::{Answers, Groups};
-use crate::session::SqlError;
+use crate::cli::remediation::{describe, quoted, remediation};
+use crate::cli::snapshot::{Answers, Groups, Look};
+use crate::session::{MemberAnswer, SqlError};
 use citus_core::config::Formation;
 use citus_core::plan::{COORDINATOR_GROUP, Reach, Rows, UnreachedKind};
 use citus_core::render::Finding;
@@ -24,8 +23,15 @@ pub(super) fn leaders(formation: &Formation, groups: &Groups, answers: &Answers)
             let address = view.leader_address()?;
             let what = format!("leader of {}", view.scope);
             Some(match answer {
-                Ok(false) => Finding::pass(what, format!("{address} answers and takes writes")),
-                Ok(true) => Finding::warn(
+                Ok(answer) if of_another_cluster(view, answer).is_some() => Finding::fail(
+                    what,
+                    of_another_cluster(view, answer).unwrap_or_default(),
+                    "fix the member's connect_address, or find out what was given its address",
+                ),
+                Ok(answer) if !answer.in_recovery => {
+                    Finding::pass(what, takes_writes(view, answer, address))
+                }
+                Ok(_) => Finding::warn(
                     what,
                     format!("{address} holds the leader key but is in recovery"),
                     "if it is being promoted, wait; if not, see its log and Patroni's",
@@ -44,52 +50,81 @@ pub(super) fn leaders(formation: &Formation, groups: &Groups, answers: &Answers)
         .collect()
 }
 
-/// Each worker's members, and rows that are elsewhere, as the coordinator reaches them. A row is of no
-/// use at an address that the coordinator does not reach, and any member may lead next.
-pub(super) fn reached(
+/// That the server at a leader's address is of another cluster than its scope.
+fn of_another_cluster(view: &ScopeView, answer: &MemberAnswer) -> Option<String> {
+    let (found, scope) = (answer.identity.system?, view.system.as_ref()?.value);
+    (found != scope).then(|| {
+        format!(
+            "{} is of another database cluster: its system identifier is {found}, that of the scope \
+             {scope} (the initialize key); `run` does not follow it",
+            view.leader_address().map(ToString::to_string).unwrap_or_default()
+        )
+    })
+}
+
+fn takes_writes(view: &ScopeView, answer: &MemberAnswer, address: &HostPort) -> String {
+    let identity = match (answer.identity.system, &view.system) {
+        (Some(system), Some(_)) => format!(", and is of the scope's cluster, {system}"),
+        _ => String::new(),
+    };
+    format!("{address} answers and takes writes{identity}")
+}
+
+/// Leaders that cannot be told from a server of another cluster.
+pub(super) fn unidentified(
     formation: &Formation,
     groups: &Groups,
-    rows: &BTreeMap<String, Rows>,
-    addresses: &Addresses,
+    answers: &Answers,
 ) -> Vec<Finding> {
+    let user = &formation.coordinator.user;
+    let unidentified = answers.iter().filter_map(|(group, answer)| {
+        let view = groups.views.get(group)?;
+        let system = answer.as_ref().ok()?.identity.system;
+        system.is_none().then(|| format!("{}", view.scope))
+    });
+    let scopes: Vec<String> = unidentified.collect();
+    if scopes.is_empty() {
+        return Vec::new();
+    }
+    vec![Finding::warn(
+        "who answers",
+        format!(
+            "role {user} may not call pg_control_system() at the leaders of {}: a server of another \
+             cluster at a leader's address is not told from the leader",
+            scopes.join(", ")
+        ),
+        format!(
+            "there, in the first configured database: GRANT EXECUTE ON FUNCTION \
+             pg_catalog.pg_control_system() TO {}",
+            quoted(user)
+        ),
+    )]
+}
+
+/// A way of the coordinator to a server.
+struct Way {
+    /// The finding is about it.
+    what: String,
+    to: HostPort,
+    /// It leads to the leader.
+    leads: bool,
+}
+
+/// Each worker's members, and rows that are elsewhere, as the coordinator reaches them. A row is of no
+/// use at an address that the coordinator does not reach, and any member may lead next.
+pub(super) fn reached(look: &Look<'_>, groups: &Groups) -> Vec<Finding> {
     let Some(from) = groups.coordinator() else {
         return Vec::new();
     };
     let mut found = Vec::new();
     let workers = (groups.views.iter()).filter(|(group, _)| **group != COORDINATOR_GROUP);
     for (group, view) in workers {
-        let leader = view.leader.as_ref().map(|leader| leader.value.as_str());
-        let mut places: Vec<(String, HostPort, bool)> = Vec::new();
-        for (name, member) in &view.members {
-            let Some(address) = &member.value.address else {
-                continue;
-            };
-            let leads = leader == Some(name);
-            let what = if leads {
-                format!("coordinator to {}", view.scope)
-            } else {
-                format!("coordinator to {}, member {name}", view.scope)
-            };
-            places.push((what, address.clone(), leads));
-        }
-        for rows in rows.values() {
-            let Rows::Known(rows) = rows else { continue };
-            let own = rows
-                .iter()
-                .filter(|row| row.groupid == *group && row.is_primary());
-            for row in own {
-                if !places.iter().any(|(_, address, _)| *address == row.address) {
-                    let what = format!("coordinator to the row of group {group}");
-                    places.push((what, row.address.clone(), false));
-                }
-            }
-        }
-        places.sort_by_key(|(_, _, leads)| !leads);
-        for (what, to, _) in places {
-            let mut per_database = PerDatabase::of(formation);
-            for database in &formation.coordinator.databases {
-                let answer = addresses.reached.get(&(database.clone(), to.clone()));
-                if let Some(finding) = answer.and_then(|answer| way(&what, from, &to, answer)) {
+        for way in ways(*group, view, look.rows) {
+            let mut per_database = PerDatabase::of(look.formation);
+            for database in &look.formation.coordinator.databases {
+                let place = (database.clone(), way.to.clone());
+                let answer = look.addresses.reached.get(&place);
+                if let Some(finding) = answer.and_then(|answer| judge(&way, from, answer)) {
                     per_database.add(database, finding);
                 }
             }
@@ -99,14 +134,53 @@ pub(super) fn reached(
     found
 }
 
-/// None where this Citus cannot tell; `leaders` shows what we see from here.
-fn way(
-    what: &str,
-    from: &HostPort,
-    to: &HostPort,
-    answer: &Result<Option<Reach>, SqlError>,
-) -> Option<Finding> {
+/// The ways that matter to a group, that to its leader first.
+fn ways(group: i32, view: &ScopeView, rows: &BTreeMap<String, Rows>) -> Vec<Way> {
+    let leader = view.leader.as_ref().map(|leader| leader.value.as_str());
+    let members = view.members.iter().filter_map(|(name, member)| {
+        let leads = leader == Some(name);
+        let what = if leads {
+            format!("coordinator to {}", view.scope)
+        } else {
+            format!("coordinator to {}, member {name}", view.scope)
+        };
+        let to = member.value.address.clone()?;
+        Some(Way { what, to, leads })
+    });
+    let mut ways: Vec<Way> = members.collect();
+    for rows in rows.values() {
+        let Rows::Known(rows) = rows else { continue };
+        let own = rows
+            .iter()
+            .filter(|row| row.groupid == group && row.is_primary());
+        for row in own {
+            if !ways.iter().any(|way| way.to == row.address) {
+                ways.push(Way {
+                    what: format!("coordinator to the row of group {group}"),
+                    to: row.address.clone(),
+                    leads: false,
+                });
+            }
+        }
+    }
+    ways.sort_by_key(|way| !way.leads);
+    ways
+}
+
+/// None where this Citus cannot tell, but for the leader, which stands for its group.
+fn judge(way: &Way, from: &HostPort, answer: &Result<Option<Reach>, SqlError>) -> Option<Finding> {
+    let Way { what, to, leads } = way;
+    let by_hand = format!("from {from}, try: psql -h {} -p {}", to.host, to.port);
     Some(match answer {
+        // `leaders` shows what we see from here.
+        Ok(None | Some(Reach::Asking)) if *leads => Finding::warn(
+            what,
+            format!(
+                "could not be looked at: this Citus cannot say whether {from} reaches {to} \
+                 (10.2 and later can)"
+            ),
+            by_hand,
+        ),
         Ok(None | Some(Reach::Asking)) => return None,
         Ok(Some(Reach::Yes(_))) => Finding::pass(what, format!("{from} reaches {to}")),
         Ok(Some(Reach::No(why))) => Finding::fail(
@@ -117,10 +191,10 @@ fn way(
         Err(error) => Finding::fail(
             what,
             format!(
-                "{from} could not say whether it reaches {to}: {}",
+                "could not be looked at: {from} could not say whether it reaches {to}: {}",
                 describe(error)
             ),
-            format!("from {from}, try: psql -h {} -p {}", to.host, to.port),
+            by_hand,
         ),
     })
 }

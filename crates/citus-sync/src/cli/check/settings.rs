@@ -1,5 +1,5 @@
-//! Settings of the coordinator: what would cut our sessions off, room for the locks of a move, and how
-//! long Citus itself waits for a silent node.
+//! Settings of the coordinator: what would cut our sessions off, room for the locks of a move, and
+//! how long Citus itself waits for a silent node.
 
 use super::answers::{Inspected, facts};
 use super::per_database::PerDatabase;
@@ -137,9 +137,9 @@ fn lock_room(
     }
 }
 
-/// A forced move has a background worker terminate the sessions in its way; without a free slot it waits
-/// for `lock_timeout` instead (citus#2773). That worker acts with rights of its own, so our role
-/// needs none to end sessions.
+/// A forced move has a background worker terminate the sessions in its way; without a free slot it
+/// waits for `lock_timeout` instead (citus#2773). That worker acts with rights of its own, so our
+/// role needs none to end sessions.
 fn worker_slots(server: &Facts) -> Option<Finding> {
     let slots: u64 = server.settings.get("max_worker_processes")?.parse().ok()?;
     let running = server.workers_running?;
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(
             node_conninfo(&blind),
             None,
-            "what may not be seen is not judged"
+            "a setting that our role may not see is not judged"
         );
     }
 

@@ -113,7 +113,7 @@ fn files(path: &Path) -> Result<Vec<(String, String)>, String> {
         vec![path.to_owned()]
     };
     paths.sort();
-    let read = |path: &PathBuf| match fs::read_to_string(path) {
+    let read = |path: &PathBuf| match crate::files::read(path) {
         Ok(text) => Ok((path.display().to_string(), text)),
         Err(error) => Err(wrong(path, error)),
     };

@@ -13,7 +13,8 @@ use crate::http::{Called, ClientError, Order, call};
 use citus_core::config::Secret;
 use citus_core::report::{HoldAnswer, Refusal, RefusalKind};
 
-/// After this long without an answer the next daemon is asked as well. Taking a hold is a matter of milliseconds, but for sessions that are in its way.
+/// After this long without an answer the next daemon is asked as well. Taking a hold is a matter of
+/// milliseconds, but for sessions that are in its way.
 const NEXT_AFTER: Duration = Duration::from_secs(1);
 
 /// How much earlier than we end a daemon should answer, at most.
@@ -27,9 +28,9 @@ pub(super) struct Daemons {
     pub(super) formation: Option<String>,
 }
 
-/// What came of asking.
+/// What the daemons answered.
 pub(super) struct Asked {
-    /// A reconciler's answer, or a refusal, or nothing at all.
+    /// A reconciler's answer; else a refusal, if any daemon answered.
     pub(super) answer: Result<HoldAnswer, Option<Refusal>>,
     /// What went wrong with each daemon that could not be asked.
     pub(super) failures: Vec<String>,
@@ -37,8 +38,8 @@ pub(super) struct Asked {
 
 type Call<'a> = Pin<Box<dyn Future<Output = Result<Called, ClientError>> + 'a>>;
 
-/// Asks until the active daemon answers, or until `ends`. A daemon that is not active may name the one
-/// that is: that one is asked at once, whether it was given or not.
+/// Asks until the active daemon answers, or until `ends`. A daemon that is not active may name the
+/// one that is: that one is asked at once, whether it was given or not.
 pub(super) async fn ask(daemons: &Daemons, order: &Order, ends: Instant) -> Asked {
     let mut waiting: VecDeque<String> = daemons.urls.iter().cloned().collect();
     let mut asked: Vec<String> = Vec::new();

@@ -39,7 +39,7 @@ fn a_malformed_value_of_each_key_counts_as_absent() {
         store.apply(Event::Put(bad));
         let view = store.view(&wk1());
         let empty = ScopeView {
-            initialized: true,
+            system: whole.system.clone(),
             problems: view.problems.clone(),
             ..ScopeView::empty(wk1())
         };
@@ -51,6 +51,33 @@ fn a_malformed_value_of_each_key_counts_as_absent() {
             "{key}"
         );
     }
+}
+
+#[test]
+fn an_identifier_that_cannot_be_read_costs_itself_alone() {
+    let mut store = store([
+        put("wk1/initialize", "42", 1, 1),
+        put("wk1/leader", "pg1", 2, 1),
+    ]);
+    let applied = store.apply(put("wk1/initialize", "forty-two", 3, 2));
+    assert_eq!(applied.changed, [wk1()]);
+    assert_eq!(applied.problems.len(), 1);
+    let view = store.view(&wk1());
+    assert_eq!(view.system, None);
+    assert!(view.leader.is_some() && view.exists());
+    store.apply(put("wk1/initialize", "42", 4, 3));
+    let view = store.view(&wk1());
+    assert!(view.problems.is_empty() && view.system.is_some());
+}
+
+#[test]
+fn a_scope_that_is_made_anew_has_an_identifier_of_another_creation() {
+    let mut store = store([put("wk1/initialize", "42", 1, 1)]);
+    store.apply(delete("wk1/initialize", 2));
+    assert_eq!(store.view(&wk1()).system, None);
+    let applied = store.apply(put("wk1/initialize", "42", 3, 1));
+    assert_eq!(applied.changed, [wk1()]);
+    assert_eq!(store.view(&wk1()).system.unwrap().create_revision, 3);
 }
 
 #[test]

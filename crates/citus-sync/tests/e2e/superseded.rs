@@ -7,7 +7,7 @@ use crate::bare::Bare;
 use crate::daemon::SOON;
 
 #[test]
-fn a_move_that_news_has_overtaken_changes_nothing() {
+fn a_move_that_newer_state_supersedes_changes_nothing() {
     let bare = Bare::start();
     let [old, new] = &bare.members;
     bare.put_leader("wk1", old);
@@ -61,9 +61,9 @@ fn a_move_that_news_has_overtaken_changes_nothing() {
     );
 }
 
-/// Citus's metadata sync keeps `pg_dist_node` locked for as long as it waits for a worker that accepts
-/// and never answers, 30 s by default (`docs/citus.md`). Here it is played by a session of its
-/// name, which gives way only when it is cancelled.
+/// Citus's metadata sync keeps `pg_dist_node` locked for as long as it waits for a worker that
+/// accepts and never answers, 30 s by default (`docs/citus.md`). Here it is played by a session of
+/// its name, which gives way only when it is cancelled.
 #[test]
 fn a_metadata_sync_that_hangs_on_pg_dist_node_is_cancelled() {
     let bare = Bare::start();
