@@ -7,10 +7,11 @@
 //! From the bottom up: [`input`] and [`effect`] are what is said and wanted; `attempts`, `failures`,
 //! `entry_nodes`, `holding`, `requests`, `readers`, `shards`, `keys`, `verification`, `prewarm` and
 //! `recorder` each keep one part of the memory, and `reach` one more; `state` is all of it; `orders`,
-//! `ends`, `news`, `answers`, `proof`, `neighbours`, `upkeep` and `reporting` say what follows from a
-//! decision or an input; `step` tells it in order.
+//! `ends`, `news`, `answers`, `proof`, `ask_ahead`, `neighbours`, `upkeep` and `reporting` say what
+//! follows from a decision or an input; `step` tells it in order.
 
 mod answers;
+mod ask_ahead;
 mod attempts;
 mod clock;
 mod effect;

@@ -10,13 +10,7 @@ use std::time::{Duration, Instant};
 
 use dcs_watch::HostPort;
 
-use super::effect::Effect;
-use super::state::{Group, Phase};
-use crate::event::Event;
-use crate::plan::{
-    COORDINATOR_GROUP, Decision, ProbeState, Reach, Row, Rows, Situation, Stay, Wait,
-};
-use crate::report::ReachReport;
+use crate::plan::Reach;
 
 /// How often an address that is reached is asked about, with nothing new: a firewall rule tells of
 /// itself nowhere. A hundred groups of three members make one question a second.
@@ -34,12 +28,9 @@ const FAILED: Duration = Duration::from_secs(1);
 /// After so many questions in a row that could not be put, what was known is too old to stand on.
 const FORGOTTEN_AFTER: u32 = 3;
 
-/// Members that are asked about, beside the leader: a scope has two or three.
-const MEMBERS: usize = 8;
-
 /// One address in one database: `pg_hba.conf` and the coordinator's own settings may tell databases
 /// apart.
-type Place = (String, HostPort);
+pub(super) type Place = (String, HostPort);
 
 /// What the coordinator said, and when it is asked again.
 #[derive(Clone, Debug, Default)]
@@ -51,9 +42,9 @@ pub(super) struct ReachLedger {
     /// The leader key under which all of this was asked.
     revision: Option<i64>,
     /// A transition is under way, and no answer is waited for.
-    resting: bool,
+    pub(super) resting: bool,
     /// What was told, and whether it was about a row.
-    told: BTreeMap<Place, bool>,
+    pub(super) told: BTreeMap<Place, bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +77,7 @@ fn spread(pause: Duration, place: &Place) -> Duration {
 
 impl ReachLedger {
     /// Notes which addresses matter now.
-    fn look(
+    pub(super) fn look(
         &mut self,
         places: &BTreeSet<Place>,
         lost: impl Fn(&HostPort) -> bool,
@@ -113,7 +104,7 @@ impl ReachLedger {
     }
 
     /// An answer is waited for: a no is asked about again soon.
-    fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         let refused = |entry: &&mut Entry| matches!(entry.reach, Some(Reach::No(_)));
         for entry in self.entries.values_mut().filter(refused) {
             if let Some(asked) = entry.asked {
@@ -123,7 +114,7 @@ impl ReachLedger {
     }
 
     /// What is to be asked now, if anything.
-    fn begin(&mut self, now: Instant) -> Option<Question> {
+    pub(super) fn begin(&mut self, now: Instant) -> Option<Question> {
         if self.asking.is_some() {
             return None;
         }
@@ -175,6 +166,11 @@ impl ReachLedger {
         entry.due = now + spread(pause.min(SLOWLY), &place);
     }
 
+    /// How often in a row the answer was no.
+    pub(super) fn refusals(&self, place: &Place) -> u32 {
+        self.entries.get(place).map_or(0, |entry| entry.refusals)
+    }
+
     /// Every pause is over.
     #[cfg(test)]
     pub(super) fn all_due(&mut self, now: Instant) {
@@ -201,149 +197,6 @@ impl ReachLedger {
         let idle = self.asking.is_none() && !self.resting;
         idle.then(|| self.entries.values().map(|entry| entry.due).min())?
     }
-}
-
-impl Group {
-    /// Asks the coordinator what it reaches, where it is time to. In a transition servers come and go,
-    /// and the coordinator has other things to do: only what a decision waits for is asked then.
-    pub(super) fn ask_ahead(
-        &mut self,
-        situation: &Situation<'_>,
-        decision: &Decision,
-        now: Instant,
-    ) {
-        let waits = decision.waits().any(|(_, wait)| waits_for_reach(wait));
-        if waits && !matches!(self.phase, Phase::Quiet) {
-            self.reach.hurry();
-        }
-        self.reach.resting = !waits && !matches!(self.phase, Phase::Quiet);
-        if situation.stopping || self.reach.resting {
-            return;
-        }
-        if let Some(question) = self.reach.begin(now) {
-            self.want(Effect::AskReach {
-                database: question.database,
-                address: question.address,
-                number: question.number,
-            });
-        }
-    }
-
-    /// Notes, ahead of a decision, which addresses matter to it: those of the rows, of the leader and
-    /// of the first few members, in each database that is known and has a row of the group. The
-    /// coordinator's own group is not asked about: after its failover another server is the one
-    /// that would have to get there.
-    pub(super) fn look_at_places(&mut self, now: Instant) {
-        let (group, view) = (self.group(), self.facts.view.clone());
-        let mut places = BTreeSet::new();
-        let members = view.members.values().take(MEMBERS);
-        let members = members.filter_map(|member| member.value.address.as_ref());
-        let members: Vec<&HostPort> = members.chain(view.leader_address()).collect();
-        for (database, facts) in &self.facts.databases {
-            let Rows::Known(rows) = &facts.rows else {
-                continue;
-            };
-            let own = |row: &&Row| row.groupid == group && row.is_primary();
-            let own: Vec<&Row> = rows.iter().filter(own).collect();
-            if own.is_empty() || group == COORDINATOR_GROUP {
-                continue;
-            }
-            let own = own.iter().filter(|row| !row.is_temporary());
-            let all = own.map(|row| &row.address).chain(members.iter().copied());
-            places.extend(all.map(|address| (database.clone(), address.clone())));
-        }
-        let answers = &self.facts.answers;
-        let lost = |address: &HostPort| {
-            let answer = answers.get(address);
-            answer.is_some_and(|probe| matches!(probe.state, ProbeState::Unreachable(_)))
-        };
-        let revision = view.leader.as_ref().map(|leader| leader.mod_revision);
-        self.reach.look(&places, lost, revision, now);
-    }
-
-    /// Tells of each address once that the coordinator does not reach it, and once that it does
-    /// again: of a row's address loudly, while its leader takes writes; of a member's that said so
-    /// twice.
-    pub(super) fn tell_reach(&mut self, situation: &Situation<'_>) {
-        if !matches!(self.phase, Phase::Quiet) {
-            return;
-        }
-        let writable = *situation.leader_answer() == ProbeState::Writable;
-        let mut told = std::mem::take(&mut self.reach.told);
-        let mut unreached = BTreeMap::new();
-        for (database, known) in &situation.addresses.reach {
-            for (address, reach) in known {
-                let Reach::No(why) = reach else { continue };
-                let row = situation.row_of(database) == Some(address);
-                let place = (database.clone(), address.clone());
-                let refusals = self.reach.entries.get(&place).map_or(0, |e| e.refusals);
-                if !(row && writable) && refusals < 2 && !told.contains_key(&place) {
-                    continue;
-                }
-                unreached.insert(place.clone(), row);
-                if told.get(&place) != Some(&row) {
-                    self.publish(Event::OutOfReach {
-                        database: database.clone(),
-                        member: member_at(situation, address),
-                        address: address.clone(),
-                        why: why.clone(),
-                        row,
-                    });
-                }
-            }
-        }
-        for (place, _) in std::mem::take(&mut told) {
-            let reach = situation.addresses.reach_of(&place.0, &place.1);
-            if let Some(Reach::Yes(_)) = reach {
-                self.publish(Event::ReachedAgain {
-                    database: place.0,
-                    address: place.1,
-                });
-            }
-        }
-        self.reach.told = unreached;
-    }
-
-    /// What the coordinator said, for status and metrics.
-    pub(super) fn reach_report(situation: &Situation<'_>) -> Vec<ReachReport> {
-        let mut all = Vec::new();
-        for (database, known) in &situation.addresses.reach {
-            for (address, reach) in known {
-                let why = match reach {
-                    Reach::Asking => continue,
-                    Reach::Yes(_) => None,
-                    Reach::No(why) => Some(why.clone()),
-                };
-                all.push(ReachReport {
-                    database: database.clone(),
-                    member: member_at(situation, address),
-                    address: address.clone(),
-                    row: situation.row_of(database) == Some(address),
-                    why,
-                });
-            }
-        }
-        all
-    }
-}
-
-fn waits_for_reach(wait: &Wait) -> bool {
-    let stay = match wait {
-        Wait::NotReached { .. } | Wait::ReachUnknown { .. } => return true,
-        Wait::Held { stay, .. } => stay.as_ref(),
-        Wait::Lost { stay, .. } => Some(stay),
-        _ => None,
-    };
-    matches!(
-        stay,
-        Some(Stay::NotReached { .. } | Stay::ReachUnknown { .. })
-    )
-}
-
-fn member_at(situation: &Situation<'_>, address: &HostPort) -> Option<String> {
-    let members = &mut situation.view.members.iter();
-    let found = members.find(|(_, member)| member.value.address.as_ref() == Some(address));
-    found.map(|(name, _)| name.clone())
 }
 
 #[cfg(test)]

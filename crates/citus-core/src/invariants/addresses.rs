@@ -4,7 +4,9 @@
 
 use dcs_watch::HostPort;
 
-use super::{Violation, cluster, is_at, is_free, is_of_the_scope, is_writable_leader};
+use super::cluster;
+use super::predicates::{is_at, is_free, is_of_the_scope, is_writable_leader};
+use super::violation::Violation;
 use crate::plan::{Exchange, ExchangePart, ProbeState, Reach, Row, Situation, Step};
 use crate::topology::is_temporary;
 

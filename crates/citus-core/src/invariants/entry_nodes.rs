@@ -3,7 +3,7 @@
 
 use dcs_watch::HostPort;
 
-use super::Violation;
+use super::violation::Violation;
 use crate::entry_node::{EntryNodeAction, EntryNodeFacts, EntryNodeOrder};
 use crate::plan::{Move, ProbeState, Rows, Situation, Writes};
 

@@ -4,9 +4,10 @@
 mod addresses;
 mod cluster;
 mod entry_nodes;
+mod predicates;
+mod violation;
 
 use dcs_watch::{Freshness, HostPort, Role, SyncState};
-use thiserror::Error;
 
 use crate::plan::{
     COORDINATOR_GROUP, Decision, Held, Hold, Move, NodeRole, Probe, ProbeState, Reachability,
@@ -14,120 +15,10 @@ use crate::plan::{
 };
 use crate::topology::is_temporary;
 
-pub use entry_nodes::{check_at_entry_node, may_follow_at_once};
+use predicates::{is_at, is_free, is_of_the_scope, is_row, is_writable_leader};
 
-/// A decision that must not be carried out. Each variant names the rule of `docs/design.md`.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Violation {
-    /// Rule 1.
-    #[error(
-        "rule 1: {address} is not the leader that answered writable for leader key revision {revision}"
-    )]
-    NotTheWritableLeader {
-        /// Where the decision points.
-        address: HostPort,
-        /// The leader key's `mod_revision`, 0 when there is none.
-        revision: i64,
-    },
-    /// Rule 1b.
-    #[error("rule 1: {address} was not found to be a standby that has everything")]
-    NotCaughtUp {
-        /// Where the decision sends reads.
-        address: HostPort,
-    },
-    /// Rule 1: who answered.
-    #[error("rule 1: the server at {address} is of another database cluster than the scope")]
-    ForeignServer {
-        /// The server.
-        address: HostPort,
-    },
-    /// Rule 1: who answered.
-    #[error("rule 1: {address} was not found to have the group's shards")]
-    UnprovenShards {
-        /// The server.
-        address: HostPort,
-    },
-    /// Rule 2.
-    #[error("rule 2: the hold's deadline has passed, or this group is never held")]
-    NoHoldNow,
-    /// Rule 2: a move beside our own hold would wait for it.
-    #[error("rule 2: a hold is being taken, and nothing else may be done before its end")]
-    HoldUnderWay,
-    /// Rule 4.
-    #[error("rule 4: etcd went back in time and {address} was not found to refuse writes")]
-    UnprovenLineage {
-        /// Where the row points.
-        address: HostPort,
-    },
-    /// Rule 5.
-    #[error("rule 5: the view is not fresh")]
-    NotFresh,
-    /// Rule 6.
-    #[error("rule 6: node {nodeid} is not the group's primary row at {from}")]
-    NotThePrimaryRow {
-        /// The decision's `nodeid`.
-        nodeid: i32,
-        /// Where the decision believes it to be.
-        from: HostPort,
-    },
-    /// Rule 6.
-    #[error("rule 6: there is no node {nodeid}")]
-    UnknownNode {
-        /// The decision's `nodeid`.
-        nodeid: i32,
-    },
-    /// Rule 6.
-    #[error("rule 6: {address} would be left behind as a temporary name, or given to two rows")]
-    BadSwap {
-        /// The address.
-        address: HostPort,
-    },
-    /// Rule 6.
-    #[error("rule 6: {address} is not to be exchanged: {why}")]
-    BadExchange {
-        /// Where a row of the exchange is to point.
-        address: HostPort,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// Rule 7: the row is another scope's, or follows by itself.
-    #[error("rule 7: the row at {address} is not this group's to rewrite")]
-    NotOurRow {
-        /// Where it points.
-        address: HostPort,
-    },
-    /// Rule 10.
-    #[error("rule 10: {from} works, and the coordinator was not found to reach {to}")]
-    OutOfReach {
-        /// Where the row points.
-        from: HostPort,
-        /// Where it is to point.
-        to: HostPort,
-    },
-    /// Rule 8.
-    #[error("rule 8: nothing is known of database {database}, or it is not a configured one")]
-    UnknownDatabase {
-        /// The database.
-        database: String,
-    },
-    /// Rule 8.
-    #[error("rule 8: {standby} may lack what is written through entry node {node}")]
-    UnheldEntryNode {
-        /// The entry node.
-        node: HostPort,
-        /// Where its reads were to go.
-        standby: HostPort,
-    },
-    /// Rule 9.
-    #[error("rule 9: the coordinator's row is not at {address}, and entry nodes only follow it")]
-    AheadOfCoordinator {
-        /// Where an entry node's row was to go.
-        address: HostPort,
-    },
-    /// Rule 11.
-    #[error("rule 11: this formation is only observed")]
-    OnlyObserved,
-}
+pub use entry_nodes::{check_at_entry_node, may_follow_at_once};
+pub use violation::Violation;
 
 /// Whether a decision keeps the rules.
 ///
@@ -464,37 +355,6 @@ fn has_what_was_lost(
     asynchronous && situation.limits.max_lag.is_some_and(|max| lacks <= max)
 }
 
-fn is_writable_leader(situation: &Situation<'_>, to: &HostPort) -> Result<(), Violation> {
-    let view = situation.view;
-    let revision = view.leader.as_ref().map_or(0, |leader| leader.mod_revision);
-    let holds_the_key = view
-        .leader
-        .as_ref()
-        .and_then(|leader| view.members.get(&leader.value))
-        .and_then(|member| member.value.address.as_ref())
-        == Some(to);
-    let answered = situation.answers.get(to).is_some_and(|probe| {
-        probe.leader_revision == revision && probe.state == ProbeState::Writable
-    });
-    if holds_the_key && answered && !is_temporary(to) {
-        Ok(())
-    } else {
-        Err(Violation::NotTheWritableLeader {
-            address: to.clone(),
-            revision,
-        })
-    }
-}
-
-fn is_of_the_scope(situation: &Situation<'_>, server: &HostPort) -> Result<(), Violation> {
-    if cluster::is_of_the_scope(situation, server) {
-        return Ok(());
-    }
-    Err(Violation::ForeignServer {
-        address: server.clone(),
-    })
-}
-
 fn has_the_shards(
     situation: &Situation<'_>,
     database: &str,
@@ -536,41 +396,4 @@ fn lineage_agrees(situation: &Situation<'_>, from: &HostPort) -> Result<(), Viol
             address: from.clone(),
         })
     }
-}
-
-fn is_row(
-    situation: &Situation<'_>,
-    rows: &[Row],
-    nodeid: i32,
-    at: &HostPort,
-    role: NodeRole,
-) -> Result<(), Violation> {
-    let found = rows.iter().any(|row| {
-        row.nodeid == nodeid
-            && row.groupid == situation.group
-            && row.role == role
-            && row.address == *at
-    });
-    if found {
-        Ok(())
-    } else {
-        Err(Violation::NotThePrimaryRow {
-            nodeid,
-            from: at.clone(),
-        })
-    }
-}
-
-fn is_at(rows: &[Row], nodeid: i32, at: &HostPort) -> Result<(), Violation> {
-    let found = (rows.iter()).any(|row| row.nodeid == nodeid && row.address == *at);
-    found.then_some(()).ok_or(Violation::UnknownNode { nodeid })
-}
-
-fn is_free(rows: &[Row], address: &HostPort) -> Result<(), Violation> {
-    if rows.iter().any(|row| row.address == *address) {
-        return Err(Violation::BadSwap {
-            address: address.clone(),
-        });
-    }
-    Ok(())
 }

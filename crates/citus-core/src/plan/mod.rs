@@ -13,6 +13,7 @@ mod exchange;
 mod follow;
 mod hold;
 mod identity;
+mod reach;
 mod reads;
 mod reason;
 mod requests;
@@ -20,9 +21,6 @@ mod situation;
 mod wait;
 
 pub use crate::topology::{COORDINATOR_GROUP, NodeRole, Row, Rows};
-pub use addresses::{
-    AddressFacts, Answerer, Neighbour, NeighbourLeader, Reach, Unreached, UnreachedKind,
-};
 pub use cluster::{Identity, KnownCluster, ShardCount, ShardCounts, Unproven};
 pub use decide::decide;
 pub use decision::{
@@ -30,6 +28,9 @@ pub use decision::{
     Step,
 };
 pub use hold::{ActiveHold, Held, Progress, RequestedHold};
+pub use reach::{
+    AddressFacts, Answerer, Neighbour, NeighbourLeader, Reach, Unreached, UnreachedKind,
+};
 pub use reason::Reason;
 pub use situation::{Limits, Position, Probe, ProbeState, Reachability, Situation, Writes};
 pub use wait::{Stay, Wait};

@@ -5,8 +5,8 @@
 //!
 //! From the bottom up: `outcome` is what a command came to; `runtime`, `secret_files`, `source`,
 //! `stdout`, `log_writer` and `logs` use only that and each other in this order; `address` and
-//! `watch` are for commands that ask a running daemon, `remediation` and `snapshot` for those that
-//! look for themselves; then one file or folder for each command (`check`, `convert`, `history`,
+//! `watch` are for commands that ask a running daemon, `remediation`, `snapshot`, `addresses` and `look`
+//! for those that look for themselves; then one file or folder for each command (`check`, `convert`, `history`,
 //! `hold`, `plan`, `reload`, `run`, `status`); `dispatch` picks the command.
 
 mod address;
@@ -18,6 +18,7 @@ mod history;
 mod hold;
 mod log_writer;
 mod logs;
+mod look;
 mod outcome;
 mod plan;
 mod reload;

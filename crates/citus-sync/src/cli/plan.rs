@@ -10,10 +10,11 @@ use dcs_watch::client::list_once;
 use futures_util::future::{join, join_all};
 
 use super::addresses::Addresses;
+use super::look::Look;
 use super::outcome::{Done, Outcome};
 use super::remediation::describe;
 use super::runtime::block_on;
-use super::snapshot::{self, Groups, Look, Views};
+use super::snapshot::{self, Groups, Views};
 use super::source::load;
 use super::stdout::{print, print_error, print_json};
 use crate::session::inspect;

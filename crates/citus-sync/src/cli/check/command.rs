@@ -14,9 +14,10 @@ use super::{
     databases, entry_nodes, etcd, groups, hooks, rights, scopes, server, settings, shards,
 };
 use crate::cli::addresses::Addresses;
+use crate::cli::look::Look;
 use crate::cli::outcome::{Done, Outcome};
 use crate::cli::runtime::block_on;
-use crate::cli::snapshot::{self, Groups, Look, Views};
+use crate::cli::snapshot::{self, Groups, Views};
 use crate::cli::source::load;
 use crate::cli::stdout::{print, print_json};
 use crate::session::Login;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use dcs_watch::ScopeView;
 
 use super::per_database::PerDatabase;
-use crate::cli::snapshot::{Groups, Look};
+use crate::cli::look::Look;
+use crate::cli::snapshot::Groups;
 use citus_core::config::Formation;
 use citus_core::plan::{COORDINATOR_GROUP, Row, Rows, Step, Wait};
 use citus_core::render::Finding;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use dcs_watch::{HostPort, ScopeView};
 
 use super::per_database::PerDatabase;
+use crate::cli::look::Look;
 use crate::cli::remediation::{describe, quoted, remediation};
-use crate::cli::snapshot::{Answers, Groups, Look};
+use crate::cli::snapshot::{Answers, Groups};
 use crate::session::{MemberAnswer, SqlError};
 use citus_core::config::Formation;
 use citus_core::plan::{COORDINATOR_GROUP, Reach, Rows, UnreachedKind};

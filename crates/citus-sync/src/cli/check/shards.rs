@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::per_database::PerDatabase;
-use crate::cli::snapshot::{Groups, Look};
+use crate::cli::look::Look;
+use crate::cli::snapshot::Groups;
 use citus_core::plan::{COORDINATOR_GROUP, Rows};
 use citus_core::render::{Finding, counted};
 use dcs_watch::HostPort;
