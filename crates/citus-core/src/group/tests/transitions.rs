@@ -549,3 +549,26 @@ fn writes_wait_on_while_the_row_cannot_be_moved() {
     fixture.happens(Event::Fix("app"));
     ends_at(&mut fixture, "pg1");
 }
+
+/// pg1 leads again without ever having been left: what was heard of it as a standby says nothing of
+/// the leader that it is now.
+#[test]
+fn a_leader_that_was_a_standby_when_it_was_to_be_held_is_held_before_reads_move() {
+    let mut fixture = quiet();
+    fixture.happens(Event::LookForStandbys(0));
+    fixture.happens(Event::Request {
+        leaving: Some("pg1"),
+        candidate: Some("pg2"),
+        at: None,
+    });
+    fixture.happens(Event::LeaderLeaves);
+    fixture.happens(Event::PatroniGoesOn);
+    fixture.happens(Event::PatroniGoesOn);
+    once(&mut fixture);
+    fixture.happens(Event::PromotionEnds);
+    fixture.happens(Event::CatchUp);
+    fixture.told();
+    // Reads move in the first round in which the leader itself is held: asserted where they do.
+    fixture.everybody_answers();
+    assert!(!fixture.told().is_empty());
+}
