@@ -51,6 +51,10 @@ pub struct HeldEntryNodes {
     untold: EntryNodeNews,
 }
 
+/// How often the group's own leader may say that it takes no writes, or close its session, while it is
+/// known to take writes. The two are heard in any order when it changes its mind.
+const TRIES_AT_OWN: u32 = 8;
+
 #[derive(Clone, Debug, Default)]
 struct EntryNode {
     grip: Grip,
@@ -140,6 +144,7 @@ impl HeldEntryNodes {
             }
             EntryNodeAnswer::IsNone if node.grip == Grip::Taking(order) => {
                 node.grip = Grip::NotOne;
+                node.losses += u32::from(node.own);
             }
             EntryNodeAnswer::NotHeld { error } if node.grip == Grip::Taking(order) => {
                 node.grip = Grip::Skipped(error.clone());
@@ -182,7 +187,9 @@ impl HeldEntryNodes {
         if let (Some(own), Some(hold)) = (own, hold) {
             let node = self.nodes.entry(own.clone()).or_default();
             node.own = true;
-            if node.grip == Grip::None {
+            // It takes writes: that it was none a moment ago says nothing.
+            let is_free = matches!(node.grip, Grip::None | Grip::NotOne);
+            if is_free && node.losses < TRIES_AT_OWN {
                 orders.push(node.take(own, hold, id()));
             }
         }
@@ -267,7 +274,7 @@ impl HeldEntryNodes {
     /// Whether clients can write through the group's own leader, because that is not held.
     pub fn is_open(&self, own: &HostPort) -> bool {
         let node = self.nodes.get(own);
-        !node.is_some_and(|node| matches!(node.grip, Grip::Held { .. } | Grip::NotOne))
+        !node.is_some_and(|node| matches!(node.grip, Grip::Held { .. }))
     }
 
     /// Whether an order is that which holds the group's own leader.
@@ -386,8 +393,9 @@ impl HeldEntryNodes {
         }
     }
 
+    /// Those that are held, but for the group's own leader, whose clients end with it.
     fn held(&self) -> impl Iterator<Item = &HostPort> {
-        let nodes = self.nodes.iter();
+        let nodes = self.nodes.iter().filter(|(_, node)| !node.own);
         nodes.filter_map(|(address, node)| node.held_in().map(|_| address))
     }
 }
@@ -412,7 +420,7 @@ impl EntryNode {
     /// Its session was closed: it is taken again, unless that has happened too often.
     fn lost(&mut self) {
         self.losses += 1;
-        self.grip = if self.losses < LOSSES {
+        self.grip = if self.losses < LOSSES || self.own {
             Grip::None
         } else {
             Grip::Skipped("it closed the session that held it, again".to_owned())

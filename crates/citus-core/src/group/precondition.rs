@@ -8,6 +8,8 @@ use dcs_watch::{Freshness, ScopeView};
 /// The news that a step was decided on: when it changed, the step is not carried out any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precondition {
+    /// Not decided while etcd was silent.
+    fresh: bool,
     lineage: u64,
     leader: Option<i64>,
     request: Option<i64>,
@@ -18,6 +20,7 @@ impl Precondition {
     /// What was known when a step was decided.
     pub fn of(view: &ScopeView) -> Self {
         Self {
+            fresh: view.freshness == Freshness::Fresh,
             lineage: view.lineage,
             leader: view.leader.as_ref().map(|leader| leader.mod_revision),
             request: view.failover.as_ref().map(|request| request.mod_revision),
@@ -29,8 +32,7 @@ impl Precondition {
     /// request, and writes down other standbys, right after it.
     pub fn still_leads(self, view: &ScopeView) -> bool {
         let now = Self::of(view);
-        view.freshness == Freshness::Fresh
-            && (now.lineage, now.leader) == (self.lineage, self.leader)
+        (now.fresh || !self.fresh) && (now.lineage, now.leader) == (self.lineage, self.leader)
     }
 
     /// Whether nothing of it has changed.

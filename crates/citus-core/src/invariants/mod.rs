@@ -34,7 +34,9 @@ pub fn check(situation: &Situation<'_>, decision: &Decision) -> Result<(), Viola
         if situation.writes != Writes::Allowed {
             return Err(Violation::OnlyObserved);
         }
-        if situation.view.freshness != Freshness::Fresh {
+        if situation.view.freshness != Freshness::Fresh
+            && !undoes_a_read_move(situation, database, step)
+        {
             return Err(Violation::NotFresh);
         }
         let Some(Rows::Known(rows)) = situation.rows.get(database) else {
@@ -45,6 +47,19 @@ pub fn check(situation: &Situation<'_>, decision: &Decision) -> Result<(), Viola
         check_step(situation, database, rows, step)?;
     }
     Ok(())
+}
+
+/// Rule 5: while etcd is silent nothing is changed, but that a hold which ends may take its own read
+/// move back. What the move itself has to keep is checked as ever.
+fn undoes_a_read_move(situation: &Situation<'_>, database: &str, step: &Step) -> bool {
+    let Step::Move(step) = step else {
+        return false;
+    };
+    let expired = situation.active_hold.is_some_and(|hold| hold.expired);
+    let is_held = matches!(situation.progress_of(database).held, Held::Yes { .. });
+    let at_standby = situation.answers.get(&step.from);
+    let at_standby = at_standby.is_some_and(|probe| probe.state == ProbeState::InRecovery);
+    (expired || situation.stopping) && is_held && at_standby
 }
 
 fn check_step(

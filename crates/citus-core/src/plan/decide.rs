@@ -52,12 +52,12 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         }),
     };
     if let Some(wait) = stale {
-        let steps = each(situation, |database, _| {
-            let ends = expired || situation.stopping;
-            if ends && situation.progress_of(database).held != Held::No {
-                Step::LetGo
-            } else {
-                Step::Wait(wait.clone())
+        let ends = expired || situation.stopping;
+        let steps = each(situation, |database, rows| {
+            match situation.progress_of(database).held {
+                Held::Yes { .. } if ends => end_unseen(situation, rows),
+                Held::Taking if ends => Step::LetGo,
+                _ => Step::Wait(wait.clone()),
             }
         });
         let rule = if expired { Rule::Expired } else { Rule::Stale };
@@ -84,6 +84,21 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         ask,
         reachability,
         again_in: situation.until_due(),
+    }
+}
+
+/// The end of a hold while etcd is silent. Our own read move is undone where the leader that etcd
+/// named last says on its live session that it takes writes: else these would fail at the standby until
+/// etcd is back.
+fn end_unseen(situation: &Situation<'_>, rows: &Rows) -> Step {
+    if let (Leader::Writable(address), Rows::Known(rows)) = (leader(situation), rows)
+        && let Ok(primary) = the_primary_row(situation, rows)
+        && reads::are_moved(situation, primary)
+        && let Ok(back) = point_at(situation, rows, primary, address)
+    {
+        Step::Move(back)
+    } else {
+        Step::LetGo
     }
 }
 

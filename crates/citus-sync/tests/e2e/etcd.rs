@@ -21,6 +21,30 @@ fn etcd_restarted_under_the_watch_is_survived() {
     in_sync(&lab, &daemon);
 }
 
+#[test]
+fn a_release_while_etcd_is_silent_puts_reads_and_writes_back_at_the_leader() {
+    let lab = laboratory();
+    let daemon = Daemon::start_by(&lab, &json!({"hold_timeout": "59s"}));
+    in_sync(&lab, &daemon);
+    let before = lab.rows("postgres").expect("rows");
+    let answer = daemon.hold(1);
+    assert!(answer.reads_moved_to.is_some(), "{answer:?}");
+    assert_ne!(lab.rows("postgres").expect("rows"), before);
+    lab.etcd().freeze();
+    let stale = wait_for("the view to be stale", SOON, || {
+        let state = serde_json::to_value(daemon.state()?)?;
+        Ok(state.to_string().contains("stale"))
+    });
+    daemon.expect(stale);
+    daemon.release(1);
+    let back = wait_for("the row to be back", SOON, || {
+        Ok(lab.rows("postgres")? == before && lab.rows("second")? == before)
+    });
+    lab.etcd().thaw();
+    daemon.expect(back);
+    in_sync(&lab, &daemon);
+}
+
 fn coordinator(lab: &Lab) -> lab::postgres::Client {
     lab.coordinator()
         .connect("postgres")

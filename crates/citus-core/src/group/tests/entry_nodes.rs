@@ -300,7 +300,11 @@ fn own(answer: EntryNodeAnswer) -> Scenario {
 #[test]
 fn writes_through_the_own_leader_are_held_or_known_not_to_be() {
     assert!(!own(held()).nodes.is_open(&addr("pg1")));
-    assert!(!own(EntryNodeAnswer::IsNone).nodes.is_open(&addr("pg1")));
+    // A standby is asked again as soon as it leads.
+    let mut standby = own(EntryNodeAnswer::IsNone);
+    assert!(standby.nodes.is_open(&addr("pg1")));
+    assert_eq!(standby.due(), []);
+    assert_eq!(standby.due_at_own().len(), 1);
     let error = "too many clients".to_owned();
     let mut refused = own(EntryNodeAnswer::NotHeld { error });
     assert!(refused.nodes.is_open(&addr("pg1")));

@@ -43,6 +43,27 @@ fn at_the_deadline_a_hold_that_is_being_taken_is_called_off() {
     assert_eq!(*app(&decision), Step::LetGo);
 }
 
+/// Writes would fail at the standby until etcd is back.
+#[test]
+fn a_hold_that_ends_while_etcd_is_silent_takes_its_own_read_move_back() {
+    let moved = || {
+        expired()
+            .row_at("pg2")
+            .standby_at("pg2", 100, 100, 1)
+            .leader_at(100, 1)
+    };
+    let decision = moved().stale().decide();
+    assert_eq!(decision.rule, Rule::Expired);
+    assert_eq!(moved_to(&decision), addr("pg1"));
+    // Not to a leader that does not prove that it takes writes.
+    for silent in [moved().lost("pg1"), moved().says(ProbeState::InRecovery)] {
+        assert_eq!(*app(&silent.stale().decide()), Step::LetGo);
+    }
+    // Nor from a member that is no standby: the row may be another's to move.
+    let elsewhere = moved().at_row("pg2", ProbeState::Writable).stale();
+    assert_eq!(*app(&elsewhere.decide()), Step::LetGo);
+}
+
 #[test]
 fn a_silent_etcd_does_not_prolong_a_hold() {
     for held in [Held::Taking, Held::Yes { round: 1 }] {
