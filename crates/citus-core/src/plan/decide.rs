@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcs_watch::{Freshness, HostPort, Role, SystemId};
 
-use super::addresses::is_ours;
+use super::addresses::{is_ours, may_leave};
 use super::follow::{follow, point_at, the_primary_row};
 use super::{
     Ask, Decision, Held, Hold, Identity, ProbeState, Reachability, Reason, Row, Rows, Rule,
@@ -55,7 +55,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         let ends = expired || situation.stopping;
         let steps = each(situation, |database, rows| {
             match situation.progress_of(database).held {
-                Held::Yes { .. } if ends => end_unseen(situation, rows),
+                Held::Yes { .. } if ends => end_unseen(situation, database, rows),
                 Held::Taking if ends => Step::LetGo,
                 _ => Step::Wait(wait.clone()),
             }
@@ -90,10 +90,14 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
 /// The end of a hold while etcd is silent. Our own read move is undone where the leader that etcd
 /// named last says on its live session that it takes writes: else these would fail at the standby until
 /// etcd is back.
-fn end_unseen(situation: &Situation<'_>, rows: &Rows) -> Step {
+fn end_unseen(situation: &Situation<'_>, database: &str, rows: &Rows) -> Step {
     if let (Leader::Writable(address), Rows::Known(rows)) = (leader(situation), rows)
+        && !situation.addresses.fixed
         && let Ok(primary) = the_primary_row(situation, rows)
         && reads::are_moved(situation, primary)
+        && is_ours(situation, database, primary).is_ok()
+        && may_leave(situation, database, primary, address).is_ok()
+        && situation.may_follow(database).is_ok()
         && let Ok(back) = point_at(situation, rows, primary, address)
     {
         Step::Move(back)

@@ -59,6 +59,12 @@ fn a_hold_that_ends_while_etcd_is_silent_takes_its_own_read_move_back() {
     for silent in [moved().lost("pg1"), moved().says(ProbeState::InRecovery)] {
         assert_eq!(*app(&silent.stale().decide()), Step::LetGo);
     }
+    // Nor to one that is not known to have the group's shards, or of a row that follows by itself.
+    let mut new_to_us = moved();
+    new_to_us.known_cluster = None;
+    for kept in [new_to_us, moved().fixed()] {
+        assert_eq!(*app(&kept.stale().decide()), Step::LetGo);
+    }
     // Nor from a member that is no standby: the row may be another's to move.
     let elsewhere = moved().at_row("pg2", ProbeState::Writable).stale();
     assert_eq!(*app(&elsewhere.decide()), Step::LetGo);
