@@ -64,7 +64,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         return Decision {
             rule,
             steps,
-            ask: vec![],
+            ask: asked_in_silence(situation),
             reachability: vec![],
             again_in: None,
         };
@@ -504,6 +504,22 @@ fn questions(
         reachability.push((*address).clone());
     }
     (ask.members, reachability)
+}
+
+/// While etcd is silent nothing is asked, but in a hold: its end looks at what the leader and the standby
+/// that has the reads say.
+fn asked_in_silence(situation: &Situation<'_>) -> Vec<Ask> {
+    let mut ask = Questions {
+        members: Vec::new(),
+        hurry: false,
+    };
+    if situation.active_hold.is_some() {
+        let rows = primary_addresses(situation);
+        for address in situation.view.leader_address().into_iter().chain(&rows) {
+            ask.add(address, false);
+        }
+    }
+    ask.members
 }
 
 /// The member at the row, where a step waits for what that says.
