@@ -3,8 +3,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use citus_core::plan::{Stay, Wait};
@@ -20,28 +20,48 @@ use crate::fixture::{in_sync, laboratory};
 struct Passage {
     host: &'static str,
     port: u16,
-    open: Arc<AtomicBool>,
+    way: Arc<Way>,
+}
+
+/// Where a passage leads, and what goes through it.
+struct Way {
+    to: AtomicU16,
+    is_open: AtomicBool,
+    clients: Mutex<Vec<TcpStream>>,
 }
 
 impl Passage {
     fn to(server: &Postgres, host: &'static str) -> Self {
-        let (port, open) = (server.port(), Arc::new(AtomicBool::new(false)));
+        let port = server.port();
+        let way = Arc::new(Way {
+            to: AtomicU16::new(port),
+            is_open: AtomicBool::new(false),
+            clients: Mutex::default(),
+        });
         let listener = TcpListener::bind((host, port)).expect("a second address");
-        let is_open = open.clone();
+        let through = way.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let is_open = is_open.clone();
+                let through = through.clone();
                 thread::spawn(move || {
                     // What the client closes ends both ways.
-                    let _ = pass(client, port, &is_open);
+                    let _ = pass(client, &through);
                 });
             }
         });
-        Self { host, port, open }
+        Self { host, port, way }
     }
 
     fn open(&self) {
-        self.open.store(true, Ordering::SeqCst);
+        self.way.is_open.store(true, Ordering::SeqCst);
+    }
+
+    /// The address is given to another server; whoever was at the first one is cut off.
+    fn turn_to(&self, server: &Postgres) {
+        self.way.to.store(server.port(), Ordering::SeqCst);
+        for client in self.way.clients.lock().expect("clients").drain(..) {
+            let _ = client.shutdown(Shutdown::Both);
+        }
     }
 
     fn address(&self) -> String {
@@ -50,15 +70,19 @@ impl Passage {
 }
 
 /// The first packet names the application.
-fn pass(mut client: TcpStream, port: u16, is_open: &AtomicBool) -> std::io::Result<()> {
+fn pass(mut client: TcpStream, way: &Way) -> std::io::Result<()> {
+    way.clients
+        .lock()
+        .expect("clients")
+        .push(client.try_clone()?);
     let mut packet = [0; 4096];
     let length = client.read(&mut packet)?;
     let first = &packet[..length];
     let ours = first.windows(10).any(|window| window == b"citus-sync");
-    if !ours && !is_open.load(Ordering::SeqCst) {
+    if !ours && !way.is_open.load(Ordering::SeqCst) {
         return client.shutdown(Shutdown::Both);
     }
-    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    let mut server = TcpStream::connect(("127.0.0.1", way.to.load(Ordering::SeqCst)))?;
     server.write_all(first)?;
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
     let there = thread::spawn(move || {
@@ -303,15 +327,21 @@ fn a_row_moves_to_the_advertised_address_once_the_coordinator_gets_there() {
     wait_in_sync(&daemon, 1);
 }
 
-/// Groups 1 and 2, each with one member.
-fn two_groups(bed: &Bed) {
+/// Groups 1 and 2, each with one member, at addresses that can be given to other servers. Each test has
+/// hosts of its own: a passage stays until all tests are over.
+fn two_groups(bed: &Bed, hosts: [&'static str; 2]) -> [Passage; 2] {
     let [first, second, _] = &bed.servers;
-    bed.add("127.0.0.1", first, 1);
-    bed.add("127.0.0.1", second, 2);
-    bed.member("wk1", "wk1a", &first.address());
-    bed.member("wk2", "wk2a", &second.address());
+    let (one, two) = (Passage::to(first, hosts[0]), Passage::to(second, hosts[1]));
+    for passage in [&one, &two] {
+        passage.open();
+    }
+    bed.add(one.host, first, 1);
+    bed.add(two.host, second, 2);
+    bed.member("wk1", "wk1a", &one.address());
+    bed.member("wk2", "wk2a", &two.address());
     bed.leader("wk1", "wk1a");
     bed.leader("wk2", "wk2a");
+    [one, two]
 }
 
 fn both(config: &mut Value) {
@@ -319,12 +349,14 @@ fn both(config: &mut Value) {
 }
 
 /// The two members exchange their addresses.
-fn exchange_addresses(bed: &Bed) {
+fn exchange_addresses(bed: &Bed, [one, two]: &[Passage; 2]) {
     let [first, second, _] = &bed.servers;
-    let (one, two) = (member_key(&second.address()), member_key(&first.address()));
+    one.turn_to(second);
+    two.turn_to(first);
+    let (at_one, at_two) = (member_key(&one.address()), member_key(&two.address()));
     let keys = [
-        ("/service/wk1/members/wk1a", one.as_str()),
-        ("/service/wk2/members/wk2a", two.as_str()),
+        ("/service/wk1/members/wk1a", at_two.as_str()),
+        ("/service/wk2/members/wk2a", at_one.as_str()),
     ];
     bed.etcd.kv().put_all(&keys).expect("put");
 }
@@ -332,20 +364,17 @@ fn exchange_addresses(bed: &Bed) {
 #[test]
 fn groups_whose_leaders_exchange_addresses_are_exchanged_in_one_transaction() {
     let bed = Bed::start();
-    two_groups(&bed);
-    let [first, second, _] = &bed.servers;
+    let passages = two_groups(&bed, ["127.0.0.91", "127.0.0.92"]);
+    let [at_one, at_two] = passages.each_ref().map(Passage::address);
     let (one, two) = (bed.nodeid(1), bed.nodeid(2));
     let daemon = bed.daemon(both);
     wait_in_sync(&daemon, 1);
     wait_in_sync(&daemon, 2);
-    exchange_addresses(&bed);
-    bed.wait_row(&daemon, &format!("{one} 1 {}", second.address()));
+    exchange_addresses(&bed, &passages);
+    bed.wait_row(&daemon, &format!("{one} 1 {at_two}"));
     assert_eq!(
         bed.rows(),
-        [
-            format!("{one} 1 {}", second.address()),
-            format!("{two} 2 {}", first.address())
-        ]
+        [format!("{one} 1 {at_two}"), format!("{two} 2 {at_one}")]
     );
     wait_in_sync(&daemon, 1);
     wait_in_sync(&daemon, 2);
@@ -358,7 +387,7 @@ fn groups_whose_leaders_exchange_addresses_are_exchanged_in_one_transaction() {
 #[test]
 fn an_exchange_waits_for_no_writer() {
     let bed = Bed::start();
-    two_groups(&bed);
+    let passages = two_groups(&bed, ["127.0.0.93", "127.0.0.94"]);
     bed.execute(
         "SET citus.shard_count = 4; CREATE TABLE t (id int); \
          SELECT create_distributed_table('t', 'id')",
@@ -370,12 +399,9 @@ fn an_exchange_waits_for_no_writer() {
     let locks = "BEGIN; SELECT lock_shard_metadata(5, array_agg(shardid ORDER BY shardid)) \
          FROM pg_dist_placement WHERE groupid = 2";
     writer.batch_execute(locks).expect("a writer's locks");
-    exchange_addresses(&bed);
-    let second = &bed.servers[1];
-    bed.wait_row(
-        &daemon,
-        &format!("{} 1 {}", bed.nodeid(1), second.address()),
-    );
+    exchange_addresses(&bed, &passages);
+    let at_two = passages[1].address();
+    bed.wait_row(&daemon, &format!("{} 1 {at_two}", bed.nodeid(1)));
     drop(writer);
     wait_in_sync(&daemon, 1);
     wait_in_sync(&daemon, 2);
@@ -384,8 +410,8 @@ fn an_exchange_waits_for_no_writer() {
 #[test]
 fn rows_of_a_database_that_numbers_its_groups_differently_are_left_alone_and_told() {
     let bed = Bed::start();
-    two_groups(&bed);
-    exchange_addresses(&bed);
+    let passages = two_groups(&bed, ["127.0.0.95", "127.0.0.96"]);
+    exchange_addresses(&bed, &passages);
     let before = bed.rows();
     let daemon = bed.daemon(both);
     for group in [1, 2] {
@@ -448,10 +474,11 @@ fn rows_get_the_registered_address_and_the_daemon_connects_to_the_advertised_one
 #[test]
 fn a_group_behind_a_fixed_address_is_held_and_its_row_never_rewritten() {
     let bed = Bed::start();
-    let [first, second, _] = &bed.servers;
+    let [first, ..] = &bed.servers;
     let vip = Passage::to(first, "127.0.0.99");
     vip.open();
     bed.add(vip.host, first, 1);
+    let second = first.standby("pg1b").expect("a standby");
     bed.execute(
         "SET citus.shard_count = 4; CREATE TABLE t (id int); \
          SELECT create_distributed_table('t', 'id')",
@@ -479,6 +506,8 @@ fn a_group_behind_a_fixed_address_is_held_and_its_row_never_rewritten() {
         )
     });
     assert!(held.to_string().contains("`fixed`"), "{held}");
+    second.promote().expect("promoted");
+    vip.turn_to(&second);
     bed.leader("wk1", "pg2");
     bed.etcd
         .kv()
