@@ -277,5 +277,6 @@ fn groups_without_a_row_take_no_session_of_the_coordinator() {
 fn sixty_silent_leaders_take_a_bounded_number_of_sessions_of_the_coordinator() {
     let _silent = silent_leaders("silent_rows", "silent_rows", true);
     let most = most_sessions("silent_rows", "silent_rows");
-    assert!((1..=12).contains(&most), "{most} sessions");
+    // Two that stay, ten questions at once, and those that were just given back.
+    assert!((1..=16).contains(&most), "{most} sessions");
 }

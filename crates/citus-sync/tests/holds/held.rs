@@ -222,9 +222,10 @@ impl Held {
         self.at_entry_nodes.drive_until(quiet).await;
     }
 
-    /// Turns for a moment.
+    /// Turns until something is heard of an entry node, or for a second. What is under way has
+    /// deadlines of its own, and would miss them if the runtime stood still.
     pub(crate) async fn turn(&mut self) {
-        let _ = timeout(Duration::from_millis(5), self.at_entry_nodes.drive()).await;
+        let _ = timeout(Duration::from_secs(1), self.at_entry_nodes.hear()).await;
     }
 
     /// The leader takes no writes any more.
