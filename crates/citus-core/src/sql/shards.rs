@@ -2,7 +2,7 @@
 
 use super::quote;
 
-/// The system identifier of the session's server. PostgreSQL lets every role ask (there is no REVOKE in
+/// The system identifier of the session's server. PostgreSQL lets every role ask (seen on PostgreSQL 15) (there is no REVOKE in
 /// its `system_functions.sql`); where somebody revoked that, it fails with 42501.
 pub const SYSTEM: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
 
