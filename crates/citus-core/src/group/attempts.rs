@@ -12,6 +12,8 @@ use crate::report::RetryReport;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause: what is fixed is found within this time, although no event tells of it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest pause while a hold stands on until its row can be moved.
+const WHILE_HELD: Duration = Duration::from_millis(250);
 /// Each pause is longer than the one before by this.
 const GROWTH: f64 = 1.5;
 
@@ -129,13 +131,19 @@ impl Attempts {
             Err(failure) if failure.kind == FailureKind::Superseded => attempt.failed = None,
             Err(failure) => {
                 let kind = discriminant(step);
+                // Writers wait for the next try.
+                let longest = if failure.hold_kept {
+                    WHILE_HELD
+                } else {
+                    Duration::MAX
+                };
                 let failed = attempt.failed.take().filter(|failed| failed.kind == kind);
                 let failures = failed.map_or(0, |failed| failed.failures) + 1;
                 attempt.failed = Some(Failed {
                     failures,
                     error: failure.text.clone(),
                     kind,
-                    due: Some(now + pause(failures, jitter)),
+                    due: Some(now + pause(failures, jitter).min(longest)),
                 });
             }
         }

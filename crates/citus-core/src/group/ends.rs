@@ -84,6 +84,8 @@ impl Group {
                 if !self.slots.settle(database, order, now) {
                     // Called off while its last lock came.
                     self.discard(database, now);
+                } else if let Some(hold) = self.phase.hold_mut() {
+                    hold.taken = true;
                 }
             }
             Ok(_) => {
@@ -225,6 +227,11 @@ impl Group {
             // What was written through the leader until now is in no position that was said before.
             self.round += 1;
             self.slots.open(&database, self.round);
+            let leader = node.clone();
+            self.want(Effect::FlushLog {
+                database: database.clone(),
+                leader,
+            });
         }
         let Some(entry_nodes) = self.slots.entry_nodes(&database) else {
             return;
@@ -256,7 +263,7 @@ impl Group {
     /// Reads of one database go to a standby, or back.
     fn reads_moved(&mut self, database: &str, step: &Move, finished: &Finished, now: Instant) {
         if let Some(entry_nodes) = self.slots.entry_nodes(database) {
-            entry_nodes.reads_moved(step);
+            entry_nodes.reads_moved(step, &finished.skipped);
         }
         self.tell_skipped(database, &finished.skipped);
         if finished.plain {

@@ -46,8 +46,11 @@ pub struct HeldEntryNodes {
     kept: bool,
     /// The hold stands without some, of which it is not known yet whether they can be held.
     joining: bool,
-    /// Those that a read move under way leaves for later.
+    /// Those that a read move under way leaves for later, and those that it takes along.
     later: Vec<HostPort>,
+    at_once: Vec<HostPort>,
+    /// When the hold was about to end, it had had time enough to hold all of them.
+    had_time: bool,
     untold: EntryNodeNews,
 }
 
@@ -61,6 +64,8 @@ struct EntryNode {
     /// It is the group's own leader.
     own: bool,
     losses: u32,
+    /// The hold that was about to end stands on: it is to be taken after all.
+    again: bool,
     /// It has followed a read move although it was held late.
     followed: bool,
     /// The standby that shows whatever was written through it before it was held.
@@ -86,6 +91,8 @@ enum Grip {
     Skipped(String),
     /// It is no entry node for the moment.
     NotOne,
+    /// Taking it was called off, because the hold was about to end.
+    CalledOff,
 }
 
 /// The coordinator's row was moved, and the one at the entry node was not.
@@ -196,15 +203,18 @@ impl HeldEntryNodes {
         for (address, node) in &mut self.nodes {
             if let Some(hold) = hold
                 && node.grip == Grip::None
-                && node.losses > 0
+                && (node.losses > 0 || node.again)
                 && !node.own
             {
+                node.again = false;
                 orders.push(node.take(address, hold, id()));
             }
             let behind = node.behind.as_ref();
             let is_at = |behind: &Behind| row.is_none_or(|row| *row == behind.step.to);
             if behind.is_some_and(is_at) {
-                orders.extend(node.follow(address, self.leader_is_gone, &mut id));
+                let to_leader = behind.is_some_and(|behind| own == Some(&behind.step.to));
+                let at_once = self.leader_is_gone || to_leader;
+                orders.extend(node.follow(address, at_once, &mut id));
             }
         }
         orders
@@ -213,16 +223,30 @@ impl HeldEntryNodes {
     /// Reads are about to be moved: which of these entry nodes follow at once. `round` is that of the
     /// open hold.
     pub fn move_reads(&mut self, targets: Vec<HostPort>, round: u64) -> Vec<HostPort> {
-        let (at_once, later) = targets.into_iter().partition(|target| {
+        let (at_once, later): (Vec<_>, _) = targets.into_iter().partition(|target| {
             let node = self.nodes.get(target);
-            self.leader_is_gone || node.is_some_and(|node| node.follows_at_once(round))
+            // An older move that is under way there must not come last.
+            let is_busy = node.is_some_and(|node| node.following.is_some());
+            let in_time = node.is_some_and(|node| node.follows_at_once(round));
+            !is_busy && (self.leader_is_gone || in_time)
         });
         self.later = later;
+        self.at_once.clone_from(&at_once);
         at_once
     }
 
-    /// The coordinator's row is moved: those that did not follow at once do later.
-    pub fn reads_moved(&mut self, step: &Move) {
+    /// The coordinator's row is moved: those that did not follow at once do later, and those that were
+    /// skipped at the end of the hold.
+    pub fn reads_moved(&mut self, step: &Move, skipped: &[Skipped]) {
+        for address in std::mem::take(&mut self.at_once) {
+            if let Some(node) = self.nodes.get_mut(&address) {
+                let failed = skipped.iter().any(|skipped| skipped.node == address);
+                node.behind = failed.then(|| Behind {
+                    step: step.clone(),
+                    how: How::Failed,
+                });
+            }
+        }
         for address in std::mem::take(&mut self.later) {
             let node = self.nodes.entry(address).or_default();
             node.behind = Some(Behind {
@@ -268,7 +292,7 @@ impl HeldEntryNodes {
     /// Whether it is known of the group's own leader whether it is held.
     pub fn own_is_known(&self) -> bool {
         let mut own = self.nodes.values().filter(|node| node.own);
-        own.all(|node| !matches!(node.grip, Grip::Taking(_)))
+        self.leader_is_gone || own.all(|node| !matches!(node.grip, Grip::Taking(_)))
     }
 
     /// Whether clients can write through the group's own leader, because that is not held.
@@ -298,15 +322,21 @@ impl HeldEntryNodes {
 
     /// The hold is about to end: those that are still being taken are called off.
     pub fn stop_taking(&mut self, now: Instant) {
-        let had_time = self
+        self.had_time = self
             .begun
             .is_some_and(|begun| now.saturating_duration_since(begun) >= TIME_TO_BE_HELD);
-        for (address, node) in &mut self.nodes {
-            if !matches!(node.grip, Grip::Taking(_)) {
-                continue;
+        for node in self.nodes.values_mut() {
+            if matches!(node.grip, Grip::Taking(_)) {
+                node.grip = Grip::CalledOff;
             }
-            node.grip = Grip::None;
-            if had_time {
+        }
+    }
+
+    /// The hold is over: those that were not held in all its time are told of. One that had no time
+    /// is not at fault, and the group's own leader has no clients left.
+    fn tell_called_off(&mut self) {
+        for (address, node) in &mut self.nodes {
+            if node.grip == Grip::CalledOff && self.had_time && !node.own {
                 let error = "was not held before the hold ended".to_owned();
                 self.untold.skipped.push(Skipped {
                     node: address.clone(),
@@ -321,6 +351,10 @@ impl HeldEntryNodes {
     /// begins again.
     pub fn resume(&mut self) {
         for node in self.nodes.values_mut() {
+            if node.grip == Grip::CalledOff {
+                node.grip = Grip::None;
+                node.again = true;
+            }
             node.following = None;
             if let Some(behind) = &mut node.behind
                 && matches!(
@@ -333,12 +367,15 @@ impl HeldEntryNodes {
         }
     }
 
-    /// The hold ends: what is to be done at each. The coordinator's part is not waited for.
-    pub fn end(&mut self, now: Instant) -> Vec<EntryNodeEnd> {
+    /// The hold ends: what is to be done at each; none follows where the coordinator's `row`, while it
+    /// is known, is not any more. The coordinator's part is not waited for.
+    pub fn end(&mut self, row: Option<&HostPort>, now: Instant) -> Vec<EntryNodeEnd> {
         self.stop_taking(now);
         let mut ends = Vec::new();
         for (address, node) in &mut self.nodes {
-            let follow = node.behind.take().map(|behind| behind.step);
+            let behind = node.behind.take();
+            let behind = behind.filter(|behind| row.is_none_or(|row| *row == behind.step.to));
+            let follow = behind.map(|behind| behind.step);
             if follow.is_some() || node.held_in().is_some() {
                 ends.push(EntryNodeEnd {
                     node: address.clone(),
@@ -352,6 +389,7 @@ impl HeldEntryNodes {
     /// What is to be told at the end: what was not told yet, and those that did not follow, unless
     /// they were told before.
     pub fn last_news(&mut self, not_followed: Vec<Skipped>) -> EntryNodeNews {
+        self.tell_called_off();
         let mut news = self.news();
         for skipped in not_followed {
             let node = self.nodes.get(&skipped.node);
@@ -446,7 +484,7 @@ impl EntryNode {
     fn follow(
         &mut self,
         address: &HostPort,
-        leader_is_gone: bool,
+        at_once: bool,
         id: &mut impl FnMut() -> u64,
     ) -> Option<EntryNodeOrder> {
         let is_held = self.held_in().is_some();
@@ -456,7 +494,7 @@ impl EntryNode {
         }
         let action = match behind.how {
             How::Following(_) | How::Failed => return None,
-            _ if leader_is_gone => EntryNodeAction::Follow(behind.step.clone()),
+            _ if at_once => EntryNodeAction::Follow(behind.step.clone()),
             How::CaughtUp => EntryNodeAction::Follow(behind.step.clone()),
             How::Waiting if is_held => EntryNodeAction::CatchUp(behind.step.clone()),
             How::Waiting | How::CatchingUp(_) | How::CannotTell => return None,

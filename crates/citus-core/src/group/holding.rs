@@ -306,11 +306,11 @@ impl Slots {
         self.entry_nodes.get_mut(database)
     }
 
-    /// Whether the leader takes no writes any more: holds that are open, and entry nodes of those
-    /// that were lost, are told.
+    /// Whether the leader takes no writes any more: holds that do not end already, and entry nodes of
+    /// those that were lost, are told.
     pub(super) fn leader_is_gone(&mut self, gone: bool) {
         for (name, nodes) in &mut self.entry_nodes {
-            if matches!(self.by_database.get(name), None | Some(Slot::Open { .. })) {
+            if !matches!(self.by_database.get(name), Some(Slot::Ending { .. })) {
                 nodes.leader_is_gone(gone);
             }
         }

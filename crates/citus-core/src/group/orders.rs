@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use dcs_watch::{HostPort, ScopeView};
+use dcs_watch::{Freshness, HostPort, ScopeView};
 
 use super::effect::{Action, Effect, Order};
 use super::holding::CallOff;
@@ -12,7 +12,7 @@ use super::state::Group;
 use crate::entry_node::{EntryNodeAction, EntryNodeOrder};
 use crate::event::Event;
 use crate::invariants;
-use crate::plan::{Decision, Held, Move, ProbeState, Reason, Rows, Situation, Step};
+use crate::plan::{Decision, Held, Move, ProbeState, Reason, Rows, Situation, Step, Wait};
 use crate::topology::Row;
 
 impl Group {
@@ -29,7 +29,7 @@ impl Group {
                 self.start_one(situation, database, step, now);
             }
         }
-        self.start_at_entry_nodes(situation, now.instant);
+        self.start_at_entry_nodes(situation, decision, now.instant);
     }
 
     /// Calls off a hold that is being taken; whether one is.
@@ -48,7 +48,7 @@ impl Group {
     /// Releases a hold that came too late.
     pub(super) fn discard(&mut self, database: &str, now: Instant) {
         let entry_nodes = self.slots.entry_nodes(database);
-        let entry_nodes = entry_nodes.map(|nodes| nodes.end(now));
+        let entry_nodes = entry_nodes.map(|nodes| nodes.end(None, now));
         self.want(Effect::Discard {
             database: database.to_owned(),
             entry_nodes: entry_nodes.unwrap_or_default(),
@@ -59,7 +59,15 @@ impl Group {
         let waits_for_others = matches!(step, Step::Resync(_)) && self.facts.others_held;
         // Once we are asked to stop, what is open is ended, and nothing is begun.
         let too_late = situation.stopping && self.slots.held(database) == Held::No;
-        step.acts() && self.attempts.may_start(database, step) && !waits_for_others && !too_late
+        // A hold that is to end does not wait for the end of a pause.
+        let expired = situation.active_hold.is_some_and(|hold| hold.expired);
+        let ends = self.slots.is_open(database) && (expired || situation.stopping);
+        let is_free = if ends {
+            !self.attempts.is_running(database)
+        } else {
+            self.attempts.may_start(database, step)
+        };
+        step.acts() && is_free && !waits_for_others && !too_late
     }
 
     fn start_one(&mut self, situation: &Situation<'_>, database: &str, step: &Step, now: Now) {
@@ -106,7 +114,7 @@ impl Group {
             }
             Step::LetGo if self.slots.end(database) => Action::Release {
                 entry_nodes: match self.slots.entry_nodes(database) {
-                    Some(entry_nodes) => entry_nodes.end(now.instant),
+                    Some(entry_nodes) => entry_nodes.end(situation.row_of(database), now.instant),
                     None => vec![],
                 },
             },
@@ -205,7 +213,15 @@ impl Group {
     }
 
     /// What is due at the entry nodes: of one that closed its session, and of those that are behind.
-    fn start_at_entry_nodes(&mut self, situation: &Situation<'_>, now: Instant) {
+    fn start_at_entry_nodes(
+        &mut self,
+        situation: &Situation<'_>,
+        decision: &Decision,
+        now: Instant,
+    ) {
+        if situation.view.freshness != Freshness::Fresh {
+            return;
+        }
         let cooldown = self.settings.policy.lock_cooldown;
         let hold = self.phase.hold().filter(|hold| !hold.active(now).expired);
         let hold = hold.filter(|_| !situation.stopping).map(|hold| {
@@ -213,7 +229,12 @@ impl Group {
             EntryNodeAction::Hold { left, cooldown }
         });
         let own = |database: &str| {
+            // Where the hold ends, nothing is held any more: the next leader's own clients may write.
+            let stands = decision.steps.get(database).is_some_and(stands_in);
             let leader = situation.leader_answer();
+            if !stands {
+                return None;
+            }
             own_leader(situation.view, leader, situation.rows.get(database)).cloned()
         };
         let row = |database: &str| situation.row_of(database).cloned();
@@ -269,6 +290,14 @@ pub(super) fn own_leader<'s>(
     let has_metadata = rows.iter().any(Row::is_entry_node);
     let leader = view.leader_address()?;
     (has_metadata && *answer == ProbeState::Writable).then_some(leader)
+}
+
+/// Whether a hold stands on with this step.
+fn stands_in(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Hold(_) | Step::ReadMove(_) | Step::Wait(Wait::Taking { .. } | Wait::Held { .. })
+    )
 }
 
 fn next(orders: &mut u64) -> u64 {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use citus_core::plan::Move;
-use citus_core::sql::{FLUSHED, has_replayed};
+use citus_core::sql::{FLUSH, FLUSHED, has_replayed};
 use dcs_watch::HostPort;
 use tokio::time::sleep;
 
@@ -27,6 +27,8 @@ pub(super) async fn catch_up(
 ) -> Result<(), SqlError> {
     let mut leader = sessions.open(&step.from, &database.name).await?;
     let mut standby = sessions.open(&step.to, &database.name).await?;
+    // What is on its disk may end before what was acknowledged last.
+    leader.rows(FLUSH).await?;
     let rows = leader.rows(FLUSHED).await?;
     let flushed = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
     let question = has_replayed(flushed);

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use citus_core::outcome::{Finished, Phases};
+use citus_core::outcome::{Finished, Phases, Skipped};
 use citus_core::plan::Move;
 use dcs_watch::HostPort;
 
@@ -121,6 +121,9 @@ impl Hold {
                 return Err(NotFinished { error, kept });
             }
         };
+        // One that only had to give back what it held is dropped, and has missed nothing.
+        let follows = |skipped: &Skipped| ending.following.contains(&skipped.node);
+        let skipped: Vec<Skipped> = skipped.into_iter().filter(follows).collect();
         if plain {
             mark_skipped(database, &dialect, &skipped).await;
         }

@@ -246,7 +246,7 @@ impl Held {
         let (database, entry_nodes) = (sessions.database, sessions.entry_nodes);
         let moved = move_reads(database, entry_nodes, &at_once, 1, step, || true).await;
         assert_eq!(moved.expect("reads are moved").skipped, []);
-        nodes.reads_moved(step);
+        nodes.reads_moved(step, &[]);
         self.at_entry_nodes.start_what_is_due();
     }
 
@@ -265,7 +265,7 @@ impl Held {
     /// Lets go. What was not told yet.
     pub(crate) async fn release(self, sessions: Sessions<'_>) -> EntryNodeNews {
         let mut at_entry_nodes = self.at_entry_nodes;
-        let ends = at_entry_nodes.nodes.end(Instant::now());
+        let ends = at_entry_nodes.nodes.end(None, Instant::now());
         let held = at_entry_nodes.holds.end(&sessions.database.name);
         let (database, entry_nodes) = (sessions.database, sessions.entry_nodes);
         let released = self.hold.release(database, entry_nodes, held, &ends);

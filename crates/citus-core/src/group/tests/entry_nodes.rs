@@ -95,7 +95,7 @@ impl Scenario {
     fn move_reads(&mut self, nodes: &[&str], step: &Move) -> Vec<HostPort> {
         let targets = nodes.iter().map(|node| addr(node)).collect();
         let at_once = self.nodes.move_reads(targets, ROUND);
-        self.nodes.reads_moved(step);
+        self.nodes.reads_moved(step, &[]);
         at_once
     }
 }
@@ -193,7 +193,7 @@ fn an_entry_node_that_could_not_follow_is_tried_again_at_the_end_of_the_hold() {
     let order = scenario.only_due();
     scenario.hear("late", order.id, EntryNodeAnswer::DidNotFollow, ROUND);
     assert_eq!(scenario.due(), []);
-    let ends = scenario.nodes.end(scenario.zero);
+    let ends = scenario.nodes.end(Some(&addr("pg2")), scenario.zero);
     let follows: Vec<_> = ends.into_iter().map(|end| (end.node, end.follow)).collect();
     assert_eq!(follows, [(addr("late"), Some(to("pg2")))]);
 }
@@ -264,7 +264,7 @@ fn an_entry_node_that_cannot_be_held_is_told_once_and_one_that_leads_nothing_nev
 fn an_entry_node_that_had_no_time_to_be_held_is_not_named_at_the_end() {
     let named = |after: Duration| {
         let mut scenario = Scenario::new(&["slow"]);
-        scenario.nodes.end(scenario.zero + after);
+        scenario.nodes.end(None, scenario.zero + after);
         let news = scenario.nodes.last_news(vec![]);
         let skipped = news.skipped.into_iter();
         skipped.map(|left| left.node).collect::<Vec<_>>()
@@ -321,4 +321,61 @@ fn a_leader_that_stops_is_not_told_of_as_skipped() {
     let error = "refused".to_owned();
     scenario.hear("pg1", again.id, EntryNodeAnswer::NotHeld { error }, ROUND);
     assert_eq!(scenario.nodes.stand().skipped, []);
+}
+
+#[test]
+fn an_entry_node_whose_taking_was_called_off_is_taken_when_the_hold_stands_on() {
+    let mut scenario = Scenario::new(&["slow"]);
+    scenario
+        .nodes
+        .stop_taking(scenario.zero + Duration::from_secs(1));
+    assert_eq!(scenario.due(), []);
+    scenario.nodes.resume();
+    assert_eq!(scenario.nodes.news().skipped, [], "the hold is not over");
+    let again = scenario.only_due();
+    assert_eq!(again.action, hold());
+    scenario.hear("slow", again.id, held(), ROUND);
+    assert_eq!(scenario.nodes.status().held, [addr("slow")]);
+}
+
+#[test]
+fn no_entry_node_follows_at_the_end_where_the_coordinators_row_is_not_any_more() {
+    let mut scenario = one_behind();
+    let ends = scenario.nodes.end(Some(&addr("pg1")), scenario.zero);
+    assert_eq!(ends, []);
+}
+
+#[test]
+fn an_entry_node_that_was_skipped_by_a_read_move_follows_at_the_end() {
+    let mut scenario = Scenario::new(&["early"]);
+    scenario.hear("early", 1, held(), ROUND - 1);
+    let targets = vec![addr("early")];
+    assert_eq!(scenario.nodes.move_reads(targets.clone(), ROUND), targets);
+    let skipped = Skipped {
+        node: addr("early"),
+        error: "not done in time".to_owned(),
+    };
+    scenario.nodes.reads_moved(&to("pg2"), &[skipped]);
+    assert_eq!(scenario.due(), []);
+    let ends = scenario.nodes.end(Some(&addr("pg2")), scenario.zero);
+    assert_eq!(ends[0].follow, Some(to("pg2")));
+}
+
+#[test]
+fn an_entry_node_goes_back_to_the_leader_at_once() {
+    let mut scenario = Scenario::new(&["late"]);
+    assert_eq!(scenario.move_reads(&["late"], &to("pg1")), []);
+    let order = scenario.due_at_own();
+    let back = order.iter().filter(|order| order.node == addr("late"));
+    let back: Vec<_> = back.map(|order| &order.action).collect();
+    assert_eq!(back, [&EntryNodeAction::Follow(to("pg1"))]);
+}
+
+#[test]
+fn an_own_leader_that_says_nothing_and_is_gone_keeps_no_hold_from_standing() {
+    let mut scenario = Scenario::new(&[]);
+    assert_eq!(scenario.due_at_own().len(), 1);
+    assert!(!scenario.nodes.own_is_known());
+    scenario.nodes.leader_is_gone(true);
+    assert!(scenario.nodes.own_is_known());
 }
