@@ -37,6 +37,10 @@ const LOSSES: u32 = 2;
 
 /// The entry nodes of one database's hold.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing that happened to the hold, in any order"
+)]
 pub struct HeldEntryNodes {
     begun: Option<Instant>,
     nodes: BTreeMap<HostPort, EntryNode>,
