@@ -237,7 +237,7 @@ fn reads_of_an_entry_node_that_cannot_be_held_follow_all_the_same_once_the_leade
     fixture.move_reads(&mut hold, &entry_nodes, &away);
     hold.leader_is_gone();
     until("the row", || {
-        fixture.run(async { tokio::time::sleep(Duration::from_millis(5)).await });
+        fixture.run(hold.turn());
         Servers::row(entry_node, 1) == nowhere().to_string()
     });
     // From now on at once.
