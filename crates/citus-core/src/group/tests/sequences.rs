@@ -159,7 +159,7 @@ fn synchronous() -> impl Strategy<Value = Synchronous> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_rules_hold_and_it_ends_well(
