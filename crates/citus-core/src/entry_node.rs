@@ -74,6 +74,19 @@ pub enum EntryNodeAnswer {
     DidNotFollow,
 }
 
+/// What is heard of an entry node, and of which order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryNodeHeard {
+    /// In which database.
+    pub database: String,
+    /// Which.
+    pub node: HostPort,
+    /// The order that this is about.
+    pub order: u64,
+    /// What.
+    pub answer: EntryNodeAnswer,
+}
+
 /// How the entry nodes of a hold are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntryNodeStatus {

@@ -18,6 +18,17 @@ pub struct Phases {
     pub forced: bool,
 }
 
+impl Phases {
+    /// Of a step that waited for no lock of the group: there is one moment.
+    pub fn in_one(committed: Duration) -> Self {
+        Self {
+            locked: committed,
+            committed,
+            forced: false,
+        }
+    }
+}
+
 /// A step that was executed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {

@@ -50,6 +50,7 @@ pub use report::Report;
 pub use sandbox::Sandbox;
 pub use scope::Scope;
 pub use server::{Postgres, connect};
+pub use session::Protocol;
 pub use timeline::Timeline;
-pub use traffic::{Kind, Load, Protocol, Stream, Traffic};
+pub use traffic::{Kind, Load, Stream, Traffic};
 pub use wait::{wait_for, wait_until, within};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use crate::traffic::{Kind, Protocol, Stream};
+pub use crate::session::Protocol;
+pub use crate::traffic::{Kind, Stream};
 
 /// A summary keeps this many different errors.
 const ERRORS: usize = 3;

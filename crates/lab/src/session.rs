@@ -2,6 +2,7 @@
 //! allows. In: a port and statements, each with a limit. Out: answers, or errors. After a
 //! missing answer the session is not usable any more.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -13,7 +14,24 @@ use postgres::types::ToSql;
 use postgres::{CancelToken, Client, NoTls, SimpleQueryMessage, Statement};
 
 use crate::server::connect;
-use crate::traffic::Protocol;
+
+/// How a statement is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// A simple query: text that contains the values.
+    Simple,
+    /// Prepared once in each session, and executed with parameters.
+    Prepared,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Simple => "simple",
+            Self::Prepared => "prepared",
+        })
+    }
+}
 
 /// One statement of [`crate::traffic`].
 pub(crate) struct Request {

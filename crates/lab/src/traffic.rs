@@ -26,7 +26,7 @@ pub use self::builder::TrafficBuilder;
 use self::client::{Client, Task};
 pub use self::shared::Load;
 use self::shared::Shared;
-pub use self::stream::{Kind, Protocol, Stream};
+pub use self::stream::{Kind, Stream};
 use crate::citus::Flavour;
 use crate::cluster::Lab;
 use crate::report::Report;

@@ -2,14 +2,12 @@
 
 use std::time::Instant;
 
-use dcs_watch::HostPort;
-
 use super::attempts::{Running, Seen};
 use super::clock::{self, micros};
 use super::effect::Effect;
 use super::input::{Done, Ended, Failure, FailureKind, Now};
 use super::state::Group;
-use crate::entry_node::EntryNodeAnswer;
+use crate::entry_node::EntryNodeHeard;
 use crate::event::{ChangeTimes, Event};
 use crate::outcome::{EntryNodeNews, Finished, Skipped};
 use crate::plan::{Held, Move, Step};
@@ -212,25 +210,24 @@ impl Group {
     }
 
     /// Takes in what is heard of an entry node.
-    pub(super) fn entry_node_heard(
-        &mut self,
-        database: String,
-        node: &HostPort,
-        order: u64,
-        answer: EntryNodeAnswer,
-    ) {
+    pub(super) fn entry_node_heard(&mut self, heard: EntryNodeHeard) {
+        let EntryNodeHeard {
+            database,
+            node,
+            order,
+            answer,
+        } = heard;
         let Some(entry_nodes) = self.slots.entry_nodes(&database) else {
             return;
         };
-        entry_nodes.hear(node, order, answer, self.round);
-        if entry_nodes.holds_own(node, order) && self.slots.is_open(&database) {
+        entry_nodes.hear(&node, order, answer, self.round);
+        if entry_nodes.holds_own(&node, order) && self.slots.is_open(&database) {
             // What was written through the leader until now is in no position that was said before.
             self.round += 1;
             self.slots.open(&database, self.round);
-            let leader = node.clone();
             self.want(Effect::FlushLog {
                 database: database.clone(),
-                leader,
+                leader: node,
             });
         }
         let Some(entry_nodes) = self.slots.entry_nodes(&database) else {

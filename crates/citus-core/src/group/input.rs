@@ -7,7 +7,7 @@ use std::time::Instant;
 use dcs_watch::{HostPort, KeyRevisions, ScopeView};
 use time::OffsetDateTime;
 
-use crate::entry_node::EntryNodeAnswer;
+use crate::entry_node::EntryNodeHeard;
 use crate::outcome::{Finished, Skipped};
 use crate::plan::{Neighbour, Probe, Reach, Rows, ShardCount};
 use crate::report::HoldRequest;
@@ -69,16 +69,7 @@ pub enum Input {
     /// An order came to its end.
     Ended(Ended),
     /// An order for an entry node came to its end, or the session that holds one was closed.
-    EntryNode {
-        /// In which database.
-        database: String,
-        /// Which.
-        node: HostPort,
-        /// The order that this is about.
-        order: u64,
-        /// What is heard.
-        answer: EntryNodeAnswer,
-    },
+    EntryNode(EntryNodeHeard),
     /// The coordinator closed the session that holds one database.
     HoldLost {
         /// Which database.

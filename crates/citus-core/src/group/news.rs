@@ -34,12 +34,7 @@ impl Group {
             Input::Hold { id, request } => self.hold_requested(id, &request, now),
             Input::Release { id } => self.release_requested(id, now.instant),
             Input::Ended(ended) => self.order_ended(ended, now),
-            Input::EntryNode {
-                database,
-                node,
-                order,
-                answer,
-            } => self.entry_node_heard(database, &node, order, answer),
+            Input::EntryNode(heard) => self.entry_node_heard(heard),
             Input::HoldLost { database, order } => self.hold_lost(database, order, now.instant),
             Input::Discarded { database } => {
                 self.slots.ended(&database);

@@ -204,9 +204,7 @@ impl Group {
         for (node, facts) in at_once.into_iter().zip(facts) {
             match invariants::may_follow_at_once(situation, &node, &facts, round, step) {
                 Ok(()) => allowed.push(node),
-                Err(violation) => self.publish(Event::Violation {
-                    what: violation.to_string(),
-                }),
+                Err(violation) => self.violated(&violation),
             }
         }
         allowed
@@ -260,9 +258,7 @@ impl Group {
                 database: database.to_owned(),
                 order,
             }),
-            Err(violation) => self.publish(Event::Violation {
-                what: violation.to_string(),
-            }),
+            Err(violation) => self.violated(&violation),
         }
     }
 

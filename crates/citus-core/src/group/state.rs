@@ -20,6 +20,7 @@ use super::requests::Requests;
 use super::shards::ShardCounting;
 use super::verification::MetadataVerification;
 use crate::event::{Event, Whose};
+use crate::invariants::Violation;
 use crate::plan::{KnownCluster, Neighbour, Probe, Reason, Writes};
 use crate::policy::Policy;
 use crate::report::MoveReport;
@@ -238,6 +239,13 @@ impl Group {
 
     pub(super) fn want(&mut self, effect: Effect) {
         self.effects.all.push(effect);
+    }
+
+    /// The invariant checker stopped something.
+    pub(super) fn violated(&mut self, violation: &Violation) {
+        self.publish(Event::Violation {
+            what: violation.to_string(),
+        });
     }
 
     pub(super) fn publish(&mut self, event: Event) {

@@ -142,9 +142,7 @@ impl Group {
         let Err(violation) = invariants::check(situation, decision) else {
             return Cow::Borrowed(decision);
         };
-        self.publish(Event::Violation {
-            what: violation.to_string(),
-        });
+        self.violated(&violation);
         let mut allowed = decision.clone();
         allowed.steps.retain(|_, step| *step == Step::LetGo);
         Cow::Owned(allowed)

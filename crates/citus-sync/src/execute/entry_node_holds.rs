@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Instant;
 
-use citus_core::entry_node::{EntryNodeAction, EntryNodeAnswer, EntryNodeOrder};
+use citus_core::entry_node::{EntryNodeAction, EntryNodeAnswer, EntryNodeHeard, EntryNodeOrder};
 use dcs_watch::HostPort;
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Aborted, abortable};
@@ -33,19 +33,6 @@ enum Kind {
     Watch,
     /// Where its reads go.
     Reads,
-}
-
-/// What is heard of an entry node.
-#[derive(Debug)]
-pub struct EntryNodeHeard {
-    /// In which database.
-    pub database: String,
-    /// Which.
-    pub node: HostPort,
-    /// The order that this is about.
-    pub order: u64,
-    /// What.
-    pub answer: EntryNodeAnswer,
 }
 
 /// The entry nodes of one group's holds. Dropping it closes the sessions, which ends the holds.

@@ -53,7 +53,7 @@ mod skipped_mark;
 mod transaction;
 
 pub use count::count_at;
-pub use entry_node_holds::{EntryNodeHeard, EntryNodeHolds, HeldSessions};
+pub use entry_node_holds::{EntryNodeHolds, HeldSessions};
 pub use entry_nodes::EntryNodes;
 pub use error::StepError;
 pub use flush::flush_log;

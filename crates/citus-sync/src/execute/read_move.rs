@@ -56,11 +56,7 @@ pub async fn move_reads(
     mark_skipped(database, &dialect, &skipped).await;
     let committed = committed.duration_since(started);
     Ok(Finished {
-        phases: Phases {
-            locked: committed,
-            committed,
-            forced: false,
-        },
+        phases: Phases::in_one(committed),
         skipped,
         terminated: Vec::new(),
         plain: dialect.has_metadata(),

@@ -47,10 +47,6 @@ pub async fn resync(
     conclude(database, session, &dialect, &result).await;
     result.map(|_| {
         let committed = started.elapsed();
-        Phases {
-            locked: committed,
-            committed,
-            forced: false,
-        }
+        Phases::in_one(committed)
     })
 }

@@ -36,11 +36,7 @@ pub async fn exchange(
     made.map(|plain| {
         let committed = started.elapsed();
         Finished {
-            phases: Phases {
-                locked: committed,
-                committed,
-                forced: false,
-            },
+            phases: Phases::in_one(committed),
             plain,
             ..Finished::default()
         }

@@ -139,11 +139,7 @@ pub async fn repair(
 /// What was done in one message, without waiting for other sessions.
 fn finished(committed: Duration) -> Finished {
     Finished {
-        phases: Phases {
-            locked: committed,
-            committed,
-            forced: false,
-        },
+        phases: Phases::in_one(committed),
         ..Finished::default()
     }
 }

@@ -26,7 +26,7 @@ use super::context::Context;
 use super::neighbourhood::Neighbours;
 use super::orders::{self, Executed, Execution, Finished, OpenHold, Tools};
 use super::questions;
-use crate::execute::{EntryNodeHeard, EntryNodeHolds, Hold};
+use crate::execute::{EntryNodeHolds, Hold};
 use crate::reporting::Reporting;
 use crate::session::{Database, Probes, SqlError};
 use crate::state::Command;
@@ -162,7 +162,7 @@ impl GroupDriver {
                     }
                 }
                 heard = self.entry_node_holds.next(), if !self.entry_node_holds.is_idle() => {
-                    news.extend(heard.map(entry_node_input));
+                    news.extend(heard.map(Input::EntryNode));
                 }
                 Some(command) = self.commands.recv() => news.push(self.command(command)),
                 () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {}
@@ -504,20 +504,5 @@ impl GroupDriver {
             self.taking.insert(name, call_off);
         }
         self.running.push(run);
-    }
-}
-
-fn entry_node_input(heard: EntryNodeHeard) -> Input {
-    let EntryNodeHeard {
-        database,
-        node,
-        order,
-        answer,
-    } = heard;
-    Input::EntryNode {
-        database,
-        node,
-        order,
-        answer,
     }
 }

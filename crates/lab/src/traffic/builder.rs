@@ -12,8 +12,9 @@ use super::entry_node::EntryNode;
 use super::ledger::Ledger;
 use super::shared::Load;
 use super::statements::{count, create_marks, create_tables, keys_of};
-use super::stream::{Kind, Protocol, Stream};
+use super::stream::{Kind, Stream};
 use crate::cluster::Lab;
+use crate::session::Protocol;
 
 /// Keys of one writer.
 const KEYS: usize = 4;

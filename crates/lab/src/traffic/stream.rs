@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::session::Protocol;
+
 /// What a statement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -36,24 +38,6 @@ impl fmt::Display for Kind {
             Self::Read => "read",
             Self::WriteAll => "multi-shard write",
             Self::ReadAll => "multi-shard read",
-        })
-    }
-}
-
-/// How a statement is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// A simple query: text that contains the values.
-    Simple,
-    /// Prepared once in each session, and executed with parameters.
-    Prepared,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Simple => "simple",
-            Self::Prepared => "prepared",
         })
     }
 }
